@@ -1,0 +1,1 @@
+"""The configuration: one YAML file, its typed model, and the root of every error."""

@@ -1,0 +1,1 @@
+"""Capture, sealing, upload and restore, and the commands around them."""

@@ -1,0 +1,1 @@
+"""Secrets and key slots. Knows no vault format."""

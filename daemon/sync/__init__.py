@@ -1,0 +1,1 @@
+"""Moves sealed bytes to providers. Sees no plaintext and no key."""

@@ -1,0 +1,1 @@
+"""Dumb object storage: one contract, one file per service."""
