@@ -1,0 +1,118 @@
+"""What can be wrong with what storage returned.
+
+VaultError
+  UnsupportedVersion      a format of a later version: a newer Chatkeep is needed
+  Malformed               bytes that no writer of this format makes
+  AuthenticationFailed    bytes that nobody with the right key made
+  MissingObject           an object that a verified object names is not there
+  ObjectMismatch          an object's content does not hash to its name
+  WrongVault              an object, a key or a credential of another vault
+  NoVault                 storage holds no vault
+  SeveralVaults           storage holds several vaults and none was named
+  VaultExists             a vault is where a new one was to be made
+  ForkDetected            two valid successors of one object: history was split
+  VaultLocked             the operation needs an unlocked vault
+  CredentialRefused       the writer credential's file: absent, readable by others, not a credential
+  EnrolmentFailed         what was enrolled did not read back from storage
+"""
+
+from __future__ import annotations
+
+from chatkeep.config.errors import ChatkeepError, Disposition
+
+
+class VaultError(ChatkeepError):
+    """What storage returned is not what was sealed, or the vault is not in the state the caller needs."""
+
+    code = "vault-error"
+
+
+class UnsupportedVersion(VaultError):
+    """The format is of a later version. Parameters: what, version."""
+
+    code = "unsupported-version"
+    disposition = Disposition.NEEDS_USER
+
+
+class Malformed(VaultError):
+    """Bytes that no writer of this format makes. Parameters: what (the structure), reason (a code), name when known."""
+
+    code = "malformed"
+
+
+class AuthenticationFailed(VaultError):
+    """A signature, a tag, a commitment or an id does not match. Parameters: what, and name when known."""
+
+    code = "authentication-failed"
+
+
+class MissingObject(VaultError):
+    """A verified object names one that storage does not have."""
+
+    code = "missing-object"
+
+    def __init__(self, name: str, **params: object) -> None:
+        super().__init__(name=name, **params)
+
+
+class ObjectMismatch(VaultError):
+    """The content of an object does not hash to the hash in its name or in the object that lists it."""
+
+    code = "object-mismatch"
+
+    def __init__(self, name: str, **params: object) -> None:
+        super().__init__(name=name, **params)
+
+
+class WrongVault(VaultError):
+    """An object, a key or a credential belongs to another vault. Parameters: what, and ids in hex when known."""
+
+    code = "wrong-vault"
+
+
+class NoVault(VaultError):
+    """Storage holds nothing that names a vault."""
+
+    code = "no-vault"
+    disposition = Disposition.NEEDS_USER
+
+
+class SeveralVaults(VaultError):
+    """Storage holds several vaults and the caller named none. Parameter: vaults, their ids in hex."""
+
+    code = "several-vaults"
+    disposition = Disposition.NEEDS_USER
+
+
+class VaultExists(VaultError):
+    """A new vault was to be made where there is one, or a part of one. Parameters: provider, vaults, parts."""
+
+    code = "vault-exists"
+    disposition = Disposition.NEEDS_USER
+
+
+class ForkDetected(VaultError):
+    """Two valid successors of the same object: history was split. Parameters: what, and the rivals' names."""
+
+    code = "fork-detected"
+    disposition = Disposition.NEEDS_USER
+
+
+class VaultLocked(VaultError):
+    """The operation needs the vault unlocked, and it is not, or not any more."""
+
+    code = "vault-locked"
+    disposition = Disposition.NEEDS_USER
+
+
+class CredentialRefused(VaultError):
+    """The writer credential's file cannot be trusted. Parameter: reason."""
+
+    code = "credential-refused"
+    disposition = Disposition.NEEDS_USER
+
+
+class EnrolmentFailed(VaultError):
+    """What was enrolled did not read back from storage or did not open. Parameters: provider, name, reason."""
+
+    code = "enrolment-failed"
