@@ -1,0 +1,280 @@
+"""The contract of a provider, its errors, and the grammar of object names. All that an author of a provider must read.
+
+An *object* is a name and an immutable run of bytes. A *provider* is one place that keeps objects: a folder, a bucket.
+It knows nothing of packs, manifests or keys, and what it is given is sealed: it cannot read it, and it is not trusted to
+return it unchanged. Whoever reads an object checks it against the hash in its name or a signature.
+
+What holds for every verb:
+
+- **Threads.** Every verb may be called from any thread, several at once, for the same name too. A provider whose
+  client cannot do that makes one client per thread; it does not serialise its callers.
+- **Cancellation.** A call that began runs to its end or to its own time-out; nothing interrupts it from outside.
+  Callers ask whether to go on between two calls, which is often enough because objects are small (packs: 16 MiB).
+  Every provider therefore bounds its waits: no call blocks for ever.
+- **Retry.** A provider tries once. Trying again belongs to `wrap.Retrying`, which trusts the disposition of the error.
+  Every verb is idempotent so that it may: a reply that was lost is indistinguishable from a request that was.
+- **Errors.** Nothing but a `ProviderError` leaves a provider (mistakes of the caller excepted). Library and system
+  exceptions are translated where they are caught, `from` their cause. Parameters of every error: `provider`, the name
+  it was opened under, `object`, where there is one, and plain facts such as `errno`. Never a credential or a URL
+  that carries one.
+- **Names** are checked on the way in, and on the way out of `list`: what storage holds under a name outside the grammar
+  is somebody else's and is never handed to a caller, who would join it to a path.
+- **Wrappers.** Retry, counting, limits are providers around a provider, never flags of one.
+
+    ProviderError
+      Unavailable        RETRY        no reply, a reply that makes no sense, or a passing failure of the other side
+      Throttled          RETRY        asked to slow down; `after` seconds if it said for how long
+      ObjectNotFound     FATAL        asked for by its name, and the other side says it has none
+      ObjectConflict     FATAL        other bytes are already stored under that name; they were left alone
+      ObjectDamaged      FATAL        the object is there and cannot be read back whole
+      QuotaExceeded      NEEDS_USER   no room: disk, quota or account
+      PermissionRefused  NEEDS_USER   not allowed: mode bits, read-only medium, credential, policy, object lock
+      StorageMissing     NEEDS_USER   the place itself is gone: not mounted, bucket deleted
+      InvalidName        FATAL        outside the grammar, or one that this storage cannot hold
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from chatkeep.config.errors import ChatkeepError, Disposition
+
+NAME_LIMIT = 200
+"""Most characters in an object name. The longest of ours has 147; every file system and service allows 255 or more."""
+
+# Lower case only: a service or a share that folds case would make two names one. No space, colon, backslash or
+# non-ASCII: each is rewritten by some storage. A component does not begin with a dot, which covers `.` and `..` (out of
+# the root) and hidden files (a folder's own temporary ones), nor end with one, which Windows shares strip.
+_COMPONENT = r"[a-z0-9-](?:[a-z0-9.-]*[a-z0-9-])?"
+_NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
+_PREFIX = re.compile(rf"(?:{_COMPONENT}/)*(?:[a-z0-9-][a-z0-9.-]*)?", re.ASCII)
+
+
+class ProviderError(ChatkeepError):
+    """Storage did not do what it was asked. Raised as one of its children."""
+
+    code = "provider-error"
+
+
+class Unavailable(ProviderError):
+    """No usable reply. The request may or may not have taken effect; repeating it settles that."""
+
+    code = "unavailable"
+    disposition = Disposition.RETRY
+
+
+class Throttled(ProviderError):
+    """The other side asks for fewer requests.
+
+    Args:
+        after: seconds to wait before the next one, as the other side said; None when it did not.
+    """
+
+    code = "throttled"
+    disposition = Disposition.RETRY
+
+    def __init__(self, *, after: float | None = None, **params: object) -> None:
+        super().__init__(after=after, **params)
+        self.after = after
+
+
+class ObjectNotFound(ProviderError):
+    """There is no object of that name. Said by the storage about this name, never concluded from a listing."""
+
+    code = "object-not-found"
+
+
+class ObjectConflict(ProviderError):
+    """Other bytes are stored under the name. Nothing was written.
+
+    Names carry hashes, so this is damage or an attack, never a race between honest writers.
+    """
+
+    code = "object-conflict"
+
+
+class ObjectDamaged(ProviderError):
+    """The object exists and its bytes cannot be read back: a bad sector, fewer bytes than its own size."""
+
+    code = "object-damaged"
+
+
+class QuotaExceeded(ProviderError):
+    """No room. A person frees some or buys more; waiting does not help."""
+
+    code = "quota-exceeded"
+    disposition = Disposition.NEEDS_USER
+
+
+class PermissionRefused(ProviderError):
+    """The storage is there and refuses: mode bits, a read-only medium, a credential without the right, object lock."""
+
+    code = "permission-refused"
+    disposition = Disposition.NEEDS_USER
+
+
+class StorageMissing(ProviderError):
+    """The place itself is not there: a medium that is not mounted, a bucket that was deleted.
+
+    Apart from `ObjectNotFound`, because an empty mount point must never be taken for an empty vault.
+    """
+
+    code = "storage-missing"
+    disposition = Disposition.NEEDS_USER
+
+
+class InvalidName(ProviderError):
+    """Not an object name (or not a prefix of one), or one this storage cannot hold."""
+
+    code = "invalid-name"
+
+
+def validate_name(name: str) -> str:
+    """Returns `name` if it is an object name, or raises `InvalidName`.
+
+    One or more components joined by single slashes; a component is made of a-z, 0-9, `-` and `.`, and neither begins
+    nor ends with a dot; at most `NAME_LIMIT` characters in all.
+    """
+    if not is_name(name):
+        raise InvalidName(object=name[: NAME_LIMIT + 1])
+    return name
+
+
+def is_name(name: str) -> bool:
+    """Whether `name` is in the grammar of `validate_name`: for what a storage lists, where doubt is no error."""
+    return len(name) <= NAME_LIMIT and _NAME.fullmatch(name) is not None
+
+
+def validate_prefix(prefix: str) -> str:
+    """Returns `prefix` if some object name could begin with it ("" and half a component included), or raises
+    `InvalidName`.
+    """
+    if len(prefix) > NAME_LIMIT or _PREFIX.fullmatch(prefix) is None:
+        raise InvalidName(object=prefix[: NAME_LIMIT + 1])
+    return prefix
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStat:
+    """What a storage says about an object without sending it.
+
+    Attributes:
+        name: the object name.
+        size: its length in bytes.
+        modified: when it was stored, in seconds since 1970 UTC by the storage's clock; None where it does not say.
+    """
+
+    name: str
+    size: int
+    modified: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a storage was seen to do. Each field is the outcome of a request made by `probe`, not a claim of a manual:
+    servers were measured that accept a condition and overwrite all the same.
+
+    Attributes:
+        exclusive_create: the storage itself refused a second put of other bytes under a name, so writers that race
+            cannot replace each other's object. Where False, `put` compares first and a window remains.
+        lists_at_once: an object showed in a listing right after its put.
+        deletes: an object could be deleted, and was gone. False under object lock, or for a put-only credential.
+        modified: `stat` tells when an object was stored.
+        clock_ahead: seconds by which the storage's clock is ahead of this machine's (negative: behind), to about a
+            second; None where it tells no time.
+        free_bytes: room left, as the storage says; None where it does not.
+    """
+
+    exclusive_create: bool
+    lists_at_once: bool
+    deletes: bool
+    modified: bool
+    clock_ahead: float | None
+    free_bytes: int | None
+
+
+class Provider(Protocol):
+    """One place that keeps objects. The module's page says what holds for every verb.
+
+    Every verb may also raise `Unavailable`, `Throttled`, `PermissionRefused`, `StorageMissing` and `InvalidName`;
+    the errors named below are those a caller plans for.
+    """
+
+    name: str
+    """The name the configuration gives this provider; the `provider` parameter of its errors."""
+
+    def put(self, name: str, body: bytes) -> None:
+        """Stores `body` under `name`.
+
+        On return the object is whole, survives a power cut, and a get of the name returns it. Killed or failed at any
+        instant, a get finds either no object or all of it: never a part. Where the storage reports a digest or size of
+        what it took, that was compared before returning.
+
+        Idempotent: the same bytes under the same name again are done at once, also when several callers race, and
+        when an earlier call failed after its bytes had arrived.
+
+        Raises:
+            ObjectConflict: other bytes are stored under the name. They stay.
+            QuotaExceeded: no room. Nothing is left behind that counts against the room there is.
+        """
+        ...
+
+    def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Returns bytes of the object: all of it, or `length` bytes from `offset`.
+
+        `offset` < 0 asks for the last -offset bytes of the object (all of it when it is shorter); `length` then keeps the
+        first so many of those. A range that passes the end yields what exists, which may be nothing; a range inside the
+        object is never returned short, nor longer than asked.
+
+        A get after a put of the same name by any writer whose put returned sees that object.
+
+        Raises:
+            ObjectNotFound: no object of that name.
+            ObjectDamaged: it exists, and these bytes of it cannot be read.
+            ValueError: a negative `length`.
+        """
+        ...
+
+    def stat(self, name: str) -> ObjectStat:
+        """Returns size and time of the object, as strongly consistent as `get`.
+
+        Raises:
+            ObjectNotFound: no object of that name.
+        """
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectStat]:
+        """Yields the objects whose names begin with `prefix`, in no particular order, each once.
+
+        The prefix may end inside a component; "" means all. The listing may be old: it can miss an object that was put
+        and show one that was deleted. It never shows half an object, and **it is no proof of absence**: who must know
+        asks `stat`. Pages of the listing are fetched as the iterator is drawn, so errors can come at any step; the
+        iterator may be dropped half-way.
+        """
+        ...
+
+    def delete(self, name: str) -> None:
+        """Removes the object. On return a get of the name finds nothing, also after a power cut.
+
+        Idempotent: an object that is not there is done. Only names that the caller knows from its own records or from
+        signed ones are ever passed here, never names out of a listing alone.
+
+        Raises:
+            PermissionRefused: the storage keeps it (object lock, put-only credential).
+        """
+        ...
+
+    def probe(self) -> Capabilities:
+        """Puts, reads, lists and deletes a small object under `probe/`, and returns what was seen.
+
+        The first thing asked of a provider that a person configured: it raises the error that a backup would meet.
+        The probe object's name is random, so probes do not meet; one that cannot be deleted stays and is harmless.
+        """
+        ...
+
+    def close(self) -> None:
+        """Gives back connections and threads. Twice is once. No verb is called afterwards."""
+        ...
