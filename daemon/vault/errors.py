@@ -14,6 +14,8 @@ VaultError
   VaultLocked             the operation needs an unlocked vault
   CredentialRefused       the writer credential's file: absent, readable by others, not a credential
   EnrolmentFailed         what was enrolled did not read back from storage
+  RecordTooLong           one record of a layer fits no part: it cannot be written
+  Unresolvable            layers that are valid one by one do not make a whole together
 """
 
 from __future__ import annotations
@@ -116,3 +118,15 @@ class EnrolmentFailed(VaultError):
     """What was enrolled did not read back from storage or did not open. Parameters: provider, name, reason."""
 
     code = "enrolment-failed"
+
+
+class RecordTooLong(VaultError):
+    """One record that fits no part of a layer, such as a file with a megabyte of attributes. Parameters: what, size."""
+
+    code = "record-too-long"
+
+
+class Unresolvable(VaultError):
+    """A stack of layers lacks or contradicts something. Parameters: what (tree, file, database), reason, file_id."""
+
+    code = "unresolvable"
