@@ -1,0 +1,92 @@
+"""The one connection to the state database: serialised, every statement in a transaction, errors translated."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from chatkeep.daemon.state.errors import StateDamaged, StateForeign, StateFull
+from chatkeep.daemon.state.schema import SCHEMA, VERSION
+
+
+class Connection:
+    """One connection, used from any thread, one statement or transaction at a time.
+
+    There is no second one: two connections that checkpoint and write at once can meet SQLite's WAL-reset race.
+    """
+
+    def __init__(self, path: Path, vault: bytes, device: bytes) -> None:
+        self._directory = path.parent
+        self.serial = threading.RLock()
+        self._connection = _connect(path, vault, device)
+
+    def close(self) -> None:
+        """Release the database."""
+        with self.serial:
+            self._connection.close()
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Every row of a query."""
+        with self.serial, _translated(self._directory):
+            return self._connection.execute(query, values).fetchall()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of the block, durably, or none of it."""
+        with self.serial, _translated(self._directory):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+
+def _connect(path: Path, vault: bytes, device: bytes) -> sqlite3.Connection:
+    with _translated(path.parent):
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            path.chmod(0o600)
+            connection.execute("PRAGMA journal_mode=WAL")
+            # FULL: a commit that returned survives power loss. With less, an acknowledged snapshot could be forgotten.
+            connection.execute("PRAGMA synchronous=FULL")
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                rows = [("vault", vault), ("device", device), ("generation", secrets.token_bytes(16))]
+                connection.execute("BEGIN IMMEDIATE")
+                for statement in SCHEMA.split(";"):
+                    connection.execute(statement)
+                connection.executemany("INSERT INTO meta VALUES(?,?)", rows)
+                connection.execute(f"PRAGMA user_version={VERSION}")
+                connection.execute("COMMIT")
+            elif version != VERSION:
+                raise StateForeign(path=str(path), found=f"version {version}", expected=f"version {VERSION}")
+            meta = dict(connection.execute("SELECT key, value FROM meta"))
+            for key, expected in (("vault", vault), ("device", device)):
+                if meta.get(key) != expected:
+                    raise StateForeign(
+                        path=str(path),
+                        found=f"{key} {bytes(meta.get(key, b'')).hex()}",
+                        expected=f"{key} {expected.hex()}",
+                    )
+            return connection
+        except BaseException:
+            connection.close()
+            raise
+
+
+@contextlib.contextmanager
+def _translated(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+            raise StateFull(path=str(directory)) from error
+        raise StateDamaged(path=str(directory / "state.db"), reason=str(error)) from error

@@ -1,0 +1,168 @@
+"""The state of one device: what its newest snapshots say, and the one commit that makes a new one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from chatkeep.daemon.state.commit import apply_commit
+from chatkeep.daemon.state.connection import Connection
+from chatkeep.daemon.state.errors import StateBusy
+from chatkeep.daemon.state.outbox import Outbox
+from chatkeep.daemon.state.rows import (
+    Commit,
+    DatabaseRow,
+    FileRow,
+    PartialRow,
+    RedoRow,
+    RunRow,
+    SnapshotRow,
+    StackRow,
+    StreamRow,
+)
+
+
+class State:
+    """The records of one device, held by one process at a time.
+
+    All methods may be called from any thread; each is one transaction. `directory` holds `state.db`, `outbox/`,
+    `tables/` and the lock. Raises StateBusy when another process holds it, StateDamaged when the database cannot be
+    read, StateForeign when it belongs to another vault or device, StateFull when there is no room.
+    """
+
+    def __init__(self, directory: Path, connection: Connection, lock: int) -> None:
+        self.directory = directory
+        self.tables = directory / "tables"
+        self.outbox = Outbox(connection, directory / "outbox")
+        self._connection = connection
+        self._lock = lock
+
+    @classmethod
+    def open(cls, directory: Path, vault: bytes, device: bytes) -> State:
+        """Open or make the state of `device` in `directory`, and take it for this process."""
+        for place in (directory, directory / "outbox", directory / "outbox" / "tmp", directory / "tables"):
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = _take_lock(directory)
+        try:
+            return cls(directory, Connection(directory / "state.db", vault, device), lock)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def close(self) -> None:
+        """Release the database and the lock."""
+        self._connection.close()
+        os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def generation(self) -> bytes:
+        """16 random bytes made with the database. A digest table that carries others is of another life."""
+        return bytes(self._connection.rows("SELECT value FROM meta WHERE key='generation'")[0][0])
+
+    # -- reading what the newest snapshot of a source says ----------------------------------------------------------
+
+    def stream(self, source: str) -> StreamRow:
+        """The active stream of `source`, begun (seq 0) if there is none."""
+        with self._connection.transaction() as db:
+            row = db.execute(
+                "SELECT stream, source, seq, head, head_time, next_file_id FROM streams WHERE source=? AND active=1",
+                (source,),
+            ).fetchone()
+            if row is None:
+                row = (secrets.token_bytes(16), source, 0, b"", 0, 1)
+                db.execute("INSERT INTO streams VALUES(?,?,?,?,?,?,1)", row)
+            return StreamRow(*row)
+
+    def abandon(self, stream: bytes) -> None:
+        """End a stream whose chain cannot advance: the next backup begins a new one, and sends everything.
+
+        What providers have of it stays; what they do not have is given up, for an object of it is lost.
+        """
+        with self._connection.transaction() as db:
+            db.execute("UPDATE streams SET active=0 WHERE stream=?", (stream,))
+            db.execute("UPDATE objects SET released=1 WHERE stream=? AND released=0", (stream,))
+            for table in ("redo", "runs", "partials", "databases", "files", "paths", "stack"):
+                db.execute(f"DELETE FROM {table} WHERE stream=?", (stream,))  # noqa: S608 the names stand one line above
+
+    def paths(self, stream: bytes) -> dict[bytes, int]:
+        """Every path of the newest snapshot, with its file id."""
+        return dict(self._connection.rows("SELECT path, file_id FROM paths WHERE stream=?", stream))
+
+    def files(self, stream: bytes) -> Iterator[FileRow]:
+        """Every file of the newest snapshot, in the order of their ids."""
+        query = "SELECT file_id, identity, record, content FROM files WHERE stream=? ORDER BY file_id"
+        return (FileRow(*row) for row in self._connection.rows(query, stream))
+
+    def databases(self, stream: bytes) -> dict[int, DatabaseRow]:
+        """The cursors of the source's databases, by file id."""
+        query = "SELECT file_id, page_size, page_count, signature, digest FROM databases WHERE stream=?"
+        return {row[0]: DatabaseRow(*row) for row in self._connection.rows(query, stream)}
+
+    def runs(self, stream: bytes, file_id: int) -> list[RunRow]:
+        """Runs sealed ahead for a database, oldest first."""
+        query = "SELECT file_id, pages, pack, slot, blob FROM runs WHERE stream=? AND file_id=? ORDER BY position"
+        return [RunRow(*row) for row in self._connection.rows(query, stream, file_id)]
+
+    def partials(self, stream: bytes) -> dict[bytes, PartialRow]:
+        """The large files that are half sealed, by path."""
+        query = "SELECT path, identity, content FROM partials WHERE stream=?"
+        return {row[0]: PartialRow(*row) for row in self._connection.rows(query, stream)}
+
+    def stack(self, stream: bytes) -> list[StackRow]:
+        """The stack of the newest snapshot, newest layer first."""
+        query = (
+            "SELECT level, first_seq, last_seq, first_time, last_time, parts, body FROM stack WHERE stream=? "
+            "ORDER BY last_seq DESC"
+        )
+        return [StackRow(*row) for row in self._connection.rows(query, stream)]
+
+    def snapshots(self, stream: bytes) -> list[SnapshotRow]:
+        """The snapshots this device made in the stream, newest first."""
+        query = "SELECT seq, name, time, clock, complete, statistics FROM snapshots WHERE stream=? ORDER BY seq DESC"
+        return [
+            SnapshotRow(seq, name, at, clock, bool(done), stats)
+            for seq, name, at, clock, done, stats in self._connection.rows(query, stream)
+        ]
+
+    # -- the one commit ---------------------------------------------------------------------------------------------
+
+    def commit(self, commit: Commit) -> None:
+        """Make a snapshot exist. Before this returns it did not happen; after it, it did, whatever comes.
+
+        Its objects must be whole, fsynced and under their final names in the outbox, or a crash here loses them.
+        """
+        with self._connection.transaction() as db:
+            apply_commit(db, commit)
+
+    def redo(self, stream: bytes) -> list[RedoRow]:
+        """Digests whose table may not have them yet, in the order of their commits."""
+        query = "SELECT file_id, page_size, page_count, fresh, pairs FROM redo WHERE stream=? ORDER BY position"
+        return [
+            RedoRow(fid, size, count, bool(fresh), pairs)
+            for fid, size, count, fresh, pairs in self._connection.rows(query, stream)
+        ]
+
+    def redo_done(self, stream: bytes) -> None:
+        """The tables have every digest and were synced: the redo rows may go."""
+        with self._connection.transaction() as db:
+            db.execute("DELETE FROM redo WHERE stream=?", (stream,))
+
+
+def _take_lock(directory: Path) -> int:
+    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise StateBusy(path=str(directory)) from error
+    return descriptor

@@ -1,0 +1,46 @@
+"""Errors of this device's own records."""
+
+from __future__ import annotations
+
+from chatkeep.config.errors import ChatkeepError, Disposition
+
+
+class StateError(ChatkeepError):
+    """This device's own records: busy, damaged, or not of this vault."""
+
+    code = "state"
+
+
+class StateBusy(StateError):
+    """Another process holds the state directory (params: path)."""
+
+    code = "state-busy"
+    disposition = Disposition.RETRY
+
+
+class StateDamaged(StateError):
+    """The state database cannot be read (params: path, reason)."""
+
+    code = "state-damaged"
+    disposition = Disposition.NEEDS_USER
+
+
+class StateForeign(StateError):
+    """The state belongs to another vault or device, or to a newer version (params: path, found, expected)."""
+
+    code = "state-foreign"
+    disposition = Disposition.NEEDS_USER
+
+
+class StateFull(StateError):
+    """The disk that holds the state has no room; nothing was committed (params: path)."""
+
+    code = "state-full"
+    disposition = Disposition.NEEDS_USER
+
+
+class OutboxLost(StateError):
+    """A committed object that no provider has is gone from the outbox (params: name)."""
+
+    code = "outbox-lost"
+    disposition = Disposition.REBUILD
