@@ -1,0 +1,208 @@
+"""From the file to the model: every problem of the file at once, each with its place.
+
+`load` judges the text alone; `chatkeep.config.paths.check_paths` looks at the disk. A restore on a new machine needs
+the first and not the second.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import yaml
+
+from chatkeep.config import document
+from chatkeep.config.model import Config, Key, Origin, ProviderConfig, Source, choice, shapes, unwrap
+from chatkeep.config.places import default_file, default_state_dir
+from chatkeep.config.problems import ConfigInvalid, Problem, Reason, nearest
+from chatkeep.config.relations import clashes
+
+INVALID: Final = object()  # stands for a value that was refused; its problem is on the list
+
+
+def load(path: Path | None = None) -> Config:
+    """The configuration in a file; without a path, in the default place. Shape only: the disk is not looked at.
+
+    Raises ConfigMissing, ConfigUnreadable, or ConfigInvalid with every problem found.
+    """
+    file = path if path is not None else default_file()
+    return parse(document.read(file), file)
+
+
+def parse(text: str, file: Path) -> Config:
+    """The configuration in a text; `file` is only named in problems. Raises ConfigInvalid."""
+    reader = _Reader(file)
+    values = reader.mapping(Config, document.compose(text, file), "")
+    if values is not INVALID:
+        reader.compare(values)
+    if reader.problems:
+        raise ConfigInvalid(file, reader.problems)
+    return Config(**values, origin=reader.origin)
+
+
+class _Reader:
+    """Reads nodes as the types of the model say, noting problems instead of stopping at the first."""
+
+    def __init__(self, file: Path) -> None:
+        self.problems: list[Problem] = []
+        self.marks: dict[str, tuple[int, int]] = {}
+        self.origin = Origin(file, self.marks)
+        self.placed: list[tuple[str, object]] = []  # every model value that came out whole, with its key
+
+    def refuse(self, reason: Reason, key: str, node: yaml.Node | None = None, **words: str) -> Any:
+        line, column = _place(node) if node is not None else self.origin.mark(key)
+        self.problems.append(Problem(str(self.origin.file), line, column, key, reason, **words))
+        return INVALID
+
+    def value(self, hint: Any, node: yaml.Node, at: str, key: Key | None) -> Any:
+        self.marks[at] = _place(node)
+        if node.tag == document.TYPE_NULL:
+            return self.refuse(Reason.NO_VALUE, at, node)
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            return self.model(hint, node, at)
+        if typing.get_origin(hint) is tuple:
+            return self.items(typing.get_args(hint)[0], node, at)
+        if not isinstance(node, yaml.ScalarNode):
+            return self.wrong_type(node, at, _wanted(hint))
+        return self.scalar(hint, node, at, key)
+
+    def scalar(self, hint: Any, node: yaml.ScalarNode, at: str, key: Key | None) -> Any:
+        found = document.TYPES.get(node.tag)
+        if hint is bool:
+            return (
+                node.value.lower() == "true" if found == "true or false" else self.wrong_type(node, at, _wanted(hint))
+            )
+        if found != "text":
+            return self.wrong_type(node, at, _wanted(hint))
+        if typing.get_origin(hint) is Literal:
+            words = typing.get_args(hint)
+            if node.value in words:
+                return node.value
+            close = nearest(node.value, words)
+            return self.refuse(Reason.UNKNOWN_WORD, at, node, found=node.value, wanted=_wanted(hint), nearest=close)
+        if not _printable(node.value):
+            return self.refuse(Reason.BAD_TEXT, at, node, found=ascii(node.value))
+        if hint is Path:
+            return self.path(node, at)
+        if key is not None and not key.accepts(node.value):
+            return self.refuse(key.refused, at, node, found=node.value)
+        return node.value
+
+    def path(self, node: yaml.ScalarNode, at: str) -> Any:
+        expanded = os.path.expanduser(node.value)
+        if expanded.startswith("~"):
+            return self.refuse(Reason.NO_HOME, at, node, found=node.value)
+        if not os.path.isabs(expanded):
+            return self.refuse(Reason.NOT_ABSOLUTE, at, node, found=node.value)
+        return Path(expanded)
+
+    def items(self, hint: Any, node: yaml.Node, at: str) -> Any:
+        if not isinstance(node, yaml.SequenceNode) or node.tag not in document.TYPES:
+            return self.wrong_type(node, at, "list")
+        bare, key = unwrap(hint)
+        found = [self.value(bare, item, f"{at}[{i}]", key) for i, item in enumerate(node.value)]
+        if not found and dataclasses.is_dataclass(bare):
+            return self.refuse(Reason.NO_VALUE, at, node)
+        return INVALID if any(item is INVALID for item in found) else tuple(found)
+
+    def model(self, hint: type, node: yaml.Node, at: str) -> Any:
+        short = getattr(hint, "shorthand", None)
+        if short is not None and isinstance(node, yaml.ScalarNode):
+            shape = next(shape for shape in shapes(hint) if shape.name == short)
+            values: Any = {short: self.value(shape.type, node, at, shape.key)}
+        else:
+            values = self.mapping(hint, node, at)
+        if values is INVALID or any(value is INVALID for value in values.values()):
+            return INVALID
+        made = hint(**values)
+        self.placed.append((at, made))
+        return made
+
+    def mapping(self, hint: type, node: yaml.Node, at: str) -> Any:
+        """The values of the keys that are there, `INVALID` among them; or INVALID when it is no mapping."""
+        self.marks[at] = _place(node)
+        if not isinstance(node, yaml.MappingNode) or node.tag not in document.TYPES:
+            return self.wrong_type(node, at, "mapping")
+        nodes = self.keys(node, at)
+        values: dict[str, Any] = {}
+        known = {shape.name: shape for shape in shapes(hint)}
+        chosen = choice(hint)
+        model, nested = None, {}
+        if chosen is not None:
+            word = getattr(nodes.get(chosen[1].by), "value", None)
+            model = chosen[1].table.get(word) if isinstance(word, str) else None
+            nested = {shape.name: shape for shape in shapes(model)} if model is not None else {}
+        for name, inner in nodes.items():
+            shape = known.get(name) or nested.get(name)
+            if shape is not None:
+                values[name] = self.value(shape.type, inner, _join(at, name), shape.key)
+            elif chosen is None or model is not None:  # of an unknown type of provider no key can be judged
+                close = nearest(name, {*known, *nested})
+                self.refuse(Reason.UNKNOWN_KEY, _join(at, name), inner, found=name, nearest=close)
+                values[name] = INVALID
+        for shape in (*known.values(), *nested.values()):
+            if shape.required and shape.name not in nodes:
+                values[shape.name] = self.refuse(Reason.MISSING_KEY, _join(at, shape.name), node, wanted=shape.name)
+        if chosen is not None:
+            values = self.split(values, chosen[0], model, nested)
+        return values
+
+    def split(self, values: dict[str, Any], into: str, model: type | None, nested: dict[str, Any]) -> dict[str, Any]:
+        """Takes the keys that belong to the chosen model out and puts that model in."""
+        inner = {name: values.pop(name) for name in nested if name in values}
+        whole = model is not None and not any(value is INVALID for value in inner.values())
+        values[into] = model(**inner) if model is not None and whole else INVALID
+        return values
+
+    def keys(self, node: yaml.MappingNode, at: str) -> dict[str, yaml.Node]:
+        found: dict[str, yaml.Node] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self.wrong_type(key, at, "text")
+            elif key.value in found:
+                self.refuse(Reason.DUPLICATE_KEY, _join(at, key.value), key, found=key.value)
+            else:
+                found[key.value] = value
+                self.marks[_join(at, key.value)] = _place(key)
+        return found
+
+    def wrong_type(self, node: yaml.Node, at: str, wanted: str) -> Any:
+        found = document.TYPES.get(node.tag, node.tag)
+        if isinstance(node, yaml.ScalarNode) and found != "nothing":
+            found = f"{found} {node.value[:60]!r}"
+        return self.refuse(Reason.WRONG_TYPE, at, node, found=found, wanted=wanted)
+
+    def compare(self, values: dict[str, Any]) -> None:
+        """The rules that concern several values, over those that came out whole."""
+        sources = [(key, value) for key, value in self.placed if isinstance(value, Source)]
+        providers = [(key, value) for key, value in self.placed if isinstance(value, ProviderConfig)]
+        state_dir = values.get("state_dir", default_state_dir())
+        found = clashes(sources, providers, state_dir if isinstance(state_dir, Path) else None, _lexical)
+        for clash in found:
+            self.refuse(clash.reason, clash.key, found=clash.found, other=clash.other)
+
+
+def _lexical(path: Path) -> Path:
+    return Path(os.path.normpath(path))
+
+
+def _join(at: str, name: str) -> str:
+    return f"{at}.{name}" if at else name
+
+
+def _place(node: yaml.Node) -> tuple[int, int]:
+    return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def _printable(text: str) -> bool:
+    """Whether a text can be shown on one line, encoded, and given to the system as a name."""
+    return bool(text) and not any(ch < " " or ch == "\x7f" or "\ud800" <= ch <= "\udfff" for ch in text)
+
+
+def _wanted(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return " or ".join(typing.get_args(hint))
+    return {bool: "true or false", Path: "path"}.get(hint, "text")

@@ -1,0 +1,227 @@
+"""The configuration as typed values.
+
+These classes are the one description of the file: the loader, the commented example and the JSON Schema are all made
+from the annotations and the `Key` of each field. A new key is a new field, nothing else; a new type of provider is a
+class of options, a word in the annotation of `type` and a row in `PROVIDER_OPTIONS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from chatkeep.config.places import default_state_dir
+from chatkeep.config.problems import Reason
+
+# Names are shown, stored in snapshots and typed as arguments: nothing that looks like an option or a path, nothing
+# invisible.
+NAME: Final = r"^[^\s/\x00-\x1f\x7f-]([^/\x00-\x1f\x7f]{0,98}[^\s/\x00-\x1f\x7f])?$"
+# Relative to the source and never out of it.
+PATTERN: Final = r"^(?!/)(?!(.*/)?\.\.(/|$))[^\x00]+$"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What is said about a field besides its type: its documentation, a value for the example, a rule for text."""
+
+    doc: str
+    example: str = ""
+    pattern: str = ""
+    refused: Reason = Reason.BAD_TEXT  # the reason given when `pattern` does not match
+
+    def accepts(self, text: str) -> bool:
+        """Whether a text obeys the rule of this key."""
+        return not self.pattern or re.search(self.pattern, text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Choose:
+    """The keys of this field stand beside those of its owner; which ones they are, another key says."""
+
+    by: str
+    table: Mapping[str, type]
+
+
+Compression = Literal["auto", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class VaultConfig:
+    """The vault all sources are kept in."""
+
+    name: Annotated[
+        str,
+        Key(
+            "What this vault is called in messages and in the list of passkeys.", pattern=NAME, refused=Reason.BAD_NAME
+        ),
+    ] = "chatkeep"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A directory that is kept. May be written as the path alone."""
+
+    shorthand: ClassVar[str] = "path"
+
+    path: Annotated[
+        Path,
+        Key(
+            "The directory of the chat application: an absolute path, or one that begins with ~. Variables such as "
+            "$HOME are not replaced.",
+            example="~/.config/ExampleChat",
+        ),
+    ]
+    name: Annotated[
+        str,
+        Key(
+            "What the source is called in messages and commands. Left out: the last part of its path.",
+            example="ExampleChat",
+            pattern=NAME,
+            refused=Reason.BAD_NAME,
+        ),
+    ] = ""
+    exclude: Annotated[
+        tuple[
+            Annotated[str, Key("A pattern.", example="Cache/**", pattern=PATTERN, refused=Reason.BAD_PATTERN)],
+            ...,
+        ],
+        Key(
+            "What is left out, as patterns of paths from the source down: *.tmp means its top directory, **/*.tmp "
+            "every level, Cache/ only a directory. * and ? match within one name, ** any number of names. A directory "
+            "that matches takes everything below it with it."
+        ),
+    ] = ()
+    compression: Annotated[
+        Compression,
+        Key("auto compresses what becomes smaller by it; off never tries, for the slowest machines."),
+    ] = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", os.path.basename(os.path.normpath(self.path)))
+
+
+@dataclass(frozen=True, slots=True)
+class FolderOptions:
+    """A directory: a disk, a network mount, or a folder that another program synchronises."""
+
+    path: Annotated[
+        Path,
+        Key(
+            "The directory that holds the vault. It must exist: a disk that is not mounted must not be mistaken for an "
+            "empty one.",
+            example="/mnt/backup/chatkeep",
+        ),
+    ]
+
+
+PROVIDER_OPTIONS: Final[Mapping[str, type]] = MappingProxyType({"folder": FolderOptions})
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderConfig:
+    """A place where the vault is stored. Each receives everything."""
+
+    name: Annotated[
+        str,
+        Key(
+            "What the provider is called in messages and commands. Must stay the same: what it already holds is "
+            "remembered under its name.",
+            example="disk",
+            pattern=NAME,
+            refused=Reason.BAD_NAME,
+        ),
+    ]
+    type: Annotated[Literal["folder"], Key("Which kind of storage it is: folder.", example="folder")]
+    options: Annotated[FolderOptions, Choose(by="type", table=PROVIDER_OPTIONS)]
+    required: Annotated[
+        bool,
+        Key("A backup counts as done when every required provider holds it. false: this one may lag behind."),
+    ] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a configuration was read from, so that what is found wrong later can still name its line."""
+
+    file: Path = Path()
+    marks: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # key path > line and column, from 1
+
+    def mark(self, key: str) -> tuple[int, int] | tuple[None, None]:
+        """Line and column of a key, or of the nearest thing around it that stands in the file."""
+        while key:
+            if key in self.marks:
+                return self.marks[key]
+            key = key[: max(key.rfind("."), key.rfind("["), 0)]
+        return self.marks.get("", (None, None))
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything the file says."""
+
+    sources: Annotated[tuple[Source, ...], Key("The directories that are kept. At least one.")]
+    providers: Annotated[tuple[ProviderConfig, ...], Key("Where the vault is stored. At least one.")]
+    vault: Annotated[VaultConfig, Key("The vault that all sources are kept in.")] = VaultConfig()
+    state_dir: Annotated[
+        Path,
+        Key(
+            "What this device remembers between backups, its key for writing, and what waits to be uploaded. Left out: "
+            "$XDG_STATE_HOME/chatkeep. Never inside a source or a provider's folder.",
+            example="~/.local/state/chatkeep",
+        ),
+    ] = field(default_factory=default_state_dir)
+    origin: Origin = field(default_factory=Origin, compare=False, repr=False)
+
+    @property
+    def vault_name(self) -> str:
+        """The name of the vault, for people."""
+        return self.vault.name
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One key of the file, read from the model."""
+
+    name: str
+    type: Any
+    key: Key
+    required: bool
+    default: object  # None for a required key
+
+
+def shapes(model: type) -> tuple[Shape, ...]:
+    """The keys of a mapping in the order of the model; those that depend on another key come from `choice`."""
+    hints = typing.get_type_hints(model, include_extras=True)
+    found = []
+    for item in dataclasses.fields(model):
+        bare, key = unwrap(hints[item.name])
+        if key is not None:
+            required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+            default = None if item.default is dataclasses.MISSING else item.default
+            found.append(Shape(item.name, bare, key, required, default))
+    return tuple(found)
+
+
+def choice(model: type) -> tuple[str, Choose] | None:
+    """The field of a model whose keys depend on the value of another key, with what it depends on."""
+    for name, hint in typing.get_type_hints(model, include_extras=True).items():
+        for extra in getattr(hint, "__metadata__", ()):
+            if isinstance(extra, Choose):
+                return name, extra
+    return None
+
+
+def unwrap(hint: Any) -> tuple[Any, Key | None]:
+    """A type without its annotations, and its `Key` if it has one."""
+    for extra in getattr(hint, "__metadata__", ()):
+        if isinstance(extra, Key):
+            return hint.__origin__, extra
+    return hint, None

@@ -1,0 +1,85 @@
+"""The rules that concern several values of the configuration. Pure: how a path is made comparable is handed in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from chatkeep.config.model import NAME, FolderOptions, ProviderConfig, Source
+from chatkeep.config.problems import Reason
+
+
+class Clash(NamedTuple):
+    """Two values that cannot stand together, or a derived value that cannot be used."""
+
+    reason: Reason
+    key: str
+    found: str
+    other: str = ""
+
+
+Placed = tuple[str, Path]  # key, path in comparable form
+
+
+def clashes(
+    sources: Sequence[tuple[str, Source]],
+    providers: Sequence[tuple[str, ProviderConfig]],
+    state_dir: Path | None,
+    comparable: Callable[[Path], Path],
+) -> Iterator[Clash]:
+    """Every clash among sources, providers and the state directory, each named once.
+
+    `comparable` gives a path the form in which equal places are equal and inner ones lie below: by the text alone
+    (os.path.normpath), or as the disk says (os.path.realpath).
+    """
+    places = [(f"{key}.path", comparable(source.path)) for key, source in sources]
+    folders = [
+        (f"{key}.path", comparable(config.options.path))
+        for key, config in providers
+        if isinstance(config.options, FolderOptions)
+    ]
+    yield from _names((f"{key}.name", source.name) for key, source in sources)
+    yield from _names((f"{key}.name", config.name) for key, config in providers)
+    yield from _overlaps(places)
+    yield from _overlaps(folders)
+    # A vault inside a source would back itself up, each snapshot making the next one larger.
+    for key, path in folders:
+        yield from _inside(key, path, places, Reason.PROVIDER_IN_SOURCE)
+    if state_dir is not None:
+        state = comparable(state_dir)
+        yield from _inside("state_dir", state, places, Reason.STATE_IN_SOURCE)
+        # The state directory holds the device's key for writing: in a synchronised folder it would leave the machine.
+        yield from _inside("state_dir", state, folders, Reason.STATE_IN_PROVIDER)
+
+
+def _names(named: Iterable[tuple[str, str]]) -> Iterator[Clash]:
+    first: dict[str, str] = {}
+    for key, name in named:
+        if re.search(NAME, name) is None:  # only a name derived from a path gets here
+            yield Clash(Reason.BAD_NAME, key, name)
+        elif name in first:
+            yield Clash(Reason.DUPLICATE_NAME, key, name, first[name])
+        else:
+            first[name] = key
+
+
+def _overlaps(places: Sequence[Placed]) -> Iterator[Clash]:
+    first: dict[Path, str] = {}
+    for key, path in places:
+        if path in first:
+            yield Clash(Reason.SAME_DIRECTORY, key, str(path), first[path])
+        else:
+            first[path] = key
+    for key, path in places:
+        outer = next((first[parent] for parent in path.parents if parent in first), None)
+        if outer is not None:
+            yield Clash(Reason.NESTED_DIRECTORY, key, str(path), outer)
+
+
+def _inside(key: str, path: Path, places: Sequence[Placed], reason: Reason) -> Iterator[Clash]:
+    outer = {place: other for other, place in places}
+    hit = next((outer[place] for place in (path, *path.parents) if place in outer), None)
+    if hit is not None:
+        yield Clash(reason, key, str(path), hit)

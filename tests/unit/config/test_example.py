@@ -1,0 +1,150 @@
+"""The example and the schema say what the loader does, because all three come from the model."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from chatkeep.config.example import example
+from chatkeep.config.loader import parse
+from chatkeep.config.model import (
+    PROVIDER_OPTIONS,
+    Config,
+    FolderOptions,
+    ProviderConfig,
+    Source,
+    VaultConfig,
+    choice,
+    shapes,
+)
+from chatkeep.config.problems import ConfigInvalid
+from chatkeep.config.schema import schema
+
+FILE = Path("example.yaml")
+MODELS: list[type] = [Config, Source, ProviderConfig, VaultConfig, FolderOptions]
+
+
+def full() -> str:
+    """The example with every optional key switched on."""
+    return re.sub(r"(?m)^( *)#(?! [^ ])", r"\1", example())  # "# text" is documentation
+
+
+def test_the_example_loads() -> None:
+    config = parse(example(), FILE)
+    assert [source.name for source in config.sources] == ["ExampleChat"]
+
+
+def test_the_example_with_every_key_loads_and_shows_the_defaults() -> None:
+    plain, config = parse(example(), FILE), parse(full(), FILE)
+    assert config.sources[0].exclude
+    assert config.vault == plain.vault
+    assert config.sources[0].compression == plain.sources[0].compression
+    assert config.providers == plain.providers
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_key_and_its_documentation_is_in_the_example(model: type) -> None:
+    keys = full()
+    said = " ".join(line.strip().lstrip("#").strip() for line in example().splitlines() if "#" in line)
+    for shape in shapes(model):
+        assert re.search(rf"(?m)^ *(- )?{shape.name}:", keys), shape.name
+        assert shape.key.doc in said
+
+
+def test_every_type_of_provider_has_a_word_in_the_model() -> None:
+    chosen = choice(ProviderConfig)
+    assert chosen is not None
+    kinds = next(shape for shape in shapes(ProviderConfig) if shape.name == chosen[1].by)
+    assert set(kinds.type.__args__) == set(PROVIDER_OPTIONS)
+    assert {*PROVIDER_OPTIONS.values()} <= {*MODELS}
+
+
+def test_the_schema_is_json() -> None:
+    assert json.loads(json.dumps(schema())) == schema()
+    assert schema()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_documentation_is_in_the_schema(model: type) -> None:
+    text = json.dumps(schema(), ensure_ascii=False)
+    for shape in shapes(model):
+        assert json.dumps(shape.key.doc, ensure_ascii=False) in text
+
+
+GOOD = "sources: [/a]\nproviders: [{name: d, type: folder, path: /m}]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "accepted"),
+    [
+        (GOOD, True),
+        (GOOD + "vault: {name: x}", True),
+        (GOOD + "vault: {name: ''}", False),
+        (GOOD + "vault: {name: -x}", False),
+        (GOOD + "vault: {nmae: x}", False),
+        (GOOD + "vault: x", False),
+        (GOOD + "more: x", False),
+        (GOOD + "state_dir: relative", False),
+        ("sources: [/a]\n", False),
+        ("sources: []\nproviders: [{name: d, type: folder, path: /m}]", False),
+        ("sources: [a]\nproviders: [{name: d, type: folder, path: /m}]", False),
+        ("sources: [{name: x}]\nproviders: [{name: d, type: folder, path: /m}]", False),
+        ("sources: [{path: /a, exclude: [x, 'y/**']}]\nproviders: [{name: d, type: folder, path: /m}]", True),
+        ("sources: [{path: /a, exclude: [../x]}]\nproviders: [{name: d, type: folder, path: /m}]", False),
+        ("sources: [{path: /a, exclude: x}]\nproviders: [{name: d, type: folder, path: /m}]", False),
+        ("sources: [{path: /a, compression: 'off'}]\nproviders: [{name: d, type: folder, path: /m}]", True),
+        ("sources: [{path: /a, compression: max}]\nproviders: [{name: d, type: folder, path: /m}]", False),
+        ("sources: [/a]\nproviders: [{name: d, type: tape, path: /m}]", False),
+        ("sources: [/a]\nproviders: [{name: d, type: folder}]", False),
+        ("sources: [/a]\nproviders: [{name: d, type: folder, path: /m, required: 1}]", False),
+        ("sources: [/a]\nproviders: [{name: d, type: folder, path: /m, required: true}]", True),
+    ],
+)
+def test_schema_and_loader_agree(text: str, *, accepted: bool) -> None:
+    try:
+        parse(text, FILE)
+        loaded = True
+    except ConfigInvalid:
+        loaded = False
+    assert loaded is accepted
+    assert valid(yaml.safe_load(text), schema()) is accepted
+
+
+def test_the_examples_obey_the_schema() -> None:
+    assert valid(yaml.safe_load(example()), schema())
+    assert valid(yaml.safe_load(full()), schema())
+
+
+TYPES = {"object": dict, "array": list, "string": str, "boolean": bool}
+CHECKS: dict[str, Any] = {
+    "type": lambda value, rule: isinstance(value, TYPES[rule]),
+    "enum": lambda value, rule: value in rule,
+    "const": lambda value, rule: value == rule,
+    "pattern": lambda value, rule: re.search(rule, value) is not None,
+    "minLength": lambda value, rule: len(value) >= rule,
+    "minItems": lambda value, rule: len(value) >= rule,
+    "required": lambda value, rule: set(rule) <= set(value),
+    "properties": lambda value, rule: all(valid(value[k], inner) for k, inner in rule.items() if k in value),
+    "items": lambda value, rule: all(valid(item, rule) for item in value),
+    "anyOf": lambda value, rule: any(valid(value, option) for option in rule),
+    "oneOf": lambda value, rule: sum(valid(value, option) for option in rule) == 1,
+}
+
+
+def valid(value: Any, rules: dict[str, Any]) -> bool:
+    """The part of JSON Schema that is used here; an unknown keyword fails the test instead of passing everything."""
+    if "type" in rules and not CHECKS["type"](value, rules["type"]):
+        return False
+    for word, rule in rules.items():
+        if word == "additionalProperties":
+            assert rule is False
+            if not set(value) <= set(rules["properties"]):
+                return False
+        elif word not in {"$schema", "title", "description", "default"} and not CHECKS[word](value, rule):
+            return False
+    return True
