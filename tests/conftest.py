@@ -1,0 +1,60 @@
+"""Options and fixtures of every test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import hypothesis
+import pytest
+
+_LONG = pytest.StashKey[int]()
+
+hypothesis.settings.register_profile("dev", print_blob=True, derandomize=False, deadline=None, max_examples=60)
+hypothesis.settings.register_profile("ci", print_blob=True, derandomize=False, deadline=None, max_examples=400)
+hypothesis.settings.load_profile("dev")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also run the tests that take minutes")
+    parser.addoption("--seed", type=int, default=None, help="the value of the `seed` fixture, from a failure report")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Deselected and not skipped: a skip is for what could not run, and nothing here may be allowed to not run.
+    long = [] if config.getoption("long") else [item for item in items if item.get_closest_marker("long")]
+    if long:
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=long)
+    config.stash[_LONG] = len(long)
+    if hasattr(config, "workeroutput"):  # under xdist each worker collects everything and the report is made elsewhere
+        config.workeroutput["long"] = len(long)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    output = getattr(node, "workeroutput", {})
+    node.config.stash[_LONG] = max(node.config.stash.get(_LONG, 0), output.get("long", 0))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    count = config.stash.get(_LONG, 0)
+    if count:
+        terminalreporter.write_line(f"{count} long tests were left out; --long runs them")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """A fresh number for this test's random choices; `--seed N` repeats the one a failure report shows."""
+    given: int | None = request.config.getoption("seed")
+    return given if given is not None else int.from_bytes(os.urandom(6))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    seeds = getattr(item, "funcargs", {})
+    if report.failed and "seed" in seeds:
+        report.sections.append(("seed", f"replay with --seed {seeds['seed']}"))
+    return report
