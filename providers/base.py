@@ -1,8 +1,8 @@
 """The contract of a provider, its errors, and the grammar of object names. All that an author of a provider must read.
 
 An *object* is a name and an immutable run of bytes. A *provider* is one place that keeps objects: a folder, a bucket.
-It knows nothing of packs, manifests or keys, and what it is given is sealed: it cannot read it, and it is not trusted to
-return it unchanged. Whoever reads an object checks it against the hash in its name or a signature.
+It knows nothing of packs, manifests or keys. What it is given is sealed, and it is
+not trusted to return it unchanged: whoever reads an object checks it against the hash in its name or a signature.
 
 What holds for every verb:
 
@@ -218,6 +218,7 @@ class Provider(Protocol):
 
         Raises:
             ObjectConflict: other bytes are stored under the name. They stay.
+            ObjectDamaged: something is stored under the name, and cannot be read to be compared. It stays.
             QuotaExceeded: no room. Nothing is left behind that counts against the room there is.
         """
         ...
@@ -225,8 +226,8 @@ class Provider(Protocol):
     def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
         """Returns bytes of the object: all of it, or `length` bytes from `offset`.
 
-        `offset` < 0 asks for the last -offset bytes of the object (all of it when it is shorter); `length` then keeps the
-        first so many of those. A range that passes the end yields what exists, which may be nothing; a range inside the
+        `offset` < 0 asks for the last -offset bytes of the object (all of it when it is shorter); `length` then keeps
+        the first of those. A range that passes the end yields what exists, which may be nothing; a range inside the
         object is never returned short, nor longer than asked.
 
         A get after a put of the same name by any writer whose put returned sees that object.
