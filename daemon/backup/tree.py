@@ -8,23 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
-
-class Item(Protocol):
-    """One thing found in the source."""
-
-    @property
-    def path(self) -> bytes:
-        """Relative to the source; b"" is the source itself."""
-
-    @property
-    def inode(self) -> tuple[int, int]:
-        """Device and inode number."""
-
-    @property
-    def is_directory(self) -> bool:
-        """Directories are told apart by name alone: they have no content to keep."""
+from chatkeep.daemon.capture.tree import Found, Kind
 
 
 @dataclass(frozen=True)
@@ -46,29 +31,40 @@ class Assignment:
     next_file_id: int = 1
 
 
-def assign_ids(found: Sequence[Item], known: Known) -> Assignment:
-    """Give every found path its file id, and say which paths came, moved or went, and which ids are gone."""
+def assign_ids(found: Sequence[Found], known: Known, hidden: Sequence[bytes] = ()) -> Assignment:
+    """Give every found path its file id, and say which paths came, moved or went, and which ids are gone.
+
+    `hidden`: paths at or below which the walk could not see. What the newest snapshot knows there stays: it was not
+    deleted, it could not be looked at.
+    """
     result = Assignment(next_file_id=known.next_file_id)
     by_inode: dict[tuple[int, int], int] = {}
     taken: set[int] = set()
     for item in found:
-        file_id = None if item.is_directory else known.inodes.get(item.inode)
+        file_id = None if item.kind is Kind.DIRECTORY else known.inodes.get((item.dev, item.ino))
         if file_id is not None:
-            by_inode[item.inode] = file_id
+            by_inode[item.dev, item.ino] = file_id
             taken.add(file_id)
     for item in found:
-        file_id = None if item.is_directory else by_inode.get(item.inode)
+        file_id = None if item.kind is Kind.DIRECTORY else by_inode.get((item.dev, item.ino))
         if file_id is None:
             file_id = known.paths.get(item.path)
             if file_id is None or file_id in taken:
                 file_id = result.next_file_id
                 result.next_file_id += 1
-            if not item.is_directory:
-                by_inode[item.inode] = file_id
+            if item.kind is not Kind.DIRECTORY:
+                by_inode[item.dev, item.ino] = file_id
             taken.add(file_id)
         result.ids[item.path] = file_id
         if known.paths.get(item.path) != file_id:
             result.changed_paths.append((item.path, file_id))
+    for path, file_id in known.paths.items():
+        if path not in result.ids and any(_at_or_below(path, place) for place in hidden):
+            result.ids[path] = file_id
     result.changed_paths += [(path, None) for path in known.paths if path not in result.ids]
     result.forgotten = sorted(set(known.paths.values()) - set(result.ids.values()))
     return result
+
+
+def _at_or_below(path: bytes, place: bytes) -> bool:
+    return path == place or path.startswith(place + b"/") or not place

@@ -85,6 +85,6 @@ def _databases(db: sqlite3.Connection, commit: Commit) -> None:
         [(stream, run.file_id, run.pages, run.pack, run.slot, run.blob) for run in commit.runs],
     )
     db.executemany(
-        "INSERT INTO redo(stream, file_id, page_size, page_count, fresh, pairs) VALUES(?,?,?,?,?,?)",
-        [(stream, row.file_id, row.page_size, row.page_count, row.fresh, row.pairs) for row in commit.redo],
+        "INSERT INTO redo(stream, file_id, page_size, reach, runs) VALUES(?,?,?,?,?)",
+        [(stream, row.file_id, row.page_size, row.reach, row.runs) for row in commit.redo],
     )

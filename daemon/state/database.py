@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -144,13 +144,22 @@ class State:
         with self._connection.transaction() as db:
             apply_commit(db, commit)
 
+    def refresh(self, stream: bytes, files: Sequence[FileRow], databases: Sequence[DatabaseRow]) -> None:
+        """Rows that learned only that nothing changed: newer identities and signatures of the same content."""
+        with self._connection.transaction() as db:
+            db.executemany(
+                "UPDATE files SET identity=? WHERE stream=? AND file_id=?",
+                [(row.identity, stream, row.file_id) for row in files],
+            )
+            db.executemany(
+                "UPDATE databases SET signature=? WHERE stream=? AND file_id=?",
+                [(row.signature, stream, row.file_id) for row in databases],
+            )
+
     def redo(self, stream: bytes) -> list[RedoRow]:
         """Digests whose table may not have them yet, in the order of their commits."""
-        query = "SELECT file_id, page_size, page_count, fresh, pairs FROM redo WHERE stream=? ORDER BY position"
-        return [
-            RedoRow(fid, size, count, bool(fresh), pairs)
-            for fid, size, count, fresh, pairs in self._connection.rows(query, stream)
-        ]
+        query = "SELECT file_id, page_size, reach, runs FROM redo WHERE stream=? ORDER BY position"
+        return [RedoRow(*row) for row in self._connection.rows(query, stream)]
 
     def redo_done(self, stream: bytes) -> None:
         """The tables have every digest and were synced: the redo rows may go."""

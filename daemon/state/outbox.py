@@ -107,12 +107,7 @@ class Outbox:
             for leftover in (self.directory / "tmp").iterdir():
                 leftover.unlink()
             query = "SELECT sha256, size, stream FROM objects WHERE released=0"
-            wanted = {
-                sha.hex(): (size, stream)
-                for sha, size, stream in self._connection.rows(
-                    "SELECT sha256, size, stream FROM objects WHERE released=0"
-                )
-            }
+            wanted = {sha.hex(): (size, stream) for sha, size, stream in self._connection.rows(query)}
             present = {
                 entry.name: entry.stat().st_size
                 for entry in os.scandir(self.directory)

@@ -91,14 +91,13 @@ class RunRow:
 class RedoRow:
     """Digests of pages that a commit sealed: applied to the digest table after it, again after a crash.
 
-    `pairs` is u32 page number | 16-byte digest, repeated. The table is cut to `page_count` first.
+    The table is cut to `reach` pages first. `runs` is u32 first page | u32 pages | 16 bytes for each, repeated.
     """
 
     file_id: int
     page_size: int
-    page_count: int
-    fresh: bool
-    pairs: bytes
+    reach: int
+    runs: bytes
 
 
 @dataclass(frozen=True, slots=True)

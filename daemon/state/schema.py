@@ -30,7 +30,7 @@ CREATE TABLE runs(position INTEGER PRIMARY KEY, stream BLOB NOT NULL, file_id IN
   pack BLOB NOT NULL, slot INTEGER NOT NULL, blob BLOB NOT NULL);
 CREATE INDEX runs_file ON runs(stream, file_id);
 CREATE TABLE redo(position INTEGER PRIMARY KEY, stream BLOB NOT NULL, file_id INTEGER NOT NULL,
-  page_size INTEGER NOT NULL, page_count INTEGER NOT NULL, fresh INTEGER NOT NULL, pairs BLOB NOT NULL);
+  page_size INTEGER NOT NULL, reach INTEGER NOT NULL, runs BLOB NOT NULL);
 CREATE TABLE partials(stream BLOB, path BLOB, identity BLOB NOT NULL, content BLOB NOT NULL,
   PRIMARY KEY(stream, path)) WITHOUT ROWID;
 CREATE TABLE uploads(provider TEXT PRIMARY KEY, last_success INTEGER, last_error TEXT, last_error_at INTEGER)

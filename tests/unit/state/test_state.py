@@ -65,7 +65,7 @@ def test_a_commit_is_read_back(state: State) -> None:
             files=[FileRow(1, b"i", b"r", b"c"), FileRow(2, b"i", b"r", None)],
             databases=[DatabaseRow(2, 4096, 7, b"sig", None)],
             runs=[RunRow(2, b"\0\1", b"p" * 32, 3, b"b" * 32)],
-            redo=[RedoRow(2, 4096, 7, True, b"pairs")],
+            redo=[RedoRow(2, 4096, 7, b"runs")],
         )
     )
     state.commit(commit_of(state, 2, paths=[(b"a", None)], forgotten=[1], published=[2]))
@@ -84,7 +84,7 @@ def test_a_commit_is_read_back(state: State) -> None:
 
 def test_a_failing_commit_leaves_nothing(state: State) -> None:
     stream = state.stream("chat").stream
-    twice = commit_of(state, 1, paths=[(b"a", 1)], redo=[RedoRow(1, 4096, 1, True, b"")])
+    twice = commit_of(state, 1, paths=[(b"a", 1)], redo=[RedoRow(1, 4096, 1, b"")])
     broken = replace(twice, objects=[*twice.objects, twice.objects[0]])
     with pytest.raises(StateDamaged, match="UNIQUE"):
         state.commit(broken)
@@ -175,3 +175,13 @@ def test_the_generation_stays_and_differs_between_lives(tmp_path: Path) -> None:
         generation = first.generation
     with State.open(tmp_path / "a", VAULT, DEVICE) as again, State.open(tmp_path / "b", VAULT, DEVICE) as other:
         assert again.generation == generation != other.generation
+
+
+def test_refresh_changes_what_was_seen_and_nothing_else(state: State) -> None:
+    stream = state.stream("chat").stream
+    file, database = FileRow(1, b"old", b"record", b"content"), DatabaseRow(2, 4096, 7, b"old", b"d")
+    state.commit(commit_of(state, 1, files=[file], databases=[database]))
+    state.refresh(stream, [replace(file, identity=b"new")], [replace(database, signature=b"newer")])
+    assert list(state.files(stream)) == [FileRow(1, b"new", b"record", b"content")]
+    assert state.databases(stream) == {2: DatabaseRow(2, 4096, 7, b"newer", b"d")}
+    assert state.stream("chat").seq == 1
