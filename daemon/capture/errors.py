@@ -10,6 +10,8 @@ CaptureError
   TooManyDirty        the dirty pages do not fit the buffer that was prepared before the pin
   TableIncomplete     a page of the image has no digest: the table cannot vouch for the image
   DatabaseDamaged     it is called a database and its files contradict each other
+  EntryVanished       below the source: gone since it was found, or something of another kind now
+  EntryUnreadable     below the source: this user may not read one entry, or the disk cannot deliver it
   UnsupportedSource   nothing that can be captured (a device, no locks on this file system, ...)
 """
 
