@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, TypeVar
 import zstandard
 from blake3 import blake3
 
+from chatkeep.daemon.keys.secret import Buffer, Sensitive
 from chatkeep.daemon.vault.errors import AuthenticationFailed, Malformed
 from chatkeep.daemon.vault.labels import (
     CONTEXT_DATABASE_SET,
@@ -48,12 +49,12 @@ class BlobRef(NamedTuple):
     id: bytes
 
 
-class IdKeys:
+class IdKeys(Sensitive):
     """The keys that one device's id key gives. Thread-safe; never shown."""
 
     __slots__ = ("_kinds", "page_seed", "page_table_key", "set_key")
 
-    def __init__(self, id_key: bytes | bytearray) -> None:
+    def __init__(self, id_key: Buffer) -> None:
         if len(id_key) != KEY_SIZE:
             raise AssertionError("an id key has 32 bytes")
         self._kinds = {kind: _derive(CONTEXT_ID + kind.name.lower(), id_key) for kind in BlobKind}
@@ -61,20 +62,17 @@ class IdKeys:
         self.page_table_key = _derive(CONTEXT_PAGE_TABLE, id_key)
         self.set_key = _derive(CONTEXT_DATABASE_SET, id_key)
 
-    def __repr__(self) -> str:
-        return "IdKeys(...)"
-
-    def id(self, kind: BlobKind, content: bytes | bytearray | memoryview) -> bytes:
+    def id(self, kind: BlobKind, content: Buffer) -> bytes:
         """The id (32 bytes) of a blob of this kind with this plaintext."""
         return blake3(content, key=self._kinds[kind]).digest()
 
-    def check(self, kind: BlobKind, content: bytes | bytearray | memoryview, expected: bytes) -> None:
+    def check(self, kind: BlobKind, content: Buffer, expected: bytes) -> None:
         """Raises `AuthenticationFailed` unless the blob has the expected id."""
         if self.id(kind, content) != expected:
             raise AuthenticationFailed(what="blob", reason="id")
 
 
-def _derive(context: str, id_key: bytes | bytearray) -> bytes:
+def _derive(context: str, id_key: Buffer) -> bytes:
     return blake3(id_key, derive_key_context=context).digest()
 
 

@@ -16,6 +16,11 @@ VaultError
   EnrolmentFailed         what was enrolled did not read back from storage
   RecordTooLong           one record of a layer fits no part: it cannot be written
   Unresolvable            layers that are valid one by one do not make a whole together
+  UnknownKey              sealed to a key that the unlocked vault does not have
+  DifferentKey            the key that came out of a capsule is not the one the object was sealed with
+  PackBroken              a pack could not be written to the end; its key is gone
+  SelfCheckFailed         what was sealed did not read back from this machine's disk
+  Unreadable              a blob that no provider returned whole
 """
 
 from __future__ import annotations
@@ -130,3 +135,45 @@ class Unresolvable(VaultError):
     """A stack of layers lacks or contradicts something. Parameters: what (tree, file, database), reason, file_id."""
 
     code = "unresolvable"
+
+
+class UnknownKey(VaultError):
+    """An object is sealed to a key that the unlocked vault does not have. Parameters: what, epoch, key (hex)."""
+
+    code = "unknown-key"
+
+
+class DifferentKey(VaultError):
+    """The commitment of an object is not that of the key its capsule holds. Parameters: what, and name when known.
+
+    Apart from `AuthenticationFailed`, which then means damage: an object that opens under two keys, with two contents,
+    stops here.
+    """
+
+    code = "different-key"
+
+
+class PackBroken(VaultError):
+    """A pack could not be written to the end. Its key is wiped and it is never continued: a nonce may have been used.
+
+    The same blobs can be sealed into another pack. Parameters: errno where the system gave one.
+    """
+
+    code = "pack-broken"
+    disposition = Disposition.RETRY
+
+
+class SelfCheckFailed(VaultError):
+    """What was sealed did not read back, or did not open, from this machine's own disk; it was not accepted.
+
+    Parameters: what, reason. The disk or the memory of this machine is at fault; sealing again may succeed.
+    """
+
+    code = "self-check-failed"
+    disposition = Disposition.RETRY
+
+
+class Unreadable(VaultError):
+    """No provider returned a blob whole. Parameters: name (the pack), slot, reasons (provider to code)."""
+
+    code = "unreadable"

@@ -35,18 +35,18 @@ SPELLED = [
 
 
 @given(object_names)
-def test_every_name_parses_to_itself_and_every_provider_takes_it(name):
+def test_every_name_parses_to_itself_and_every_provider_takes_it(name: names.ObjectName) -> None:
     assert names.parse(str(name)) == name
     assert is_name(str(name))
 
 
 @pytest.mark.parametrize("text", SPELLED)
-def test_spelling_is_that_of_the_format(text):
+def test_spelling_is_that_of_the_format(text: str) -> None:
     assert str(names.parse(text)) == text
 
 
 @pytest.mark.parametrize("text", SPELLED)
-def test_any_other_spelling_is_refused(text):
+def test_any_other_spelling_is_refused(text: str) -> None:
     others = {text[:-1], text + "0", text + "\n", " " + text, "/" + text, text.replace("/", "//", 1), text + "/"}
     others |= {text.upper(), text.replace("f", "F"), text.replace("0", "\u0660", 1), text.replace("0", "\u00b2", 1)}
     others |= {re.sub("[0-9]{8,12}-", lambda m: "0" * (len(m[0]) - 1) + "-", text)}  # number zero
@@ -57,14 +57,14 @@ def test_any_other_spelling_is_refused(text):
             names.parse(other)
 
 
-def test_a_number_of_more_digits_than_the_format_has_is_a_mistake_of_the_caller():
+def test_a_number_of_more_digits_than_the_format_has_is_a_mistake_of_the_caller() -> None:
     with pytest.raises(AssertionError):
         str(names.ManifestName(bytes(16), bytes(16), names.MAX_SEQ + 1, bytes(32)))
     with pytest.raises(AssertionError):
         str(names.PackName(bytes(16), bytes(31)))
 
 
-def test_prefixes_select_what_they_say():
+def test_prefixes_select_what_they_say() -> None:
     name = names.ManifestName(b"d" * 16, b"s" * 16, 7, bytes(32))
     for prefix in (
         names.device_prefix(b"d" * 16),
@@ -76,7 +76,7 @@ def test_prefixes_select_what_they_say():
     assert str(names.PackName(b"d" * 16, bytes(32))).startswith(names.pack_prefix(b"d" * 16))
 
 
-def test_the_grammar_covers_the_table_of_the_format_page():
+def test_the_grammar_covers_the_table_of_the_format_page() -> None:
     page = Path(__file__).parents[3] / "docs" / "format.md"
     rows = re.findall(r"^\| `((?:vault|epochs|slots|devices|d)/[^`]*)` \|", page.read_text("utf-8"), re.MULTILINE)
     assert len(rows) == len(SPELLED)
