@@ -157,10 +157,13 @@ def read_bounded(path: Path, limit: int) -> bytes:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), os.fspath(path))
-        # One byte beyond the limit tells a longer file; its size is not asked, since it may grow meanwhile.
-        found = read_range(descriptor, 0, limit + 1)
+        # The size only spares memory; it is not trusted, since the file may grow. One byte beyond tells that it did.
+        found = read_range(descriptor, 0, min(about.st_size, limit) + 1)
+        if about.st_size < len(found) <= limit:
+            found = read_range(descriptor, 0, limit + 1)
     finally:
         os.close(descriptor)
     if len(found) > limit:
