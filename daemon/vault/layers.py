@@ -180,7 +180,7 @@ def ranges_of(pages: Iterable[int]) -> list[tuple[int, int]]:
         if page == after and first:
             after += 1
             continue
-        if page < after:
+        if page < max(after, 1):
             raise Malformed(what="pages", reason="not-ascending")
         if first:
             ranges.append((first, after - first))
