@@ -246,8 +246,8 @@ def test_a_file_that_may_not_grow(root: Path) -> None:
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
-    # A file system of 2 MB, mounted where only this child sees it: by root, or by a user in a namespace of its own. Where
-    # a machine allows neither, a limit on the process stands in for the disk, so that this is never left out.
+    # A file system of 2 MB, mounted where only this child sees it: by root, or by a user in a namespace of its own.
+    # Where a machine allows neither, a limit on the process stands in for the disk, so that this is never left out.
     private = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
     mount = f"mount -t tmpfs -o size=2m none '{tmp_path}'"
     if subprocess.run([*private, "sh", "-c", mount], capture_output=True, check=False).returncode == 0:
