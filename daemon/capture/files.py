@@ -131,8 +131,8 @@ class Extent(NamedTuple):
 class StableReader:
     """One read of one file, from one descriptor, which then says whether it saw one version.
 
-    Take all `extents()`, then ask `stable`: True when the file was, by descriptor and by path, the same before and
-    after. Otherwise what was read is of no use. Memory: one buffer of 1 MiB, which the caller may pass in to use
+    Take all `extents()`, then ask `stable`: True when the path still names this file, in the state it had when it was
+    opened. Otherwise what was read is of no use. Memory: one buffer of 1 MiB, which the caller may pass in to use
     again. A file that grows for ever is read to the size it had when it was opened.
 
     Raises EntryVanished (also when something else than a file stands there) and EntryUnreadable, on opening and on
@@ -204,7 +204,6 @@ class StableReader:
                     yield offset, hole_end - offset, True
                     offset = hole_end
                     continue
-                data_end = max(data_end, offset + 1)
             length = min(PIECE, size - offset)
             yield offset, length, False
             offset += length
@@ -233,10 +232,8 @@ class StableReader:
         return True
 
     def _is_same(self) -> bool:
-        # By descriptor: written, truncated, its attributes changed. By path: replaced by another file, as programs do
-        # that write beside and rename; the descriptor alone would deliver the version that the path no longer has.
-        if FileIdentity.of(Found.of(b"", os.fstat(self._fd))) != self.identity:
-            return False
+        # By path, not by descriptor: programs write a new version beside and rename it over the old one, and the
+        # descriptor would go on delivering what the path no longer has.
         try:
             return FileIdentity.of(self._tree.stat(self.found.path)) == self.identity
         except EntryVanished:

@@ -237,11 +237,20 @@ class Interference:
         monkeypatch.setattr(os, "listdir", listdir)
 
 
+@pytest.mark.parametrize("traced", [True, False])
 def test_a_file_renamed_while_its_directory_is_listed_is_found(
-    root: bytes, tree: SourceTree, monkeypatch: pytest.MonkeyPatch
+    root: bytes, tree: SourceTree, monkeypatch: pytest.MonkeyPatch, traced: bool
 ) -> None:
+    """Untraced: within one step of the clock, so that the directory's own timestamp does not tell."""
     full = make(root, b"photo")
-    fault = Interference(monkeypatch, 1, lambda: os.rename(full, os.path.join(root, b"renamed")))
+    before = os.stat(root)
+
+    def rename() -> None:
+        os.rename(full, os.path.join(root, b"renamed"))
+        if not traced:
+            os.utime(root, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    fault = Interference(monkeypatch, 1, rename)
     found, problems = everything(tree)
     assert fault.fired == 1
     assert set(found) == {b"", b"renamed"}

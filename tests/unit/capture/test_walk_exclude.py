@@ -39,6 +39,7 @@ FILE, DIRECTORY = False, True
         ("a[1].x", b"a1.x", False),
         ("a.c", b"abc", False),
         ("*", b"line\nbreak", True),
+        ("d/**", b"d/line\nbreak", True),
         ("\udcff*", b"\xff\xfe", True),  # as Python spells a raw byte in text
         (b"\xff*", b"\xff\xfe", True),
     ],
