@@ -84,9 +84,7 @@ class Attributes(NamedTuple):
     user: bytes
     group: bytes
     target: bytes  # of a symbolic link, else empty
-    xattrs: tuple[
-        tuple[bytes, bytes], ...
-    ]  # by name; POSIX ACLs are among them, as system.posix_acl_access and _default
+    xattrs: tuple[tuple[bytes, bytes], ...]  # by name; POSIX ACLs are among them (system.posix_acl_*)
     xattrs_left_out: int  # unreadable for us, or beyond MAX_XATTRS in all
 
 
