@@ -97,7 +97,7 @@ class TooManySlots(KeysError):
 
 
 class LabelRefused(KeysError):
-    """A label does not fit its place. Parameters: size and limit, in bytes of UTF-8."""
+    """A label does not fit its place. Parameter: reason, `length` (with size and limit in bytes) or `encoding`."""
 
     code = "label-refused"
     disposition = Disposition.NEEDS_USER

@@ -1,0 +1,117 @@
+"""The recovery key: 64 digits on paper, of which 56 are the secret (docs/format.md, section 5).
+
+Eight lines of seven random digits (186 bits in all) and one check digit over the line's number and its digits. By
+Damm's scheme every wrong digit, every swap of neighbouring digits and every swap of lines shows where it was made.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from chatkeep.daemon.keys.errors import RecoveryTypo
+from chatkeep.daemon.keys.secret import SecretBytes
+
+LINES: Final = 8
+_DIGITS: Final = 8  # in a line
+_RANDOM: Final = 7  # of them
+
+# H. M. Damm, Total anti-symmetrische Quasigruppen, Marburg 2004: the quasigroup of order 10.
+_DAMM: Final = (
+    (0, 3, 1, 7, 5, 9, 8, 6, 4, 2),
+    (7, 0, 9, 2, 1, 5, 4, 8, 6, 3),
+    (4, 2, 0, 6, 8, 7, 1, 3, 5, 9),
+    (1, 7, 5, 0, 9, 8, 3, 4, 2, 6),
+    (6, 1, 2, 3, 0, 4, 5, 9, 7, 8),
+    (3, 6, 7, 4, 2, 0, 9, 5, 8, 1),
+    (5, 8, 6, 9, 7, 2, 0, 1, 3, 4),
+    (8, 9, 4, 5, 3, 6, 2, 0, 1, 7),
+    (9, 4, 3, 8, 6, 1, 7, 2, 0, 5),
+    (2, 5, 8, 1, 4, 3, 6, 7, 9, 0),
+)
+# What people and text programs put between groups: the ASCII hyphen, U+2010 to U+2015, and the minus sign.
+_DASHES: Final = frozenset("-\u2010\u2011\u2012\u2013\u2014\u2015\u2212")
+
+
+class RecoveryKey(SecretBytes):
+    """A recovery key. Takes over the buffer: 56 ASCII digits."""
+
+    __slots__ = ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The eight lines to write down, `1234 5678` each."""
+        digits = bytes(self.view()).decode("ascii")
+        shown = []
+        for i in range(LINES):
+            part = digits[i * _RANDOM : (i + 1) * _RANDOM]
+            line = part + str(_check_digit(i + 1, part))
+            shown.append(f"{line[:4]} {line[4:]}")
+        return tuple(shown)
+
+    def secret(self) -> bytearray:
+        """The secret: the ASCII of the 56 random digits, in a buffer for the caller to wipe."""
+        return bytearray(self.view())
+
+    @staticmethod
+    def check_line(line: int, text: str) -> str:
+        """Returns line `line` (from 1) as it was written down, or raises `RecoveryTypo`. For typing line by line."""
+        digits = _digits(line, text)
+        if len(digits) != _DIGITS:
+            raise RecoveryTypo(line, "length", digits=len(digits))
+        if _check_digit(line, digits[:_RANDOM]) != int(digits[_RANDOM]):
+            raise RecoveryTypo(line, "check-digit")
+        return f"{digits[:4]} {digits[4:]}"
+
+
+def generate() -> RecoveryKey:
+    """A new recovery key, every one of the 10^56 equally likely."""
+    digits = bytearray()
+    while len(digits) < LINES * _RANDOM:
+        (byte,) = os.urandom(1)
+        if byte < 250:  # 250 is a multiple of 10: taking the rest as well would make 0 to 5 likelier
+            digits.append(ord("0") + byte % 10)
+    return RecoveryKey(digits)
+
+
+def parse(text: str) -> RecoveryKey:
+    """Reads a recovery key as a person typed or pasted it: spaces, dashes and blank lines mean nothing; a line of text
+    holds one line of the key, or several.
+
+    Raises:
+        RecoveryTypo: the first line that is not as it was written down, and how.
+    """
+    secret = bytearray()
+    line = 0
+    for typed in text.splitlines():
+        digits = _digits(line + 1, typed)
+        # One line of the key with a digit too many is told as such; only what is two lines or more is taken apart.
+        step = _DIGITS if len(digits) >= 2 * _DIGITS else len(digits) or 1
+        for start in range(0, len(digits), step):
+            line += 1
+            if line > LINES:
+                raise RecoveryTypo(line, "too-many-lines")
+            RecoveryKey.check_line(line, digits[start : start + step])
+            secret += digits[start : start + _RANDOM].encode("ascii")
+    if line < LINES:
+        raise RecoveryTypo(line + 1, "too-few-lines")
+    return RecoveryKey(secret)
+
+
+def _digits(line: int, text: str) -> str:
+    """The digits of a line of text."""
+    digits = ""
+    for column, character in enumerate(text, start=1):
+        # isdigit() is true of superscripts, isdecimal() of the digits of every script; either would make another key.
+        if character.isascii() and character.isdecimal():
+            digits += character
+        elif not (character.isspace() or character in _DASHES):
+            raise RecoveryTypo(line, "not-a-digit", column=column)
+    return digits
+
+
+def _check_digit(line: int, digits: str) -> int:
+    interim = _DAMM[0][line]
+    for digit in digits:
+        interim = _DAMM[interim][int(digit)]
+    return interim
