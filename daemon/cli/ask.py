@@ -1,0 +1,116 @@
+"""Secrets from a person: typed at the terminal, or from a file. Never from an argument or the environment, which every
+program of the user can read.
+
+A file may be `-` for standard input or `/dev/fd/N` for a descriptor, so that a password manager can hand a secret over
+without its touching a disk.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from chatkeep.daemon.cli.output import Output
+
+if TYPE_CHECKING:
+    from chatkeep.daemon.keys.recovery import RecoveryKey
+
+MAX_SECRET_BYTES: Final = 4096  # whoever names a disk image by mistake is told at once
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+def key_file_option(command: Decorated) -> Decorated:
+    """Adds `--key-file F`, given to the command as `key_file: Path | None`."""
+    return _file_option("--key-file", "Read the recovery key from a file, - or /dev/fd/N.")(command)
+
+
+def passphrase_file_option(command: Decorated) -> Decorated:
+    """Adds `--passphrase-file F`, given to the command as `passphrase_file: Path | None`."""
+    return _file_option("--passphrase-file", "Read the passphrase from a file, - or /dev/fd/N.")(command)
+
+
+def passphrase(out: Output, file: Path | None = None, *, new: bool = False) -> str:
+    """A passphrase: the file without its last line end, or what is typed, unseen. A `new` one is typed twice.
+
+    Raises click.UsageError when there is neither a file nor a terminal, or the file cannot be used.
+    """
+    if file is not None:
+        text = _read(out, file, "--passphrase-file")
+        return text.removesuffix("\n").removesuffix("\r")
+    _need_terminal("a passphrase", "--passphrase-file")
+    while True:
+        first: str = click.prompt("New passphrase" if new else "Passphrase", hide_input=True, err=True)
+        if not new or first == click.prompt("The same again", hide_input=True, err=True):
+            return first
+        out.note("The two differ.")
+
+
+def recovery_key(out: Output, file: Path | None = None) -> RecoveryKey:
+    """A recovery key: from a file, or typed line by line, each line checked before the next is asked for.
+
+    It is shown while it is typed: 64 digits cannot be typed blind, and it comes from a paper that lies there anyway.
+
+    Raises:
+        RecoveryTypo: a slip in the file. One at the terminal is told, and the line asked for again.
+        click.UsageError: neither a file nor a terminal, or the file cannot be used.
+    """
+    from chatkeep.daemon.keys import recovery
+    from chatkeep.daemon.keys.errors import RecoveryTypo
+
+    if file is not None:
+        return recovery.parse(_read(out, file, "--key-file"))
+    _need_terminal("a recovery key", "--key-file")
+    out.note("The recovery key, line by line:")
+    typed: list[str] = []
+    line: object = 1
+    while True:
+        typed.append(click.prompt(f"  line {line}", err=True, prompt_suffix=": "))
+        try:
+            return recovery.parse("\n".join(typed))
+        except RecoveryTypo as slip:
+            if slip.params["reason"] == "too-few-lines":
+                line = slip.params["line"]  # not a count: several lines may be pasted as one
+            else:
+                out.note(f"  {_slip(slip.params)} Once more:")
+                typed.pop()
+
+
+def _slip(params: dict[str, object]) -> str:
+    return {
+        "length": "A line has 8 digits.",
+        "not-a-digit": "There are only digits in it.",
+        "check-digit": "There is a slip in this line, or it is another line's place.",
+    }.get(str(params["reason"]), "This is not a line of a recovery key.")
+
+
+def _file_option(name: str, words: str) -> Callable[[Decorated], Decorated]:
+    return click.option(name, metavar="F", type=click.Path(path_type=Path, allow_dash=True), help=words)
+
+
+def _need_terminal(what: str, option: str) -> None:
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"Needs {what}, and there is no terminal to ask at. Give it with {option}.")
+
+
+def _read(out: Output, file: Path, option: str) -> str:
+    try:
+        with open(0 if str(file) == "-" else file, "rb", closefd=str(file) != "-") as stream:
+            mode = os.fstat(stream.fileno()).st_mode
+            raw = stream.read(MAX_SECRET_BYTES + 1)
+    except OSError as exc:
+        raise click.BadParameter(f"{file}: {exc.strerror}", param_hint=option) from exc
+    if len(raw) > MAX_SECRET_BYTES:
+        raise click.BadParameter(f"has more than {MAX_SECRET_BYTES} bytes: not a secret", param_hint=option)
+    if stat.S_ISREG(mode) and mode & 0o077:
+        out.note(f"Other users may read this file: chmod 600 {file}")
+    text = raw.decode("utf-8", "replace")
+    if "\ufffd" in text:  # not by way of a UnicodeDecodeError, which holds the bytes and would travel along
+        raise click.BadParameter(f"{file}: not UTF-8 text", param_hint=option)
+    return text

@@ -1,0 +1,101 @@
+"""The command `chatkeep`: what every command has in common, from the first word to the exit code.
+
+Everything heavy is imported by the command that needs it: `--help`, `--version` and `config` start in the time that
+Python and click take.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from chatkeep.config.errors import Cancelled, ChatkeepError
+from chatkeep.daemon.cli.exits import Exit
+from chatkeep.daemon.cli.frame import Frame, Group, Later
+from chatkeep.daemon.cli.output import Output, ReaderLeft, plain
+from chatkeep.daemon.cli.telling import Told, tell
+
+COMMANDS = {
+    "config": Later("chatkeep.daemon.cli.config_commands", "config", "Check the configuration, or learn to write it."),
+}
+
+
+def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from importlib.metadata import version
+
+    number = version("chatkeep")
+    ctx.ensure_object(Frame).out.result({"version": number}, f"chatkeep {number}")
+    ctx.exit()
+
+
+@click.group(cls=Group, later=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, expose_value=False, callback=_version, help="Print the version.")
+def cli() -> None:
+    """End-to-end encrypted backup of a chat application's data, taken while it writes."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line (without the program's name) and returns its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    # Known before the line is parsed, so that an error of the parser comes out as JSON too.
+    before_end = words[: words.index("--")] if "--" in words else words
+    frame = Frame(out=Output(as_json="--json" in before_end))
+    try:
+        return _run(words, frame)
+    except ReaderLeft:
+        # What Python still holds would fail again, with a message, when it exits.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.CANCELLED
+
+
+def _run(words: list[str], frame: Frame) -> int:
+    try:
+        code = cli.main(words, prog_name="chatkeep", standalone_mode=False, obj=frame)
+        return int(code) if isinstance(code, int) else Exit.DONE
+    except click.exceptions.NoArgsIsHelpError as exc:
+        if frame.out.as_json:
+            return _report(frame.out, _usage(click.UsageError("Missing command.", exc.ctx)))
+        frame.out.note(exc.format_message())
+        return Exit.USAGE
+    except click.ClickException as exc:
+        return _report(frame.out, _usage(exc))
+    except (click.Abort, KeyboardInterrupt):
+        return _report(frame.out, tell(Cancelled()))
+    except ChatkeepError as exc:
+        return _report(frame.out, tell(exc))
+    except ReaderLeft:
+        raise
+    except Exception as exc:
+        if not frame.out.as_json:
+            raise  # a mistake of ours: the traceback is the report
+        frame.out.note("".join(traceback.format_exception(exc)))
+        return _report(frame.out, Told("internal", f"{type(exc).__name__}", "", Exit.FAILED, {}))
+
+
+def _usage(exc: click.ClickException) -> Told:
+    context = getattr(exc, "ctx", None)
+    command = context.command_path if context is not None else "chatkeep"
+    return Told("usage", exc.format_message(), f"See: {command} --help", Exit.USAGE, {})
+
+
+def _report(out: Output, told: Told) -> int:
+    """The one place where an error becomes visible."""
+    if out.as_json:
+        error = {"code": told.code, "text": told.text, "remedy": told.remedy, "params": told.params}
+        out.write(json.dumps({"error": error}, default=plain) + "\n")
+    else:
+        out.note(f"chatkeep: {told.text}" + (f"\n{told.remedy}" if told.remedy else ""))
+    return told.exit
+
+
+if __name__ == "__main__":
+    sys.exit(main())

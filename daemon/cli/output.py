@@ -1,0 +1,111 @@
+"""Where words and figures go: to a person at a terminal, to a pipe, or to a program as one JSON object.
+
+Results go to standard output. Everything else (notes, prompts, progress, errors for people) goes to standard error,
+so a result can be piped while a person still sees what happens. Progress shows on a terminal only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from chatkeep.daemon.cli.measures import printable
+
+Step = Callable[[int, int | None], None]  # done so far, and all there is if that is known
+
+
+class ReaderLeft(Exception):
+    """Nobody reads standard output any more (`| head`): an end like any other, without a message."""
+
+
+class Output:
+    """The output of one command."""
+
+    def __init__(self, *, as_json: bool = False, out: TextIO | None = None, err: TextIO | None = None) -> None:
+        self.as_json = as_json
+        self.out = out if out is not None else sys.stdout
+        self.err = err if err is not None else sys.stderr
+        self._said = False
+
+    def result(self, value: Mapping[str, Any], *lines: str) -> None:
+        """The outcome of the command, once: `value` with --json, else the lines."""
+        if self.as_json:
+            if self._said:  # a second object would make the output no JSON document
+                raise AssertionError("one command, one JSON object")
+            self._said = True
+            self.write(json.dumps(value, default=plain, indent=2 if self.out.isatty() else None) + "\n")
+        else:
+            self.write("".join(f"{line}\n" for line in lines))
+
+    def table(self, value: Mapping[str, Any], columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """An outcome of many rows: aligned for a terminal, separated by tabs for a pipe (no heading), or `value`."""
+        if self.as_json:
+            self.result(value)
+        elif not self.out.isatty():
+            self.result({}, *("\t".join(printable(cell) for cell in row) for row in rows))
+        else:
+            # Rich takes longer to import than most commands take to run.
+            from rich.console import Console
+            from rich.table import Table
+            from rich.text import Text
+
+            shown = Table(*columns, box=None, pad_edge=False, header_style="bold")
+            for row in rows:
+                shown.add_row(*(Text(printable(cell)) for cell in row))
+            console = Console(file=self.out)
+            with console.capture() as captured:
+                console.print(shown)
+            self.write(captured.get())
+
+    def write(self, text: str) -> None:
+        """Text to standard output, at once. Raises ReaderLeft."""
+        try:
+            self.out.write(text)
+            self.out.flush()
+        except BrokenPipeError as exc:
+            raise ReaderLeft from exc
+
+    def note(self, text: str) -> None:
+        """Something a person may want to know now. Not part of the result."""
+        self.err.write(f"{text}\n")
+        self.err.flush()
+
+    @contextlib.contextmanager
+    def progress(self, what: str, *, sized: bool = False) -> Iterator[Step]:
+        """Shows how far long work is, on a terminal only. `sized`: what is counted are bytes."""
+        if self.as_json or not self.err.isatty():
+            yield _ignore
+            return
+        from rich import progress as bars
+        from rich.console import Console
+
+        count: tuple[bars.ProgressColumn, ...] = (bars.DownloadColumn(), bars.TransferSpeedColumn())
+        columns = count if sized else (bars.MofNCompleteColumn(),)
+        with bars.Progress(
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            *columns,
+            bars.TimeElapsedColumn(),
+            console=Console(file=self.err),
+            transient=True,
+        ) as shown:
+            task = shown.add_task(what, total=None)
+            yield lambda done, total: shown.update(task, completed=done, total=total)
+
+
+def plain(value: object) -> object:
+    """What JSON cannot say, in text: paths and bytes as names, anything else as Python writes it."""
+    if isinstance(value, bytes | Path):
+        return os.fsdecode(value)  # bytes that are no UTF-8 become lone surrogates, which JSON escapes and keeps
+    if isinstance(value, set | frozenset | tuple):
+        return sorted(value, key=repr) if not isinstance(value, tuple) else list(value)
+    return str(value)
+
+
+def _ignore(done: int, total: int | None) -> None:
+    """A step of work that nobody watches."""

@@ -1,0 +1,62 @@
+"""From an error to what is said about it. Pure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from chatkeep.config.errors import ChatkeepError
+from chatkeep.config.problems import ConfigInvalid, Problem
+from chatkeep.daemon.cli.exits import Exit
+from chatkeep.daemon.cli.measures import printable
+from chatkeep.daemon.cli.words import PROBLEMS, WORDS
+
+
+class Told(NamedTuple):
+    """An error in words, ready for a person or for `--json`."""
+
+    code: str
+    text: str
+    remedy: str
+    exit: Exit
+    params: Mapping[str, object]
+
+
+class _Values(dict[str, str]):
+    """Parameters in words. One that is missing shows as a question mark: an error must never hide behind another."""
+
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+def tell(error: ChatkeepError) -> Told:
+    """The words for an error. A code without words of its own borrows those of the branch it belongs to."""
+    codes = (getattr(cls, "code", "") for cls in type(error).__mro__)
+    words = next(WORDS[code] for code in codes if code in WORDS)
+    values = _Values({name: _said(name, value) for name, value in error.params.items()})
+    text = words.text.format_map(values)
+    if isinstance(error, ConfigInvalid):
+        text = "\n".join([text, *(problem_line(problem) for problem in error.problems)])
+    elif where := error.params.get("provider"):
+        text = f"{_said('provider', where)}: {text}"
+    return Told(error.code, text, words.remedy.format_map(values), words.exit, error.params)
+
+
+def problem_line(problem: Problem) -> str:
+    """One problem of the configuration as compilers write it: `file:line:column: key: reason`."""
+    place = ":".join(str(part) for part in (problem.file, problem.line, problem.column) if part is not None)
+    values = {name: printable(str(value)) for name, value in problem.plain().items()}
+    reason = PROBLEMS[problem.reason].format_map(values)
+    meant = f"; did you mean '{printable(problem.nearest)}'?" if problem.nearest else ""
+    return f"{printable(place)}: " + (f"{printable(problem.key)}: " if problem.key else "") + reason + meant
+
+
+def _said(name: str, value: Any) -> str:
+    if name == "errno" and isinstance(value, int):
+        return os.strerror(value)
+    if name in {"reason", "what"} and isinstance(value, str):
+        return printable(value.replace("-", " "))
+    if isinstance(value, list | tuple):
+        return ", ".join(_said("", item) for item in value)
+    return printable(value if isinstance(value, bytes) else str(value))

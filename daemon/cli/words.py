@@ -1,0 +1,217 @@
+"""The words for every error: what happened, what to do, how the command ends. The only prose about errors there is.
+
+Texts name parameters in braces; `telling` fills them in. They name only what every raiser of the error gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from chatkeep.config.problems import Reason
+from chatkeep.daemon.cli.exits import Exit
+
+
+class Words(NamedTuple):
+    """What is said about one error code."""
+
+    text: str
+    remedy: str
+    exit: Exit
+
+
+_REPORT: Final = "This should not happen. Please report it with the output of: chatkeep doctor --json"
+_VERIFY: Final = "Look for the extent of the damage with: chatkeep verify --deep"
+_AGAIN: Final = "Nothing is lost. The next backup tries again."
+
+_HERE: Final = {
+    "error": Words("Something failed.", _REPORT, Exit.FAILED),
+    "cancelled": Words("Cancelled. What was finished before stands.", "", Exit.CANCELLED),
+}
+
+_CONFIG: Final = {
+    "config": Words("The configuration cannot be used.", "See: chatkeep config check", Exit.USAGE),
+    "config-missing": Words(
+        "There is no configuration at {file}.", "Begin with a commented one: chatkeep config example", Exit.USAGE
+    ),
+    "config-unreadable": Words("The configuration {file} cannot be read: {cause}.", "", Exit.USAGE),
+    "config-invalid": Words("The configuration is wrong:", "Every key explained: chatkeep config example", Exit.USAGE),
+}
+
+_PROVIDERS: Final = {
+    "provider-error": Words("Storage did not do what it was asked.", "", Exit.STORAGE),
+    "unavailable": Words("Storage cannot be reached.", _AGAIN, Exit.STORAGE),
+    "throttled": Words("Storage asks for fewer requests.", _AGAIN, Exit.STORAGE),
+    "object-not-found": Words("Storage does not have {object}.", _VERIFY, Exit.INTEGRITY),
+    "object-conflict": Words(
+        "Storage holds something else under the name {object}. It was left as it is.", _VERIFY, Exit.INTEGRITY
+    ),
+    "object-damaged": Words("Storage cannot read back {object}.", _VERIFY, Exit.INTEGRITY),
+    "quota-exceeded": Words(
+        "Storage is full.", "Free some room or get more. What waits to be uploaded is kept until then.", Exit.STORAGE
+    ),
+    "permission-refused": Words(
+        "Storage refuses access.",
+        "Check that this user may read and write there, and that the medium is not write-protected.",
+        Exit.STORAGE,
+    ),
+    "storage-missing": Words(
+        "The place where the vault is stored is not there.",
+        "Mount the disk or create the directory, then run the command again.",
+        Exit.STORAGE,
+    ),
+    "invalid-name": Words("{object} cannot be the name of an object.", _REPORT, Exit.FAILED),
+}
+
+_CAPTURE: Final = {
+    "capture": Words("A source could not be read.", "", Exit.FAILED),
+    "source-missing": Words(
+        "There is nothing at {path}.",
+        "If the application moved its directory, change the path in the configuration. Older snapshots stay.",
+        Exit.FAILED,
+    ),
+    "source-unreadable": Words(
+        "{path} cannot be read: {errno}.", "Run Chatkeep as the user of the chat application.", Exit.FAILED
+    ),
+    "source-busy": Words("{path} was in use all the time ({reason}).", _AGAIN, Exit.FAILED),
+    "database-replaced": Words("{path} was replaced by another file meanwhile.", _AGAIN, Exit.FAILED),
+    "page-size-changed": Words("The database {path} was rebuilt with another page size.", _AGAIN, Exit.FAILED),
+    "not-proven": Words("What changed in {path} is not known for sure ({reason}).", _AGAIN, Exit.FAILED),
+    "too-many-dirty": Words("Too much of {path} changed at once.", _AGAIN, Exit.FAILED),
+    "digest-table-incomplete": Words("The record of page {page} is missing.", _AGAIN, Exit.FAILED),
+    "database-damaged": Words(
+        "The database {path} is damaged ({reason}).",
+        "Its files are kept as they are. Older snapshots may hold it whole: chatkeep snapshots",
+        Exit.FAILED,
+    ),
+    "entry-vanished": Words("{path} vanished while it was read.", _AGAIN, Exit.FAILED),
+    "entry-unreadable": Words("{path} cannot be read: {errno}.", "Its older content stays in the backup.", Exit.FAILED),
+    "unsupported-source": Words("A source cannot be captured here ({reason}).", "", Exit.FAILED),
+}
+
+_KEYS: Final = {
+    "keys-error": Words("The keys of the vault could not be used.", "", Exit.LOCKED),
+    "not-mine": Words("The secret does not open this slot.", "", Exit.LOCKED),
+    "no-slot-opened": Words("No key slot of the vault opened.", "Try another recovery key or passphrase.", Exit.LOCKED),
+    "wrong-recovery-key": Words(
+        "This is not a recovery key of this vault.",
+        "It is free of slips: look for the paper of this vault.",
+        Exit.LOCKED,
+    ),
+    "wrong-passphrase": Words("The passphrase is wrong.", "A recovery key opens the vault too.", Exit.LOCKED),
+    "recovery-typo": Words("There is a slip in line {line} of the recovery key ({reason}).", "", Exit.LOCKED),
+    "passphrase-refused": Words("This cannot be a passphrase ({reason}).", "", Exit.USAGE),
+    "slot-damaged": Words(
+        "The secret is right, and the key slot it opens is damaged ({reason}).",
+        "Use another way in, then add a new slot: chatkeep key add",
+        Exit.INTEGRITY,
+    ),
+    "slot-refused": Words(
+        "A key slot asks for an unreasonable amount of work ({reason}). It was not tried.",
+        "Somebody may have changed it in storage. Use another way in.",
+        Exit.INTEGRITY,
+    ),
+    "too-many-slots": Words(
+        "Storage lists more than {limit} key slots.", "Somebody may have added files there.", Exit.INTEGRITY
+    ),
+    "label-refused": Words("The label cannot be used: it is too long, or no text.", "", Exit.USAGE),
+    "unsealable": Words("Sealed bytes do not open with the keys of this vault.", _VERIFY, Exit.INTEGRITY),
+    "key-refused": Words("A public key ({what}) must not be used ({reason}).", _VERIFY, Exit.INTEGRITY),
+    "signature-invalid": Words("The signature of the {what} is wrong.", _VERIFY, Exit.INTEGRITY),
+    "text-malformed": Words("The {what} in storage is damaged ({reason}).", _VERIFY, Exit.INTEGRITY),
+    "text-version": Words("The {what} is of a later version ({version}).", "Install a newer Chatkeep.", Exit.FAILED),
+    "secret-wiped": Words("A secret was used after it was wiped ({what}).", _REPORT, Exit.FAILED),
+}
+
+_VAULT: Final = {
+    "vault-error": Words("The vault is not as it should be.", _VERIFY, Exit.INTEGRITY),
+    "unsupported-version": Words(
+        "The {what} is of a later version ({version}).", "Install a newer Chatkeep.", Exit.FAILED
+    ),
+    "malformed": Words("The {what} in storage is damaged ({reason}).", _VERIFY, Exit.INTEGRITY),
+    "authentication-failed": Words("The {what} in storage is not what was sealed.", _VERIFY, Exit.INTEGRITY),
+    "missing-object": Words("An object of the vault is missing in storage.", _VERIFY, Exit.INTEGRITY),
+    "object-mismatch": Words("An object in storage is not what its name says.", _VERIFY, Exit.INTEGRITY),
+    "wrong-vault": Words("The {what} belongs to another vault.", "Check which storage is configured.", Exit.INTEGRITY),
+    "no-vault": Words("There is no vault in this storage.", "Create one: chatkeep init", Exit.STORAGE),
+    "several-vaults": Words("There are several vaults in this storage: {vaults}.", "Name the one.", Exit.USAGE),
+    "vault-exists": Words(
+        "There is already a vault, or a part of one, at {provider}. Nothing was changed.",
+        "Use an empty directory for a new vault.",
+        Exit.FAILED,
+    ),
+    "fork-detected": Words(
+        "The history of the vault was split: there are two successors of one {what}.",
+        "Somebody who can write to the storage may have rolled it back. " + _VERIFY,
+        Exit.INTEGRITY,
+    ),
+    "vault-locked": Words("The vault is locked.", "Unlock it first: chatkeep unlock", Exit.LOCKED),
+    "credential-refused": Words(
+        "This device's key for writing cannot be used ({reason}).",
+        "It is in the state directory, must belong to this user, and nobody else may read it (mode 0600).",
+        Exit.FAILED,
+    ),
+    "enrolment-failed": Words("What was enrolled did not read back from storage ({reason}).", "", Exit.STORAGE),
+    "record-too-long": Words("The {what} has {size} bytes of attributes, more than fit.", _REPORT, Exit.FAILED),
+    "unresolvable": Words("The snapshot lacks or contradicts something ({reason}).", _VERIFY, Exit.INTEGRITY),
+    "unknown-key": Words("The {what} is sealed to a key that this vault does not have.", _VERIFY, Exit.INTEGRITY),
+    "different-key": Words("The {what} opens under a key it was not sealed with.", _VERIFY, Exit.INTEGRITY),
+    "pack-broken": Words("A pack could not be written to this machine's disk.", _AGAIN, Exit.FAILED),
+    "self-check-failed": Words(
+        "What was sealed did not read back from this machine's own disk ({reason}).",
+        "It was not used. The disk or the memory of this machine may be failing.",
+        Exit.INTEGRITY,
+    ),
+    "unreadable": Words("No storage returned a part of the snapshot whole ({name}).", _VERIFY, Exit.INTEGRITY),
+}
+
+_STATE: Final = {
+    "state": Words("This device's own records cannot be used.", "", Exit.FAILED),
+    "state-busy": Words("Another Chatkeep is at work with {path}.", "Wait until it has finished.", Exit.FAILED),
+    "state-damaged": Words("This device's records in {path} are damaged ({reason}).", "", Exit.FAILED),
+    "state-foreign": Words(
+        "The records in {path} are of {found}, and {expected} was expected.",
+        "Check state_dir in the configuration.",
+        Exit.FAILED,
+    ),
+    "state-full": Words("The disk of {path} is full.", "Free some room. Nothing is lost.", Exit.FAILED),
+    "outbox-damaged": Words(
+        "{name} waits to be uploaded and is damaged on this device ({reason}).",
+        "It was not uploaded. The disk of this device may be failing. Older snapshots are not touched.",
+        Exit.INTEGRITY,
+    ),
+    "outbox-lost": Words("{name} was never uploaded and is gone from this device.", _AGAIN, Exit.FAILED),
+}
+
+WORDS: Final[Mapping[str, Words]] = {**_HERE, **_CONFIG, **_PROVIDERS, **_CAPTURE, **_KEYS, **_VAULT, **_STATE}
+
+# One line per problem of the configuration. {found}, {wanted} and {other} as the problem carries them.
+PROBLEMS: Final[Mapping[Reason, str]] = {
+    Reason.TOO_LARGE: "the file is larger than {wanted}",
+    Reason.NOT_UTF8: "the byte {found} is not UTF-8 text",
+    Reason.SYNTAX: "not YAML: {found}",
+    Reason.EMPTY: "the file is empty",
+    Reason.ALIAS: "aliases (*name) are not taken; write the value again",
+    Reason.TOO_DEEP: "nested too deeply",
+    Reason.WRONG_TYPE: "{wanted} is needed here, not {found}",
+    Reason.UNKNOWN_KEY: "there is no such key",
+    Reason.DUPLICATE_KEY: "the key stands here for the second time",
+    Reason.MISSING_KEY: "the key {wanted} is missing",
+    Reason.NO_VALUE: "a value is missing",
+    Reason.UNKNOWN_WORD: "'{found}' is not {wanted}",
+    Reason.BAD_TEXT: "empty, or with characters that cannot be shown: {found}",
+    Reason.BAD_NAME: "'{found}' cannot be a name: 1 to 100 characters, no slash, no dash or space at the edge",
+    Reason.BAD_PATTERN: "'{found}' is not a pattern below the source: no slash in front, no ..",
+    Reason.NOT_ABSOLUTE: "'{found}' is not an absolute path; it begins with / or ~, and variables are not replaced",
+    Reason.NO_HOME: "the home directory in '{found}' is not known",
+    Reason.DUPLICATE_NAME: "the name '{found}' is already that of {other}; give one of them another name",
+    Reason.SAME_DIRECTORY: "{found} is the same directory as {other}",
+    Reason.NESTED_DIRECTORY: "{found} lies inside {other}, which covers it already",
+    Reason.STATE_IN_SOURCE: "{found} lies inside {other} and would be backed up with it",
+    Reason.STATE_IN_PROVIDER: "{found} lies inside {other}; this device's key would leave it with the vault",
+    Reason.PROVIDER_IN_SOURCE: "{found} lies inside {other}; the vault would back itself up",
+    Reason.PATH_MISSING: "there is nothing at {found}",
+    Reason.NOT_A_DIRECTORY: "{found} is not a directory",
+    Reason.NOT_READABLE: "this user may not read {found}",
+    Reason.NOT_WRITABLE: "this user may not write to {found}",
+}
