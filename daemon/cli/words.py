@@ -177,7 +177,7 @@ _STATE: Final = {
     "state-full": Words("The disk of {path} is full.", "Free some room. Nothing is lost.", Exit.FAILED),
     "outbox-damaged": Words(
         "{name} waits to be uploaded and is damaged on this device ({reason}).",
-        "It was not uploaded. The disk of this device may be failing. Older snapshots are not touched.",
+        "It was not uploaded, and the next backup begins anew. The disk of this device may be failing.",
         Exit.INTEGRITY,
     ),
     "outbox-lost": Words("{name} was never uploaded and is gone from this device.", _AGAIN, Exit.FAILED),

@@ -172,10 +172,9 @@ def names(house: House) -> Iterator[str]:
 def packages(house: House) -> Iterator[str]:
     """What pyproject.toml does not list is not installed; what it lists must be there."""
     listed = set(tomllib.loads((house.top / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
-    there = set()
-    for module in house.product:
-        folder = Path(module.path).parent
-        there.add(".".join(("chatkeep", *folder.parts)))
+    folders = {Path(module.path).parent for module in house.product}
+    there = {".".join(("chatkeep", *folder.parts)) for folder in folders}
+    for folder in sorted(folders):
         if not (house.top / folder / "__init__.py").exists():
             yield f"{folder}: no __init__.py"
     yield from (f"pyproject.toml: {name} is not listed" for name in sorted(there - listed))
@@ -202,7 +201,7 @@ class _Contracts:
         self.protocols = [cls for cls in self.classes.values() if "Protocol" in _bases(cls)]
 
     def tell(self, method: str, cls: ast.ClassDef) -> bool:
-        fulfilled = [protocol for protocol in self.protocols if _methods(protocol) <= _methods(cls)]
+        fulfilled = [protocol for protocol in self.protocols if _methods(protocol) <= _methods(cls) | _fields(cls)]
         ancestors = [self.classes[name] for name in _bases(cls) if name in self.classes and name != cls.name]
         return any(
             (ast.get_docstring(node) and node.name == method)
@@ -234,6 +233,12 @@ def _follows(node: Definition) -> bool:
     """A setter or an overload: the same name is documented beside it."""
     decorators = {ast.unparse(decorator).split(".")[-1] for decorator in node.decorator_list}
     return bool(decorators & {"setter", "deleter", "overload"})
+
+
+def _fields(cls: ast.ClassDef) -> set[str]:
+    return {
+        node.target.id for node in cls.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
 
 
 def error_tree(house: House) -> Iterator[str]:

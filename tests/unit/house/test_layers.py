@@ -61,12 +61,13 @@ CLEAN = {
             """Doc."""
             def put(self) -> None:
                 """Doc."""
-            def get(self) -> None:
+            @property
+            def get(self) -> int:
                 """Doc."""
         class Disk:
             """Doc."""
+            get: ClassVar[int] = 1
             def put(self) -> None: ...
-            def get(self) -> None: ...
         ''',
     "tests/test_x.py": "from chatkeep.daemon.capture import wal",
     ".venv/lib/utils.py": "import daemon",
