@@ -136,8 +136,10 @@ class DatabaseFile:
             side.close()
         if last is not None and _continues(last, since):
             return ScanMark(last, scanned=False, bytes_read=0)
-        if not digests.count:
-            return ScanMark(since, scanned=True, bytes_read=0)  # nothing is known, so every page is dirty anyway
+        if not digests.count:  # nothing is known: every page is dirty without being looked at
+            dirty.resize(-(-since.db.size // digests.page_size))
+            dirty.add_range(1, dirty.page_count)
+            return ScanMark(since, scanned=True, bytes_read=0)
         return ScanMark(since, scanned=True, bytes_read=self._compare(digests, dirty, seed, buffer, tick))
 
     def _compare(self, digests: Digests, dirty: DirtySet, seed: int, buffer: Buffer, tick: Tick) -> int:
@@ -176,8 +178,10 @@ class DatabaseFile:
     def read_unlocked(self, first: int, count: int, page_size: int, out: memoryview) -> None:
         """Pages of the file as it is now, without a lock, to copy much of a large database before a short pin.
 
-        They may be torn, and newer ones may be in the log: put the digests of what was read into an `Overlay`, and
-        `complete` finds those that have to be read again under the pin.
+        They may be torn, and newer ones may be in the log: put the digests of what was read into an `Overlay` and take
+        the pages off the dirty set, and `complete` puts back those that must be read again under the pin. The mark has
+        to be one of a scan, of before the first such read: after a capture that took a page from the log, the file can
+        still hold an older one, and a mark of that capture would not look back that far.
         """
         read_padded(self._fd, out[: count * page_size], (first - 1) * page_size)
 
@@ -240,38 +244,16 @@ class DatabaseFile:
         self.close()
 
 
-class Group:
-    """Databases pinned together. `consistent`: no transaction ended in any of them between the first pin and the last,
-    so the images are of one moment."""
-
-    def __init__(self, pins: Sequence[Pinned], *, consistent: bool) -> None:
-        self.pins = pins
-        self.consistent = consistent
-
-    def release(self) -> None:
-        for pinned in self.pins:
-            pinned.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-
-def pin_all(files: Sequence[DatabaseFile], tries: int = 3) -> Group:
-    """Pin several databases at once. After `tries` in vain the last pins are returned as they are, not consistent.
+def pin_all(files: Sequence[DatabaseFile]) -> list[Pinned]:
+    """Pin several databases. When `unchanged` of each is then true, nothing was committed anywhere between the first pin
+    and the last, and the images are of one moment.
 
     Raises what `DatabaseFile.pin` raises; its `path` tells for which. Nothing stays pinned then.
     """
-    for attempt in range(1, tries + 1):
-        with ExitStack() as held:
-            pins = [held.enter_context(file.pin()) for file in files]
-            consistent = all(pinned.unchanged() for pinned in pins)
-            if consistent or attempt == tries:
-                held.pop_all()
-                return Group(pins, consistent=consistent)
-    raise ValueError(tries)
+    with ExitStack() as held:
+        pins = [held.enter_context(file.pin()) for file in files]
+        held.pop_all()
+    return pins
 
 
 def _continues(last: Signature, now: Signature) -> bool:

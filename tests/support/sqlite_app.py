@@ -18,6 +18,7 @@ import signal
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
@@ -246,12 +247,12 @@ def _judge(path: str, key: str | None = None) -> int:
         db.close()
 
 
-def _serve(verbs: Any) -> None:
+def _serve(verbs: dict[str, Callable[..., Any]]) -> None:
     for line in sys.stdin.buffer:
         verb, arguments = json.loads(line)
         try:
-            reply = ["ok", verbs(verb, arguments)]
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the test is told
+            reply = ["ok", verbs[verb](**arguments)]
+        except Exception as exc:  # whatever it is, the test is told
             reply = ["error", f"{type(exc).__name__}: {exc}"]
         sys.stdout.buffer.write(json.dumps(reply).encode() + b"\n")
         sys.stdout.buffer.flush()
@@ -260,7 +261,7 @@ def _serve(verbs: Any) -> None:
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     if sys.argv[1] == "oracle":
-        _serve(lambda verb, arguments: _judge(**arguments))
+        _serve({"judge": _judge})
     else:
         books = _Books()
-        _serve(lambda verb, arguments: getattr(books, verb)(**arguments))
+        _serve({name: getattr(books, name) for name in ("open", "book", "sql", "storm", "close")})
