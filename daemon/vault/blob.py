@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import enum
 import threading
-from typing import Final, NamedTuple, TypeVar
+from typing import Annotated, Final, NamedTuple, TypeVar
 
+import msgspec
 import zstandard
 from blake3 import blake3
 
@@ -21,11 +22,15 @@ from chatkeep.daemon.vault.labels import (
     CONTEXT_ID,
     CONTEXT_PAGE_SEED,
     CONTEXT_PAGE_TABLE,
+    HASH_SIZE,
     KEY_SIZE,
     MAX_BLOB,
+    MAX_BLOBS,
 )
 
 AnyBytes = TypeVar("AnyBytes", bytes, bytearray, memoryview)
+
+Hash = Annotated[bytes, msgspec.Meta(min_length=HASH_SIZE, max_length=HASH_SIZE)]
 
 RAW: Final = 0
 ZSTD: Final = 1
@@ -44,9 +49,9 @@ class BlobKind(enum.IntEnum):
 class BlobRef(NamedTuple):
     """Where a blob is and what it must be: hash of the pack, position in it from 0, id."""
 
-    pack: bytes
-    slot: int
-    id: bytes
+    pack: Hash
+    slot: Annotated[int, msgspec.Meta(ge=0, lt=MAX_BLOBS)]
+    id: Hash
 
 
 class IdKeys(Sensitive):

@@ -50,3 +50,5 @@ MANIFEST_CAPSULE: Final = KEY_SIZE + SEAL_OVERHEAD
 MANIFEST_STEP: Final = 8 << 10  # a manifest is a multiple of this
 MAX_MANIFEST: Final = 64 << 20
 MAX_STACK: Final = 1024  # layers; a writer keeps it to about 120
+MAX_PARTS: Final = 65536  # of one layer
+MAX_NEW_PACKS: Final = 16384  # in one snapshot: 256 MiB in the smallest packs are 8192

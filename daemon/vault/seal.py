@@ -77,12 +77,12 @@ def _nonce(index: int) -> bytes:
     return index.to_bytes(NONCE_SIZE, "big")
 
 
-def seal_once(aead: AESGCM, plain: Buffer, bound: bytes) -> bytes:
+def seal_once(aead: AESGCM, plain: Buffer, bound: Buffer) -> bytes:
     """Seals the only message that a key ever seals: the zero nonce is safe for that reason alone."""
     return aead.encrypt(_ONCE, plain, bound)
 
 
-def open_once(aead: AESGCM, sealed: Buffer, bound: bytes, what: str) -> bytes:
+def open_once(aead: AESGCM, sealed: Buffer, bound: Buffer, what: str) -> bytes:
     """Opens what `seal_once` made. Raises `AuthenticationFailed`."""
     try:
         return aead.decrypt(_ONCE, sealed, bound)
