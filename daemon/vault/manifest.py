@@ -259,8 +259,6 @@ def open_manifest(verified: VerifiedManifest, private: HybridPrivate) -> Manifes
         key = private.open(view[MANIFEST_HEADER : MANIFEST_HEADER + MANIFEST_CAPSULE], MANIFEST + bytes(bound))
     except Unsealable as exc:
         raise AuthenticationFailed(what="manifest", reason="capsule") from exc
-    if len(key) != KEY_SIZE:
-        raise Malformed(what="manifest", reason="capsule")
     return decode_body(_open_body(view, key, header), header)
 
 

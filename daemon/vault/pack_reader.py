@@ -194,8 +194,6 @@ def open_capsule(footer: Footer, vault_id: bytes, device_id: bytes, opener: Open
         content = private.open(footer.capsule, public.capsule_info)
     except Unsealable as exc:
         raise AuthenticationFailed(what="pack", reason="capsule") from exc
-    if len(content) != KEY_SIZE + 16:
-        raise Malformed(what="pack", reason="capsule")
     aead, commit = derive(PACK, content[:KEY_SIZE], public.vault_id, public.epoch)
     check_commitment(commit, footer.commit, "pack")
     return RecordCipher(aead, public.record_context), Place.parse(content[KEY_SIZE:])
