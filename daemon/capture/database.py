@@ -245,8 +245,8 @@ class DatabaseFile:
 
 
 def pin_all(files: Sequence[DatabaseFile]) -> list[Pinned]:
-    """Pin several databases. When `unchanged` of each is then true, nothing was committed anywhere between the first pin
-    and the last, and the images are of one moment.
+    """Pin several databases. When `unchanged` of each is then true, nothing was committed anywhere between the first
+    pin and the last, and the images are of one moment.
 
     Raises what `DatabaseFile.pin` raises; its `path` tells for which. Nothing stays pinned then.
     """

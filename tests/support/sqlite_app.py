@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
@@ -198,11 +199,17 @@ class _Books:
     def sql(self, text: str) -> list[list[Any]]:
         return [list(row) for row in self._db.execute(text).fetchall()]
 
-    def storm(self, seed: int, steps: int) -> int:
-        """Random work, as fast as it goes: everything an application may do to its database."""
+    def storm(self, seed: int, steps: int, switch: bool = False) -> int:
+        """Random work, as fast as it goes: everything an application may do to its database.
+
+        `switch`: it also changes the journal mode, if it is alone.
+        """
         dice = random.Random(seed)
         for _ in range(steps):
             self._gust(dice)
+            if switch and dice.random() < 0.05:
+                with suppress(self._db.OperationalError):
+                    self._db.execute(f"PRAGMA journal_mode={dice.choice(('WAL', 'DELETE', 'PERSIST'))}").fetchall()
         return int(self._db.execute("SELECT max(n) FROM ledger").fetchone()[0] or 0)
 
     def _gust(self, dice: random.Random) -> None:
@@ -212,7 +219,9 @@ class _Books:
         elif choice < 0.82:
             self.book(1, dice.choice((2, 60)), end="ROLLBACK")
         elif choice < 0.94:
-            self._db.execute(f"PRAGMA wal_checkpoint({dice.choice(('PASSIVE', 'FULL', 'RESTART', 'TRUNCATE'))})")
+            self._db.execute(
+                f"PRAGMA wal_checkpoint({dice.choice(('PASSIVE', 'FULL', 'RESTART', 'TRUNCATE'))})"
+            ).fetchall()
         elif choice < 0.96:
             self._db.execute("DELETE FROM filler WHERE id % 3 = ?", (dice.randrange(3),))
         elif choice < 0.98:
