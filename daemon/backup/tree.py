@@ -30,6 +30,11 @@ class Assignment:
     forgotten: list[int] = field(default_factory=list)
     next_file_id: int = 1
 
+    def allocate(self) -> int:
+        """A file id that was never used in this stream."""
+        self.next_file_id += 1
+        return self.next_file_id - 1
+
 
 def assign_ids(found: Sequence[Found], known: Known, hidden: Sequence[bytes] = ()) -> Assignment:
     """Give every found path its file id, and say which paths came, moved or went, and which ids are gone.
@@ -50,8 +55,7 @@ def assign_ids(found: Sequence[Found], known: Known, hidden: Sequence[bytes] = (
         if file_id is None:
             file_id = known.paths.get(item.path)
             if file_id is None or file_id in taken:
-                file_id = result.next_file_id
-                result.next_file_id += 1
+                file_id = result.allocate()
             if item.kind is not Kind.DIRECTORY:
                 by_inode[item.dev, item.ino] = file_id
             taken.add(file_id)

@@ -70,7 +70,8 @@ def _tree(db: sqlite3.Connection, commit: Commit) -> None:
     )
     for table in ("files", "databases", "runs"):
         statement = f"DELETE FROM {table} WHERE stream=? AND file_id=?"  # noqa: S608 the names stand one line above
-        db.executemany(statement, [(stream, file_id) for file_id in commit.forgotten])
+        gone_ids = commit.forgotten if table == "files" else [*commit.forgotten, *commit.demoted]
+        db.executemany(statement, [(stream, file_id) for file_id in gone_ids])
 
 
 def _databases(db: sqlite3.Connection, commit: Commit) -> None:

@@ -126,7 +126,8 @@ class Commit:
     """Everything that makes one snapshot exist, applied in one transaction or not at all.
 
     `files` and `paths` are the changes; a None in `paths` removes the path. `stack` is the whole new stack, newest
-    first. `published` names databases whose runs sealed ahead are now in a layer: their run rows go.
+    first. `published` names databases whose runs sealed ahead are now in a layer: their run rows go. `forgotten` are
+    files that are gone, `demoted` databases that are ordinary files now.
     """
 
     stream: bytes
@@ -142,6 +143,7 @@ class Commit:
     runs: Sequence[RunRow] = ()
     published: Sequence[int] = ()
     forgotten: Sequence[int] = ()
+    demoted: Sequence[int] = ()
     redo: Sequence[RedoRow] = ()
     partials: Sequence[PartialRow] = ()
     finished_partials: Sequence[bytes] = field(default=())

@@ -1,0 +1,78 @@
+"""What is in a source now: the walk, with databases told from files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from chatkeep.daemon.backup.contents import decode_identity
+from chatkeep.daemon.capture.discover import Database, classify, header_probe
+from chatkeep.daemon.capture.exclude import Exclusions
+from chatkeep.daemon.capture.files import FileIdentity, unchanged
+from chatkeep.daemon.capture.tree import Found, Kind, SourceTree
+from chatkeep.daemon.capture.walk import Problem, walk_directories
+from chatkeep.daemon.state import DatabaseRow, FileRow
+
+
+@dataclass(frozen=True)
+class Before:
+    """The newest snapshot as the state has it."""
+
+    paths: Mapping[bytes, int]
+    files: Mapping[int, FileRow]
+    databases: Mapping[int, DatabaseRow]
+
+    def proven(self, found: Found) -> bool:
+        """Whether the file is, by its identity, what the newest snapshot has."""
+        file_id = self.paths.get(found.path)
+        row = self.files.get(file_id) if file_id is not None else None
+        return row is not None and is_proven(row, found)
+
+
+@dataclass
+class Listing:
+    """Everything found. `everything` is ordinary entries and databases; companions of databases are in neither."""
+
+    ordinary: list[Found] = field(default_factory=list)
+    databases: list[Database] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def everything(self) -> list[Found]:
+        """What gets a path in the snapshot."""
+        return [*self.ordinary, *(database.found for database in self.databases)]
+
+    @property
+    def hidden(self) -> Sequence[bytes]:
+        """Paths at or below which the walk could not see."""
+        return [problem.path for problem in self.problems if problem.hides_content]
+
+
+def list_source(tree: SourceTree, exclude: Exclusions, before: Before) -> Listing:
+    """Walk the source. Raises SourceUnreadable when the source itself cannot be listed."""
+    remembered = {
+        path: before.databases[file_id].page_size
+        for path, file_id in before.paths.items()
+        if file_id in before.databases
+    }
+    probe = header_probe(tree)
+    listing = Listing()
+    for directory in walk_directories(tree, exclude):
+        if not directory.directory.path:
+            listing.ordinary.append(directory.directory)
+        split = classify(directory.entries, probe, remembered=remembered, known_ordinary=before.proven)
+        listing.ordinary += split.ordinary
+        listing.databases += split.databases
+        listing.problems += directory.problems
+    return listing
+
+
+def is_proven(row: FileRow, found: Found) -> bool:
+    """Whether what `row` captured is proven to be what stands there now; for all but files, attributes decide."""
+    if not row.identity:
+        return False
+    identity, captured_ns = decode_identity(row.identity)
+    now = FileIdentity.of(found)
+    if found.kind is not Kind.FILE:
+        return identity == now
+    return unchanged(identity, now, captured_ns)

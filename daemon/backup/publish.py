@@ -1,0 +1,246 @@
+"""From a draft to a snapshot that exists: layer, fold, manifest, outbox, and the one commit.
+
+The order of durable steps: packs and manifest are whole, fsynced and under their final names in the outbox, and the
+outbox directory is synced; then one transaction in the state database. Before it nothing happened (files without a row
+are removed at the next start); after it the snapshot exists, and uploads follow from its rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import blake3
+import zstandard
+
+from chatkeep.daemon.backup.draft import Draft
+from chatkeep.daemon.backup.sealing import Blob, Lane, Sealer
+from chatkeep.daemon.backup.writer import Writer
+from chatkeep.daemon.state import Commit, DatabaseRow, ObjectRow, SnapshotRow, StackRow, StreamRow
+from chatkeep.daemon.vault import fold
+from chatkeep.daemon.vault.blob import BlobKind, BlobRef
+from chatkeep.daemon.vault.layer_build import LayerBuilder
+from chatkeep.daemon.vault.layers import Layer, decode_part
+from chatkeep.daemon.vault.manifest import COMPLETE, GROUP, Manifest, NewPack, StackLayer, Statistics, seal_manifest
+from chatkeep.daemon.vault.names import ManifestName, PackName
+from chatkeep.providers.durable import fsync_directory, write_durably
+
+LAYER_LEVEL: Final = 3  # Zstandard: layers are small and are read at every restore
+_PART: Final = struct.Struct(">32sI32s")
+_LENGTH: Final = struct.Struct(">I")
+_MEMBER: Final = struct.Struct(">Q32s")
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What the manifest says beside the stack: counts of the whole source after this snapshot."""
+
+    source: str
+    path: bytes
+    clock: int
+    group: bool
+    pending: int
+    busy: int
+    files: int
+    source_bytes: int
+    bytes_read: int
+
+
+@dataclass(frozen=True)
+class Published:
+    """A snapshot that exists on this device."""
+
+    seq: int
+    name: str
+    clock: int
+    complete: bool
+    packs: int
+    stored: int
+    new_plaintext: int
+
+
+def publish(writer: Writer, stream: StreamRow, draft: Draft, sealer: Sealer, outline: Outline) -> Published:
+    """Make the draft a snapshot. Raises what sealing, the outbox and the state raise; then nothing happened."""
+    state = writer.state
+    old = state.stack(stream.stream)
+    now = max(outline.clock, stream.head_time)
+    # Every pack must be finished before the layer is encoded, but the one that the layer goes into.
+    sealer.close(Lane.BASE, Lane.MEDIA)
+    own = draft.layer().parts()
+    own_blobs = sealer.append_layer(Lane.FRESH, own, LAYER_LEVEL)
+    folded = [(merge, *_fold(sealer, old, merge)) for merge in fold.due([_entry(row) for row in old], now)]
+    sealer.close(Lane.FRESH, Lane.FOLDED)
+
+    seq = stream.seq + 1
+    stack = _new_stack(old, [(merge, _row(old, merge, parts, blobs)) for merge, parts, blobs in folded])
+    if own:
+        stack.insert(0, StackRow(0, seq, seq, now, now, _refs(own_blobs), _body(own)))
+    databases = _merged(state.databases(stream.stream), draft)
+    manifest = _manifest(writer, outline, now, stack, sealer, databases)
+    raw = seal_manifest(manifest, stream.stream, seq, stream.head or bytes(32), writer.credential)
+    objects = _to_outbox(writer, sealer, stream.stream, seq, raw)
+    complete = outline.pending == 0
+    state.commit(
+        Commit(
+            stream=stream.stream,
+            source=outline.source,
+            next_file_id=stream.next_file_id,
+            snapshot=SnapshotRow(seq, objects[-1].name, now, outline.clock, complete, _statistics(outline, sealer)),
+            head=objects[-1].sha256,
+            objects=objects,
+            stack=stack,
+            paths=draft.paths,
+            files=draft.file_rows(),
+            databases=list(draft.databases.values()),
+            runs=draft.run_rows(),
+            published=draft.published,
+            forgotten=draft.forgotten,
+            demoted=draft.demoted,
+            redo=draft.redo,
+            partials=draft.partial_rows(),
+            finished_partials=draft.finished_partials,
+        )
+    )
+    stored = sum(item.size for item in objects)
+    return Published(seq, objects[-1].name, outline.clock, complete, len(sealer.packs), stored, sealer.new_plaintext)
+
+
+def set_digest(databases: Iterable[DatabaseRow], key: bytes) -> tuple[int, bytes]:
+    """How many databases are complete, and the digest over all of them (format section 12)."""
+    total = blake3.blake3(key=key)
+    count = 0
+    for row in sorted(databases, key=lambda row: row.file_id):
+        if row.digest is not None:
+            total.update(_MEMBER.pack(row.file_id, row.digest))
+            count += 1
+    return count, total.digest()
+
+
+def _merged(old: dict[int, DatabaseRow], draft: Draft) -> list[DatabaseRow]:
+    rows = {**old, **draft.databases}
+    return [row for file_id, row in rows.items() if file_id not in (*draft.forgotten, *draft.demoted)]
+
+
+def _manifest(
+    writer: Writer, outline: Outline, now: int, stack: Sequence[StackRow], sealer: Sealer, rows: list[DatabaseRow]
+) -> Manifest:
+    count, digest = set_digest(rows, writer.ids.set_key)
+    return Manifest(
+        time=now,
+        clock=outline.clock,
+        source_name=outline.source,
+        source_path=outline.path,
+        host=writer.host,
+        id_key=bytes(writer.credential.id_key.view()),
+        epoch_record=writer.credential.pin.sha256,
+        flags=(COMPLETE if outline.pending == 0 else 0) | (GROUP if outline.group else 0),
+        stack=tuple(
+            StackLayer(row.level, row.first_seq, row.last_seq, tuple(BlobRef(*part) for part in _parts(row)))
+            for row in stack
+        ),
+        packs=tuple(NewPack(pack.sha256, pack.size) for pack in sealer.packs),
+        databases=count,
+        pending=outline.pending,
+        busy=outline.busy,
+        set_digest=digest,
+        statistics=Statistics(
+            outline.files, outline.source_bytes, outline.bytes_read, sealer.new_plaintext, _stored(sealer)
+        ),
+    )
+
+
+def _stored(sealer: Sealer) -> int:
+    return sum(pack.size for pack in sealer.packs)
+
+
+def _statistics(outline: Outline, sealer: Sealer) -> bytes:
+    figures = (outline.files, outline.source_bytes, outline.bytes_read, sealer.new_plaintext, _stored(sealer))
+    return struct.pack(">5Q", *figures)
+
+
+def _to_outbox(writer: Writer, sealer: Sealer, stream: bytes, seq: int, raw: bytes) -> list[ObjectRow]:
+    outbox = writer.state.outbox.directory
+    device = writer.credential.device_id
+    objects: list[ObjectRow] = []
+    for pack in sealer.packs:
+        os.rename(pack.path, outbox / pack.sha256.hex())
+        objects.append(ObjectRow(str(PackName(device, pack.sha256)), pack.sha256, pack.size, is_manifest=False))
+    sha256 = hashlib.sha256(raw).digest()
+    name = str(ManifestName(device, stream, seq, sha256))
+    write_durably(outbox / sha256.hex(), raw)
+    # Without this a power cut after the commit could leave rows whose files never got their names.
+    fsync_directory(outbox)
+    objects.append(ObjectRow(name, sha256, len(raw), is_manifest=True))
+    return objects
+
+
+# -- the stack ------------------------------------------------------------------------------------------
+
+
+def _entry(row: StackRow) -> fold.StackEntry:
+    return fold.StackEntry(row.level, row.first_seq, row.last_seq, row.first_time, row.last_time)
+
+
+def _fold(sealer: Sealer, old: Sequence[StackRow], merge: fold.Merge) -> tuple[list[bytes], list[Blob]]:
+    """Merge layers from what the state remembers of them: a locked device cannot read them back."""
+    layers = [_layer(row) for row in old[merge.start : merge.stop]]
+    builder = LayerBuilder()
+    builder.add_layer(fold.merge(layers, oldest=merge.stop == len(old)))
+    parts = builder.parts()
+    return parts, [sealer.submit(Lane.FOLDED, BlobKind.LAYER, part, LAYER_LEVEL) for part in parts]
+
+
+def _layer(row: StackRow) -> Layer:
+    raw = zstandard.ZstdDecompressor().decompress(row.body)
+    parts: list[Layer] = []
+    at = 0
+    for pack, _, _ in _parts(row):
+        (length,) = _LENGTH.unpack_from(raw, at)
+        at += _LENGTH.size
+        parts.append(decode_part(raw[at : at + length], pack))
+        at += length
+    return Layer(
+        tuple(entry for part in parts for entry in part.entries),
+        tuple(record for part in parts for record in part.files),
+        tuple(content for part in parts for content in part.contents),
+        tuple(section for part in parts for section in part.sections),
+    )
+
+
+def _row(old: Sequence[StackRow], merge: fold.Merge, parts: list[bytes], blobs: list[Blob]) -> StackRow:
+    newest, oldest = old[merge.start], old[merge.stop - 1]
+    return StackRow(
+        merge.level, oldest.first_seq, newest.last_seq, oldest.first_time, newest.last_time, _refs(blobs), _body(parts)
+    )
+
+
+def _new_stack(old: Sequence[StackRow], merged: Sequence[tuple[fold.Merge, StackRow]]) -> list[StackRow]:
+    stack: list[StackRow] = []
+    at = 0
+    for merge, row in merged:
+        stack += old[at : merge.start]
+        # A fold of what was all deleted again says nothing: no layer.
+        stack += [row] if row.parts else []
+        at = merge.stop
+    return [*stack, *old[at:]]
+
+
+def _refs(blobs: Sequence[Blob]) -> bytes:
+    out = bytearray()
+    for blob in blobs:
+        reference = blob.reference()
+        assert reference.pack is not None, "a stack names finished packs only"
+        out += _PART.pack(reference.pack, reference.slot, reference.id)
+    return bytes(out)
+
+
+def _parts(row: StackRow) -> list[tuple[bytes, int, bytes]]:
+    return list(_PART.iter_unpack(row.parts))
+
+
+def _body(parts: Sequence[bytes]) -> bytes:
+    return zstandard.ZstdCompressor(level=LAYER_LEVEL).compress(b"".join(_LENGTH.pack(len(p)) + p for p in parts))

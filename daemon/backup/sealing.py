@@ -1,0 +1,161 @@
+"""Blobs to packs: ids and compression on every core, one append path per pack, packs finished in the background."""
+
+from __future__ import annotations
+
+import collections
+import enum
+import os
+import secrets
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+from chatkeep.daemon.vault.blob import BlobKind, IdKeys, compress
+from chatkeep.daemon.vault.layers import Reference
+from chatkeep.daemon.vault.pack import PackWriter, SealedPack
+
+# Blobs read but not yet appended. Each is up to 1 MiB of plaintext and as much again compressed: this bounds memory.
+WINDOW = 8
+PACK_TARGET = 16 * 1024 * 1024
+
+
+class Lane(enum.Enum):
+    """Packs hold what lives equally long, so that thinning frees whole packs."""
+
+    FRESH = "fresh"  # changed pages and the snapshot's own layer: gone after the first fold
+    BASE = "base"  # aligned full runs: stay for months
+    MEDIA = "media"  # chunks of files: stay as long as the file
+    FOLDED = "folded"  # merged layers: gone after the next fold
+
+
+class Ticket:
+    """A pack that is being written; its hash is known once it is finished."""
+
+    def __init__(self) -> None:
+        self.sealed: SealedPack | None = None
+
+
+class Blob:
+    """A blob on its way into a pack: `reference()` holds once the sealer was drained and the pack finished."""
+
+    __slots__ = ("id", "raw_size", "slot", "ticket")
+
+    def __init__(self, raw_size: int) -> None:
+        self.raw_size = raw_size
+        self.ticket: Ticket | None = None
+        self.slot = -1
+        self.id = b""
+
+    def reference(self) -> Reference:
+        """Where the blob is: pack None stands for a pack that is still open."""
+        assert self.ticket is not None, "the sealer was not drained"
+        sealed = self.ticket.sealed
+        return Reference(None if sealed is None else sealed.sha256, self.slot, self.id)
+
+
+class PackFactory(Protocol):
+    """Makes the writer of a new pack at a path."""
+
+    def __call__(self, path: Path) -> PackWriter: ...
+
+
+class Sealer:
+    """Seals the blobs of one snapshot. One thread calls it; compression and finishing run beside that thread."""
+
+    def __init__(self, staging: Path, new_pack: PackFactory, ids: IdKeys) -> None:
+        self._staging = staging
+        self._new_pack = new_pack
+        self._ids = ids
+        self._workers = ThreadPoolExecutor(max_workers=max(1, os.cpu_count() or 1), thread_name_prefix="seal")
+        self._finisher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="finish")
+        self._window: collections.deque[tuple[Lane, Blob, BlobKind, Future[tuple[bytes, int, bytes]]]] = (
+            collections.deque()
+        )
+        self._open: dict[Lane, tuple[PackWriter, Ticket]] = {}
+        self._finishing: list[tuple[PackWriter, Ticket, Future[SealedPack]]] = []
+        self.packs: list[SealedPack] = []
+        self.new_plaintext = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of packs so far: finished, finishing, open, and an upper bound for what is in the window."""
+        waiting = sum(blob.raw_size for _, blob, _, _ in self._window)
+        finishing = sum(writer.size for writer, _, _ in self._finishing)
+        return sum(p.size for p in self.packs) + finishing + sum(w.size for w, _ in self._open.values()) + waiting
+
+    def submit(self, lane: Lane, kind: BlobKind, data: bytes, level: int | None) -> Blob:
+        """Take one blob of 1 byte to 1 MiB. `level` is the Zstandard level, None for "stored as it is"."""
+        blob = Blob(len(data))
+        self.new_plaintext += len(data)
+        self._window.append((lane, blob, kind, self._workers.submit(_prepare, self._ids, kind, data, level)))
+        while len(self._window) > WINDOW:
+            self._append_oldest()
+        return blob
+
+    def drain(self) -> None:
+        """Append everything submitted."""
+        while self._window:
+            self._append_oldest()
+
+    def close(self, *lanes: Lane) -> None:
+        """Drain, finish the open packs of `lanes` and everything that is finishing: their hashes are then known."""
+        self.drain()
+        for lane in lanes:
+            self._finish(lane)
+        for _, ticket, future in self._finishing:
+            ticket.sealed = future.result()
+            self.packs.append(ticket.sealed)
+        self._finishing.clear()
+
+    def abort(self) -> None:
+        """Give up: open packs are dropped with their keys, files of finished ones removed."""
+        self._window.clear()
+        self._workers.shutdown(cancel_futures=True)
+        for writer, _ in self._open.values():
+            writer.abort()
+        self._finisher.shutdown()
+        finished = [f.result().path for _, _, f in self._finishing if f.exception() is None]
+        for path in [*finished, *(pack.path for pack in self.packs)]:
+            path.unlink(missing_ok=True)
+
+    def shutdown(self) -> None:
+        """End the threads after the last `close`."""
+        left = len(self._open) + len(self._window) + len(self._finishing)
+        assert left == 0, "blobs would be lost"
+        self._workers.shutdown()
+        self._finisher.shutdown()
+
+    def append_layer(self, lane: Lane, parts: list[bytes], level: int) -> list[Blob]:
+        """Append the parts of a layer to the pack of `lane`, all to one: they may name it as "this pack"."""
+        self.drain()
+        blobs = []
+        for part in parts:
+            blob = Blob(len(part))
+            blob.id, codec, payload = _prepare(self._ids, BlobKind.LAYER, part, level)
+            writer, blob.ticket = self._writer(lane)
+            blob.slot = writer.add(BlobKind.LAYER, blob.id, codec, payload, blob.raw_size)
+            blobs.append(blob)
+        return blobs
+
+    def _append_oldest(self) -> None:
+        lane, blob, kind, future = self._window.popleft()
+        blob.id, codec, payload = future.result()
+        writer, blob.ticket = self._writer(lane)
+        blob.slot = writer.add(kind, blob.id, codec, payload, blob.raw_size)
+        if writer.size >= PACK_TARGET:
+            self._finish(lane)
+
+    def _writer(self, lane: Lane) -> tuple[PackWriter, Ticket]:
+        if lane not in self._open:
+            self._open[lane] = (self._new_pack(self._staging / secrets.token_hex(16)), Ticket())
+        return self._open[lane]
+
+    def _finish(self, lane: Lane) -> None:
+        writer, ticket = self._open.pop(lane, (None, None))
+        if writer is not None and ticket is not None:
+            self._finishing.append((writer, ticket, self._finisher.submit(writer.finish, self._ids)))
+
+
+def _prepare(ids: IdKeys, kind: BlobKind, data: bytes, level: int | None) -> tuple[bytes, int, bytes]:
+    codec, payload = compress(kind, data, level)
+    return ids.id(kind, data), codec, payload
