@@ -149,6 +149,46 @@ def test_folders_that_vanish_are_made_again(folder: FolderProvider, root: Path) 
     assert folder.get(PACK) == b"y"
 
 
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch, root: Path) -> list[str]:
+    """What was synced, as paths below the root."""
+    real, paths = os.fsync, list[str]()
+
+    def fsync(descriptor: int) -> None:
+        real(descriptor)
+        paths.append(os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), root))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return paths
+
+
+def test_every_name_above_an_object_is_synced_once(folder: FolderProvider, root: Path, synced: list[str]) -> None:
+    folder.put(PACK, b"x")
+    assert [path for path in synced if not path.startswith(".tmp")] == [".", "d", "d/1", "d/1/p", "d/1/p/ab"]
+    synced.clear()
+    folder.put(f"{PACK[:-1]}d", b"y")
+    assert [path for path in synced if not path.startswith(".tmp")] == ["d/1/p/ab"]
+    synced.clear()
+    # Another process cannot know whether the one that made the folders lived to sync them.
+    FolderProvider("disk", root).put(f"{PACK[:-1]}e", b"z")
+    assert [path for path in synced if not path.startswith(".tmp")] == [".", "d", "d/1", "d/1/p", "d/1/p/ab"]
+
+
+def test_an_object_that_is_there_is_made_durable(folder: FolderProvider, root: Path, synced: list[str]) -> None:
+    folder.put(PACK, b"x")
+    synced.clear()
+    FolderProvider("disk", root).put(PACK, b"x")
+    assert synced == [f"d/1/p/ab/{HASH}", ".", "d", "d/1", "d/1/p", "d/1/p/ab"]
+
+
+def test_a_delete_is_synced_also_when_there_is_nothing(folder: FolderProvider, synced: list[str]) -> None:
+    folder.put(PACK, b"x")
+    for _ in range(2):
+        synced.clear()
+        folder.delete(PACK)
+        assert synced == ["d/1/p/ab"]
+
+
 def test_the_root_is_made_only_when_asked_and_never_its_parent(tmp_path: Path) -> None:
     with pytest.raises(base.StorageMissing):
         FolderProvider("disk", tmp_path / "no" / "vault", create=True)

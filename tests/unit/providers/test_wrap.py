@@ -126,6 +126,16 @@ def test_a_listing_that_breaks_off_goes_on_without_repeating(folder: FolderProvi
     assert listed == [f"a/{number}" for number in range(10)]
 
 
+def test_a_listing_that_moves_is_not_given_up(folder: FolderProvider) -> None:
+    for number in range(10):
+        folder.put(f"a/{number}", b"")
+    # Breaks off eight times, each time one entry further on: more often than one call would be tried.
+    faults = [Fault("list", base.Unavailable(), skip=sum(range(1, length + 1))) for length in range(1, 9)]
+    listed = [*retrying(FaultyProvider(folder, *faults), Sleeper()).list("a/")]
+    assert sum(fault.fired for fault in faults) == 8
+    assert len(listed) == 10
+
+
 def test_a_listing_that_never_moves_ends(folder: FolderProvider) -> None:
     folder.put("a", b"")
     fault = Fault("list", base.Unavailable(), times=None)
