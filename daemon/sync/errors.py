@@ -1,0 +1,17 @@
+"""Errors of moving sealed bytes. What storage says has its own branch, in `chatkeep.providers.base`."""
+
+from __future__ import annotations
+
+from chatkeep.config.errors import Disposition
+from chatkeep.daemon.state import StateError
+
+
+class OutboxDamaged(StateError):
+    """An object in the outbox is not what was sealed (params: name, path, reason: missing, size, hash or unreadable).
+
+    It was not sent. No snapshot of its stream can be acknowledged any more at a provider that lacks it: the stream is
+    abandoned and the next backup begins another.
+    """
+
+    code = "outbox-damaged"
+    disposition = Disposition.REBUILD
