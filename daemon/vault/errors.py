@@ -10,6 +10,7 @@ VaultError
   NoVault                 storage holds no vault
   SeveralVaults           storage holds several vaults and none was named
   VaultExists             a vault is where a new one was to be made
+  SlotRemoved             the slot that opened was removed from the vault since
   ForkDetected            two valid successors of one object: history was split
   VaultLocked             the operation needs an unlocked vault
   CredentialRefused       the writer credential's file: absent, readable by others, not a credential
@@ -20,7 +21,8 @@ VaultError
   DifferentKey            the key that came out of a capsule is not the one the object was sealed with
   PackBroken              a pack could not be written to the end; its key is gone
   SelfCheckFailed         what was sealed did not read back from this machine's disk
-  Unreadable              a blob that no provider returned whole
+  Unreadable              an object, or a blob in it, that no provider returned whole
+  SnapshotsMissing        snapshots that existed, since a later one is chained to them, are not there
 """
 
 from __future__ import annotations
@@ -95,6 +97,13 @@ class VaultExists(VaultError):
     """A new vault was to be made where there is one, or a part of one. Parameters: provider, vaults, parts."""
 
     code = "vault-exists"
+    disposition = Disposition.NEEDS_USER
+
+
+class SlotRemoved(VaultError):
+    """The secret is right for a slot that a later epoch removed. Parameters: slot and epoch, the one without it."""
+
+    code = "slot-removed"
     disposition = Disposition.NEEDS_USER
 
 
@@ -174,6 +183,18 @@ class SelfCheckFailed(VaultError):
 
 
 class Unreadable(VaultError):
-    """No provider returned a blob whole. Parameters: name (the pack), slot, reasons (provider to code)."""
+    """No provider returned an object, or a blob in it, whole.
+
+    Parameters: name, slot of the blob, reasons (provider to the code of what it did instead).
+    """
 
     code = "unreadable"
+
+
+class SnapshotsMissing(VaultError):
+    """Snapshots of a stream are not there, and must have been: sequence numbers rise by one, and a later one is there.
+
+    Parameters: device, stream (hex), first, last: their sequence numbers.
+    """
+
+    code = "snapshots-missing"
