@@ -44,6 +44,10 @@ class Problem(NamedTuple):
 
     @property
     def hides_content(self) -> bool:
+        """Whether something may exist at or below the path that the walk could not see.
+
+        What earlier snapshots know there must then be kept, not called deleted.
+        """
         return self.reason in (Reason.UNREADABLE, Reason.CHANGED)
 
 

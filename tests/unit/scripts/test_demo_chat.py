@@ -330,6 +330,17 @@ def test_sigterm_ends_a_writer_between_two_commits(profile: Path, ledgers: Path)
     assert not list(profile.glob("*.db-*"))
 
 
+def test_copies_of_a_live_database_match_at_once(profile: Path, ledgers: Path, tmp_path: Path) -> None:
+    with running(profile, ledgers, "--rate", "0") as process:
+        found = []
+        for number in range(5):
+            wait_for_commits(ledgers, process, 1)
+            copied = copy(profile / "messages.db", tmp_path / f"{number}.db")
+            found.append(compare(copied, ledgers / "messages.ledger"))
+    assert all(verdict.equal for verdict in found)
+    assert found[-1].commit > found[0].commit
+
+
 def test_a_stop_file_ends_a_writer_that_waits(profile: Path, ledgers: Path, tmp_path: Path) -> None:
     stop = tmp_path / "stop"
     with running(profile, ledgers, "--rate", "0.001", "--stop", str(stop)) as process:
