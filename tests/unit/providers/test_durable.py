@@ -37,6 +37,13 @@ def test_parts_that_fail_leave_the_old_file(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == [path]
 
 
+def test_a_rename_that_fails_leaves_no_temporary_file(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(IsADirectoryError):
+        durable.write_durably(tmp_path / "a", b"x")
+    assert [*tmp_path.iterdir()] == [tmp_path / "a"]
+
+
 def test_short_writes_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write, taken = os.write, []
 
