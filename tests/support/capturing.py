@@ -129,7 +129,7 @@ def acknowledged(path: Path) -> int:
 
 def shown(directory: Path) -> dict[str, tuple[int, ...]]:
     """Everything a visitor could leave behind: names, sizes, inodes, times, links, content."""
-    facts = {}
+    facts: dict[str, tuple[int, ...]] = {}
     for entry in sorted(os.scandir(directory), key=lambda one: one.name):
         about = entry.stat()
         fd = os.open(entry.path, os.O_RDONLY | os.O_NOATIME)
