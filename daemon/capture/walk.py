@@ -32,11 +32,7 @@ class Reason(enum.Enum):
 
 
 class Problem(NamedTuple):
-    """A remark about one path; never fatal.
-
-    Where `hides_content`, something may exist at or below the path that the walk could not see: what earlier
-    snapshots know there must be kept, not called deleted.
-    """
+    """A remark about one path; never fatal."""
 
     path: bytes
     reason: Reason
