@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
-from chatkeep.daemon.capture.errors import EntryUnreadable, EntryVanished
+from chatkeep.daemon.capture.errors import CaptureError
 from chatkeep.daemon.capture.tree import Found, Kind, SourceTree, translated
 
 MIN_DATABASE = 512  # bytes: the smallest page SQLite has
@@ -17,7 +17,7 @@ _WAL_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 _WAL_HEADER = 32  # bytes
 
 # (file, its `-wal` where that holds a header) -> page size in bytes when the file is a database, else None.
-# May raise EntryVanished, EntryUnreadable.
+# May raise CaptureError: then the file is what it was before.
 Probe = Callable[[Found, Found | None], int | None]
 
 
@@ -119,7 +119,7 @@ def _head(tree: SourceTree, path: bytes, count: int) -> bytes:
 def _ask(probe: Probe, found: Found, wal: Found | None) -> int | None:
     try:
         return probe(found, wal if wal is not None and wal.size >= _WAL_HEADER else None)
-    except (EntryVanished, EntryUnreadable):
+    except CaptureError:
         return None  # whoever captures it meets the same, and has the place to say so
 
 

@@ -18,7 +18,7 @@ from chatkeep.daemon.capture.discover import (
     header_probe,
     wal_page_size,
 )
-from chatkeep.daemon.capture.errors import EntryUnreadable, EntryVanished
+from chatkeep.daemon.capture.errors import EntryVanished, SourceUnreadable
 from chatkeep.daemon.capture.tree import Found, Kind, SourceTree
 from chatkeep.daemon.capture.walk import walk_directories
 
@@ -140,7 +140,7 @@ def test_the_probe_knows_better_than_memory() -> None:
     assert got.databases[0].page_size == 8192
 
 
-@pytest.mark.parametrize("refusal", [EntryVanished(path=b"x"), EntryUnreadable(path=b"x", errno=13)])
+@pytest.mark.parametrize("refusal", [EntryVanished(path=b"x"), SourceUnreadable(path=b"x", errno=13)])
 def test_a_file_that_cannot_be_probed_is_left_to_its_reader(refusal: Exception) -> None:
     fired: list[bytes] = []
 
