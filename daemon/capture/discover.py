@@ -6,19 +6,18 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
+from chatkeep.daemon.capture import wal as log
+from chatkeep.daemon.capture.database import DatabaseKind
 from chatkeep.daemon.capture.errors import CaptureError
+from chatkeep.daemon.capture.layout import HEADER_SIZE, parse_file_header
 from chatkeep.daemon.capture.tree import Found, Kind, SourceTree, translated
 
 MIN_DATABASE = 512  # bytes: the smallest page SQLite has
-HEADER = 100  # bytes: SQLite's file header (https://www.sqlite.org/fileformat2.html section 1.3)
 COMPANIONS = (b"-wal", b"-shm", b"-journal")
-_MAGIC = b"SQLite format 3\x00"
-_WAL_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
-_WAL_HEADER = 32  # bytes
 
-# (file, its `-wal` where that holds a header) -> page size in bytes when the file is a database, else None.
+# (file, its `-wal` where that is long enough to say something) -> what kind of database the file is, None for none.
 # May raise CaptureError: then the file is what it was before.
-Probe = Callable[[Found, Found | None], int | None]
+Probe = Callable[[Found, Found | None], DatabaseKind | None]
 
 
 class Database(NamedTuple):
@@ -29,6 +28,7 @@ class Database(NamedTuple):
     wal: Found | None
     shm: Found | None
     journal: Found | None
+    opaque: bool = False  # nothing in the file itself shows that it is a database: its pages are encrypted
 
 
 class Classified(NamedTuple):
@@ -64,10 +64,10 @@ def classify(
         wal, shm, journal = (files.get(found.path + suffix) for suffix in COMPANIONS)
         if wal is None and journal is None and found.path not in remembered and known_ordinary(found):
             continue
-        page_size = _ask(probe, found, wal) or _as_before(found, remembered)
-        if page_size is None:
+        kind = _ask(probe, found, wal) or _as_before(found, remembered)
+        if kind is None:
             continue
-        databases.append(Database(found, page_size, wal, shm, journal))
+        databases.append(Database(found, kind.page_size, wal, shm, journal, kind.opaque))
         taken.update(one.path for one in (found, wal, shm, journal) if one is not None)
     return Classified([found for found in entries if found.path not in taken], databases)
 
@@ -76,35 +76,17 @@ def header_probe(tree: SourceTree) -> Probe:
     """A probe that reads the first 100 bytes; without SQLite's magic there, the WAL's header tells (encrypted
     pages)."""
 
-    def probe(found: Found, wal: Found | None) -> int | None:
-        page_size = database_page_size(_head(tree, found.path, HEADER))
-        if page_size is None and wal is not None:
-            page_size = wal_page_size(_head(tree, wal.path, _WAL_HEADER))
-            # Not a whole number of pages: not what this WAL belongs to.
-            if page_size is not None and found.size % page_size:
-                return None
-        return page_size
+    def probe(found: Found, wal: Found | None) -> DatabaseKind | None:
+        header = parse_file_header(_head(tree, found.path, HEADER_SIZE))
+        if header is not None:
+            return DatabaseKind(header.page_size, opaque=False)
+        first = log.parse_header(_head(tree, wal.path, log.HEADER_SIZE)) if wal is not None else None
+        # Not a whole number of pages: not what this WAL belongs to.
+        if first is None or found.size % first.page_size:
+            return None
+        return DatabaseKind(first.page_size, opaque=True)
 
     return probe
-
-
-def database_page_size(header: bytes) -> int | None:
-    """The page size in SQLite's file header, or None when this is no such header."""
-    if len(header) < HEADER or not header.startswith(_MAGIC):
-        return None
-    size = int.from_bytes(header[16:18], "big")
-    return _valid(65536 if size == 1 else size)
-
-
-def wal_page_size(header: bytes) -> int | None:
-    """The page size in a WAL's header (section 4.1 of the same page), or None when this is no such header."""
-    if len(header) < _WAL_HEADER or header[:4] not in _WAL_MAGIC:
-        return None
-    return _valid(int.from_bytes(header[8:12], "big"))
-
-
-def _valid(page_size: int) -> int | None:
-    return page_size if 512 <= page_size <= 65536 and page_size.bit_count() == 1 else None
 
 
 def _head(tree: SourceTree, path: bytes, count: int) -> bytes:
@@ -116,13 +98,13 @@ def _head(tree: SourceTree, path: bytes, count: int) -> bytes:
         os.close(fd)
 
 
-def _ask(probe: Probe, found: Found, wal: Found | None) -> int | None:
+def _ask(probe: Probe, found: Found, wal: Found | None) -> DatabaseKind | None:
     try:
-        return probe(found, wal if wal is not None and wal.size >= _WAL_HEADER else None)
+        return probe(found, wal if wal is not None and wal.size >= log.HEADER_SIZE else None)
     except CaptureError:
         return None  # whoever captures it meets the same, and has the place to say so
 
 
-def _as_before(found: Found, remembered: Mapping[bytes, int]) -> int | None:
+def _as_before(found: Found, remembered: Mapping[bytes, int]) -> DatabaseKind | None:
     page_size = remembered.get(found.path)
-    return page_size if page_size and found.size % page_size == 0 else None
+    return DatabaseKind(page_size, opaque=True) if page_size and found.size % page_size == 0 else None

@@ -9,15 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from chatkeep.daemon.capture.discover import (
-    HEADER,
-    Classified,
-    Probe,
-    classify,
-    database_page_size,
-    header_probe,
-    wal_page_size,
-)
+from chatkeep.daemon.capture.database import DatabaseKind
+from chatkeep.daemon.capture.discover import Classified, Probe, classify, header_probe
 from chatkeep.daemon.capture.errors import EntryVanished, SourceUnreadable
 from chatkeep.daemon.capture.tree import Found, Kind, SourceTree
 from chatkeep.daemon.capture.walk import walk_directories
@@ -34,9 +27,10 @@ class Recorded:
         self.pages = pages or {}
         self.asked: list[tuple[bytes, bytes | None]] = []
 
-    def __call__(self, found: Found, wal: Found | None) -> int | None:
+    def __call__(self, found: Found, wal: Found | None) -> DatabaseKind | None:
         self.asked.append((found.path, wal.path if wal else None))
-        return self.pages.get(found.path)
+        page_size = self.pages.get(found.path)
+        return DatabaseKind(page_size, opaque=False) if page_size else None
 
 
 def split(
@@ -63,7 +57,7 @@ def test_a_database_takes_its_companions(tmp_path: Path) -> None:
     got = split(entries, Recorded({b"d/chat": 4096}))
     assert paths(got.ordinary) == [b"d/photo"]
     (database,) = got.databases
-    assert database == (entries[0], 4096, entries[3], entries[2], entries[1])
+    assert database == (entries[0], 4096, entries[3], entries[2], entries[1], False)
 
 
 def test_companions_without_their_database_are_files() -> None:
@@ -131,7 +125,7 @@ def test_a_remembered_database_stays_one_while_its_size_fits() -> None:
     probe = Recorded()
     got = split(entries, probe, remembered={b"empty": 4096, b"fits": 4096, b"odd": 4096}, known=lambda _: True)
     assert [path for path, _ in probe.asked] == [b"fits", b"odd"]  # remembered: asked, whatever else is known
-    assert [(one.found.path, one.page_size, one.shm) for one in got.databases] == [(b"fits", 4096, entries[2])]
+    assert [(*one[:2], one.shm, one.opaque) for one in got.databases] == [(entries[1], 4096, entries[2], True)]
     assert paths(got.ordinary) == [b"empty", b"odd"]
 
 
@@ -144,52 +138,13 @@ def test_the_probe_knows_better_than_memory() -> None:
 def test_a_file_that_cannot_be_probed_is_left_to_its_reader(refusal: Exception) -> None:
     fired: list[bytes] = []
 
-    def probe(found: Found, wal: Found | None) -> int | None:
+    def probe(found: Found, wal: Found | None) -> DatabaseKind | None:
         fired.append(found.path)
         raise refusal
 
     assert paths(split([entry(b"x")], probe).ordinary) == [b"x"]
     assert split([entry(b"x")], probe, remembered={b"x": 4096}).databases[0].page_size == 4096
     assert fired == [b"x", b"x"]
-
-
-# --- headers
-
-
-def database_header(page_size: int) -> bytes:
-    return b"SQLite format 3\x00" + page_size.to_bytes(2, "big") + bytes(HEADER - 18)
-
-
-@pytest.mark.parametrize(
-    ("header", "page_size"),
-    [
-        (database_header(512), 512),
-        (database_header(32768), 32768),
-        (database_header(1), 65536),
-        (database_header(0), None),
-        (database_header(256), None),
-        (database_header(4095), None),
-        (database_header(4096)[:-1], None),
-        (b"SQLite format 4" + database_header(4096)[15:], None),
-        (b"", None),
-    ],
-)
-def test_database_header(header: bytes, page_size: int | None) -> None:
-    assert database_page_size(header) == page_size
-
-
-@pytest.mark.parametrize(
-    ("header", "page_size"),
-    [
-        (bytes.fromhex("377f0682 002de218 00001000") + bytes(20), 4096),
-        (bytes.fromhex("377f0683 002de218 00010000") + bytes(20), 65536),
-        (bytes.fromhex("377f0684 002de218 00001000") + bytes(20), None),
-        (bytes.fromhex("377f0682 002de218 00001001") + bytes(20), None),
-        (bytes.fromhex("377f0682 002de218 00001000") + bytes(19), None),
-    ],
-)
-def test_wal_header(header: bytes, page_size: int | None) -> None:
-    assert wal_page_size(header) == page_size
 
 
 # --- on real files
@@ -219,8 +174,7 @@ def test_real_databases_are_found_whatever_their_names(tree: SourceTree, tmp_pat
     got = classified(tree)
     assert [(one.found.path, one.page_size) for one in got.databases] == [(b"no suffix", 8192), (b"photo.jpg", 1024)]
     wal, shm = got.databases[0].wal, got.databases[0].shm
-    assert wal is not None
-    assert shm is not None
+    assert (wal and wal.path, shm and shm.path) == (b"no suffix-wal", b"no suffix-shm")
     assert paths(got.ordinary) == [b"fake.db"]
     wal_mode.close()
     rollback.close()
@@ -238,7 +192,10 @@ def test_an_encrypted_database_is_known_by_its_wal(tree: SourceTree, tmp_path: P
         with open(os.path.join(tree.root, name + b"-wal"), "wb") as file:
             file.write(wal)
     got = classified(tree)
-    assert [(one.found.path, one.page_size) for one in got.databases] == [(b"clear", 4096), (b"opaque", 4096)]
+    assert [(one.found.path, one.page_size, one.opaque) for one in got.databases] == [
+        (b"clear", 4096, False),
+        (b"opaque", 4096, True),
+    ]
     assert paths(got.ordinary) == [b"stranger", b"stranger-wal"]
 
 
