@@ -16,6 +16,7 @@ from chatkeep.providers import base
 from chatkeep.providers.folder import FolderProvider
 from chatkeep.providers.wrap import Patience
 from tests.support.faulty_provider import Call, Fault, FaultyProvider, RecordingProvider
+from tests.support.memory_provider import MemoryProvider
 
 VAULT, DEVICE = b"v" * 16, b"d" * 16
 HOME, AWAY = "home", "away"
@@ -27,13 +28,15 @@ def state(tmp_path: Path) -> Iterator[State]:
         yield opened
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> FolderProvider:
+@pytest.fixture(params=["folder", "memory"])
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> base.Provider:
+    if request.param == "memory":
+        return MemoryProvider(HOME)
     return FolderProvider(HOME, tmp_path / HOME, create=True)
 
 
 @pytest.fixture
-def away(tmp_path: Path) -> FolderProvider:
+def away(tmp_path: Path) -> base.Provider:
     return FolderProvider(AWAY, tmp_path / AWAY, create=True)
 
 
@@ -93,7 +96,7 @@ def flip(path: Path) -> None:
     path.write_bytes(body)
 
 
-def test_everything_is_sent_and_acknowledged(state: State, home: FolderProvider) -> None:
+def test_everything_is_sent_and_acknowledged(state: State, home: base.Provider) -> None:
     for _ in range(3):
         snapshot(state)
     queue = state.outbox.queue(HOME)
@@ -113,7 +116,7 @@ def test_everything_is_sent_and_acknowledged(state: State, home: FolderProvider)
     assert (again.objects, again.frontiers, len(seen)) == (0, {}, 12)
 
 
-def test_packs_go_in_parallel_and_manifests_in_order(state: State, home: FolderProvider) -> None:
+def test_packs_go_in_parallel_and_manifests_in_order(state: State, home: base.Provider) -> None:
     for _ in range(4):
         snapshot(state, packs=6)
     queue = {each.name: each for each in state.outbox.queue(HOME)}
@@ -148,7 +151,7 @@ def _before(first: Call, second: Call) -> bool:
     return first.ended is not None and first.ended < second.began
 
 
-def test_a_reply_lost_after_the_commit(state: State, home: FolderProvider) -> None:
+def test_a_reply_lost_after_the_commit(state: State, home: base.Provider) -> None:
     snapshot(state)
     snapshot(state)
     lost = [Fault("put", base.Unavailable(), after=True, about=about, times=1) for about in ("/p/", "/s/")]
@@ -161,7 +164,7 @@ def test_a_reply_lost_after_the_commit(state: State, home: FolderProvider) -> No
     assert state.outbox.queue(HOME) == []
 
 
-def test_a_reset_in_the_middle_that_lasts(state: State, home: FolderProvider) -> None:
+def test_a_reset_in_the_middle_that_lasts(state: State, home: base.Provider) -> None:
     for _ in range(3):
         snapshot(state)
     queue = state.outbox.queue(HOME)
@@ -179,7 +182,7 @@ def test_a_reset_in_the_middle_that_lasts(state: State, home: FolderProvider) ->
 
 
 @pytest.mark.parametrize("taken", range(9))
-def test_a_full_storage_is_resumed_where_it_stopped(taken: int, state: State, home: FolderProvider) -> None:
+def test_a_full_storage_is_resumed_where_it_stopped(taken: int, state: State, home: base.Provider) -> None:
     snapshot(state)
     snapshot(state)
     queue = state.outbox.queue(HOME)
@@ -196,7 +199,7 @@ def test_a_full_storage_is_resumed_where_it_stopped(taken: int, state: State, ho
     assert state.outbox.frontier(queue[0].stream, HOME) == 2
 
 
-def test_killed_between_put_and_receipt(state: State, home: FolderProvider) -> None:
+def test_killed_between_put_and_receipt(state: State, home: base.Provider) -> None:
     snapshot(state)
     for item in state.outbox.queue(HOME):
         home.put(item.name, item.path.read_bytes())
@@ -217,7 +220,7 @@ def test_killed_between_put_and_receipt(state: State, home: FolderProvider) -> N
     ],
 )
 def test_a_damaged_outbox_is_never_sent(
-    harm: Callable[[Path], object], reason: str, manifest: bool, state: State, home: FolderProvider
+    harm: Callable[[Path], object], reason: str, manifest: bool, state: State, home: base.Provider
 ) -> None:
     snapshot(state)
     snapshot(state)
@@ -238,7 +241,7 @@ def test_a_damaged_outbox_is_never_sent(
     assert state.outbox.uploads()[HOME] == (None, "outbox-damaged", 77)
 
 
-def test_a_row_whose_name_is_of_other_bytes(state: State, home: FolderProvider) -> None:
+def test_a_row_whose_name_is_of_other_bytes(state: State, home: base.Provider) -> None:
     row = state.stream("chat")
     body, name = b"body", "d/1/p/" + hashlib.sha256(b"other").hexdigest()
     digest = hashlib.sha256(body).digest()
@@ -251,7 +254,7 @@ def test_a_row_whose_name_is_of_other_bytes(state: State, home: FolderProvider) 
     assert held(home) == set()
 
 
-def test_a_conflict_stops_its_stream_only(state: State, home: FolderProvider) -> None:
+def test_a_conflict_stops_its_stream_only(state: State, home: base.Provider) -> None:
     snapshot(state)
     snapshot(state, source="other")
     taken = state.outbox.queue(HOME)[0]
@@ -262,7 +265,7 @@ def test_a_conflict_stops_its_stream_only(state: State, home: FolderProvider) ->
     assert home.get(taken.name) == b"not these bytes"
 
 
-def test_an_outage_is_reported_once(state: State, home: FolderProvider) -> None:
+def test_an_outage_is_reported_once(state: State, home: base.Provider) -> None:
     snapshot(state, packs=8)
     meeting = threading.Barrier(4)
     gone = Fault("put", base.StorageMissing(provider=HOME), times=None)
@@ -278,7 +281,7 @@ def test_an_outage_is_reported_once(state: State, home: FolderProvider) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1, 3, 4, 5])
-def test_it_can_be_cancelled_between_objects(after: int, state: State, home: FolderProvider) -> None:
+def test_it_can_be_cancelled_between_objects(after: int, state: State, home: base.Provider) -> None:
     snapshot(state)
     snapshot(state)
     queue = state.outbox.queue(HOME)
@@ -290,7 +293,7 @@ def test_it_can_be_cancelled_between_objects(after: int, state: State, home: Fol
     assert upload(state.outbox, home, pace=pace()).objects == 8 - after
 
 
-def test_it_can_be_cancelled_while_it_waits(state: State, home: FolderProvider) -> None:
+def test_it_can_be_cancelled_while_it_waits(state: State, home: base.Provider) -> None:
     snapshot(state)
     down = Fault("put", base.Throttled(after=20.0), times=None)
     naps = Naps()
@@ -302,7 +305,7 @@ def test_it_can_be_cancelled_while_it_waits(state: State, home: FolderProvider) 
     assert naps.asked < 2
 
 
-def test_providers_do_not_hold_each_other_up(state: State, home: FolderProvider, away: FolderProvider) -> None:
+def test_providers_do_not_hold_each_other_up(state: State, home: base.Provider, away: base.Provider) -> None:
     snapshot(state)
     snapshot(state)
     queue = state.outbox.queue(HOME)
@@ -323,7 +326,7 @@ def test_providers_do_not_hold_each_other_up(state: State, home: FolderProvider,
     assert upload_all(state.outbox, []) == []
 
 
-def test_what_all_have_is_released(state: State, home: FolderProvider, away: FolderProvider) -> None:
+def test_what_all_have_is_released(state: State, home: base.Provider, away: base.Provider) -> None:
     snapshot(state)
     paths = [each.path for each in state.outbox.queue(HOME)]
     upload(state.outbox, home, pace=pace())
@@ -336,7 +339,7 @@ def test_what_all_have_is_released(state: State, home: FolderProvider, away: Fol
     assert release(state.outbox, [HOME, AWAY]) == 0
 
 
-def test_a_mistake_is_not_taken_for_an_outage(state: State, home: FolderProvider) -> None:
+def test_a_mistake_is_not_taken_for_an_outage(state: State, home: base.Provider) -> None:
     snapshot(state, packs=8)
 
     def mistake(_name: str) -> None:
