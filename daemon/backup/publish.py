@@ -20,7 +20,15 @@ import zstandard
 from chatkeep.daemon.backup.draft import Draft
 from chatkeep.daemon.backup.sealing import Blob, Lane, Sealer
 from chatkeep.daemon.backup.writer import Writer
-from chatkeep.daemon.state import Commit, DatabaseRow, ObjectRow, SnapshotRow, StackRow, StreamRow
+from chatkeep.daemon.state import (
+    Commit,
+    DatabaseRow,
+    ObjectRow,
+    SnapshotRow,
+    SnapshotStatistics,
+    StackRow,
+    StreamRow,
+)
 from chatkeep.daemon.vault import fold
 from chatkeep.daemon.vault.blob import BlobKind, BlobRef
 from chatkeep.daemon.vault.layer_build import LayerBuilder
@@ -51,8 +59,26 @@ class Outline:
 
 
 @dataclass(frozen=True)
+class Changes:
+    """What a snapshot says is new, in numbers of files: with new content, with new attributes only, paths gone."""
+
+    databases: int
+    files: int
+    attributes: int
+    removed: int
+
+    @classmethod
+    def of(cls, draft: Draft) -> Changes:
+        """Of what the draft says."""
+        databases = {section.file_id for section in draft.sections}
+        content = databases | draft.contents.keys()
+        removed = sum(1 for _, file_id in draft.paths if file_id is None)
+        return cls(len(databases), len(draft.contents), len(draft.spoken.keys() - content), removed)
+
+
+@dataclass(frozen=True)
 class Published:
-    """A snapshot that exists on this device."""
+    """A snapshot that exists on this device. `stored` counts packs and manifest, `new_plaintext` before compression."""
 
     seq: int
     name: str
@@ -61,6 +87,7 @@ class Published:
     packs: int
     stored: int
     new_plaintext: int
+    changes: Changes
 
 
 def publish(writer: Writer, stream: StreamRow, draft: Draft, sealer: Sealer, outline: Outline) -> Published:
@@ -106,7 +133,16 @@ def publish(writer: Writer, stream: StreamRow, draft: Draft, sealer: Sealer, out
         )
     )
     stored = sum(item.size for item in objects)
-    return Published(seq, objects[-1].name, outline.clock, complete, len(sealer.packs), stored, sealer.new_plaintext)
+    return Published(
+        seq,
+        objects[-1].name,
+        outline.clock,
+        complete,
+        len(sealer.packs),
+        stored,
+        sealer.new_plaintext,
+        Changes.of(draft),
+    )
 
 
 def set_digest(databases: Iterable[DatabaseRow], key: bytes) -> tuple[int, bytes]:
@@ -158,8 +194,15 @@ def _stored(sealer: Sealer) -> int:
 
 
 def _statistics(outline: Outline, sealer: Sealer) -> bytes:
-    figures = (outline.files, outline.source_bytes, outline.bytes_read, sealer.new_plaintext, _stored(sealer))
-    return struct.pack(">5Q", *figures)
+    return SnapshotStatistics(
+        files=outline.files,
+        source_bytes=outline.source_bytes,
+        pending=outline.pending,
+        busy=outline.busy,
+        bytes_read=outline.bytes_read,
+        new_plaintext=sealer.new_plaintext,
+        stored=_stored(sealer),
+    ).encode()
 
 
 def _to_outbox(writer: Writer, sealer: Sealer, stream: bytes, seq: int, raw: bytes) -> list[ObjectRow]:

@@ -5,9 +5,18 @@ plaintext itself; the directory is 0700 and worth nothing elsewhere.
 """
 
 from chatkeep.daemon.state.database import State
-from chatkeep.daemon.state.errors import OutboxLost, StateBusy, StateDamaged, StateError, StateForeign, StateFull
+from chatkeep.daemon.state.errors import (
+    OutboxLost,
+    StateBusy,
+    StateDamaged,
+    StateError,
+    StateForeign,
+    StateFull,
+    StateUnusable,
+)
 from chatkeep.daemon.state.outbox import Outbox
 from chatkeep.daemon.state.rows import (
+    BackupNote,
     Commit,
     DatabaseRow,
     FileRow,
@@ -17,11 +26,13 @@ from chatkeep.daemon.state.rows import (
     RedoRow,
     RunRow,
     SnapshotRow,
+    SnapshotStatistics,
     StackRow,
     StreamRow,
 )
 
 __all__ = [
+    "BackupNote",
     "Commit",
     "DatabaseRow",
     "FileRow",
@@ -33,6 +44,7 @@ __all__ = [
     "RedoRow",
     "RunRow",
     "SnapshotRow",
+    "SnapshotStatistics",
     "StackRow",
     "State",
     "StateBusy",
@@ -40,5 +52,6 @@ __all__ = [
     "StateError",
     "StateForeign",
     "StateFull",
+    "StateUnusable",
     "StreamRow",
 ]

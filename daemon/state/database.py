@@ -5,13 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from chatkeep.daemon.state.commit import apply_commit
 from chatkeep.daemon.state.connection import Connection
-from chatkeep.daemon.state.errors import StateBusy
+from chatkeep.daemon.state.errors import StateBusy, StateUnusable
 from chatkeep.daemon.state.outbox import Outbox
 from chatkeep.daemon.state.rows import (
     Commit,
@@ -25,13 +26,19 @@ from chatkeep.daemon.state.rows import (
     StreamRow,
 )
 
+LOCK: Final = "lock"  # in the state directory
+# Whoever looks whether the state is in use holds the lock for an instant (see glance): that is not busy.
+_TRIES: Final = 4
+_PAUSE: Final = 0.05  # seconds
+
 
 class State:
     """The records of one device, held by one process at a time.
 
     All methods may be called from any thread; each is one transaction. `directory` holds `state.db`, `outbox/`,
     `tables/` and the lock. Raises StateBusy when another process holds it, StateDamaged when the database cannot be
-    read, StateForeign when it belongs to another vault or device, StateFull when there is no room.
+    read, StateForeign when it belongs to another vault or device, StateFull when there is no room, StateUnusable when
+    the system refuses the directory.
     """
 
     def __init__(self, directory: Path, connection: Connection, lock: int) -> None:
@@ -44,9 +51,12 @@ class State:
     @classmethod
     def open(cls, directory: Path, vault: bytes, device: bytes) -> State:
         """Open or make the state of `device` in `directory`, and take it for this process."""
-        for place in (directory, directory / "outbox", directory / "outbox" / "tmp", directory / "tables"):
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = _take_lock(directory)
+        try:
+            for place in (directory, directory / "outbox", directory / "outbox" / "tmp", directory / "tables"):
+                place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = _take_lock(directory)
+        except OSError as error:
+            raise StateUnusable(path=str(directory), errno=error.errno) from error
         try:
             return cls(directory, Connection(directory / "state.db", vault, device), lock)
         except BaseException:
@@ -156,6 +166,17 @@ class State:
                 [(row.signature, stream, row.file_id) for row in databases],
             )
 
+    def note_backup(self, source: str, at_ns: int, problems: int, error: str | None) -> None:
+        """Remember how a backup of `source` ended, also one that had nothing to say: None, or the error's code."""
+        row = (source, None, problems, error, at_ns) if error else (source, at_ns, problems, None, None)
+        with self._connection.transaction() as db:
+            db.execute(
+                "INSERT INTO backups VALUES(?,?,?,?,?) ON CONFLICT DO UPDATE SET problems=excluded.problems, "
+                "error=excluded.error, error_at=excluded.error_at, "
+                "last_success=coalesce(excluded.last_success, last_success)",
+                row,
+            )
+
     def redo(self, stream: bytes) -> list[RedoRow]:
         """Digests whose table may not have them yet, in the order of their commits."""
         query = "SELECT file_id, page_size, reach, runs FROM redo WHERE stream=? ORDER BY position"
@@ -168,10 +189,15 @@ class State:
 
 
 def _take_lock(directory: Path) -> int:
-    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise StateBusy(path=str(directory)) from error
+    descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    for attempt in range(_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if attempt + 1 < _TRIES:
+                time.sleep(_PAUSE)
+                continue
+            os.close(descriptor)
+            raise StateBusy(path=str(directory)) from error
+        break
     return descriptor

@@ -18,6 +18,13 @@ class StateBusy(StateError):
     disposition = Disposition.RETRY
 
 
+class StateUnusable(StateError):
+    """The system refuses the state directory (params: path, errno)."""
+
+    code = "state-unusable"
+    disposition = Disposition.NEEDS_USER
+
+
 class StateDamaged(StateError):
     """The state database cannot be read (params: path, reason)."""
 

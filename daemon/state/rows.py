@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final, NamedTuple
+
+_STATISTICS: Final = struct.Struct(">7Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,37 @@ class PartialRow:
     path: bytes
     identity: bytes
     content: bytes
+
+
+class SnapshotStatistics(NamedTuple):
+    """What a snapshot holds (numbers of files, bytes) and what it cost (bytes), as the rows of this device keep it."""
+
+    files: int
+    source_bytes: int
+    pending: int
+    busy: int
+    bytes_read: int
+    new_plaintext: int
+    stored: int
+
+    def encode(self) -> bytes:
+        """Seven u64."""
+        return _STATISTICS.pack(*self)
+
+    @classmethod
+    def decode(cls, raw: bytes) -> SnapshotStatistics:
+        """The inverse of `encode`."""
+        return cls(*_STATISTICS.unpack(raw))
+
+
+class BackupNote(NamedTuple):
+    """How the last backup of a source ended. Times in ns; `problems`: remarks about paths; `error`: code of what ended
+    the last one, None after one that reached its end."""
+
+    last_success: int | None
+    problems: int
+    error: str | None
+    error_at: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,4 +35,6 @@ CREATE TABLE partials(stream BLOB, path BLOB, identity BLOB NOT NULL, content BL
   PRIMARY KEY(stream, path)) WITHOUT ROWID;
 CREATE TABLE uploads(provider TEXT PRIMARY KEY, last_success INTEGER, last_error TEXT, last_error_at INTEGER)
   WITHOUT ROWID;
+CREATE TABLE backups(source TEXT PRIMARY KEY, last_success INTEGER, problems INTEGER NOT NULL, error TEXT,
+  error_at INTEGER) WITHOUT ROWID;
 """

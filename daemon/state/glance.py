@@ -1,0 +1,130 @@
+"""A look at the state of a device without taking it: for `status` and `verify` while a backup may be at work.
+
+Reads only. SQLite in this mode never checkpoints, so the one connection that writes stays the only one that does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from chatkeep.daemon.state.database import LOCK
+from chatkeep.daemon.state.errors import StateDamaged
+from chatkeep.daemon.state.rows import BackupNote, SnapshotRow, SnapshotStatistics
+from chatkeep.daemon.state.schema import VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class SourceGlance:
+    """What is known of one source. `snapshot` is the newest; None when there is none yet."""
+
+    stream: bytes
+    seq: int
+    snapshot: SnapshotRow | None
+    statistics: SnapshotStatistics | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderGlance:
+    """What is known of one provider: what it still lacks, and how the last upload ended (times in ns)."""
+
+    waiting_objects: int
+    waiting_bytes: int
+    frontiers: dict[bytes, int]
+    last_success: int | None
+    last_error: str | None
+    last_error_at: int | None
+
+
+class Glance:
+    """The state as it is now. Raises StateDamaged when it cannot be read."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "state.db"
+        with self._translated():
+            # nolock would be wrong and immutable too: a backup may be writing.
+            self._connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)
+            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+            if version != VERSION:
+                raise StateDamaged(path=str(self._path), reason=f"version {version}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def sources(self) -> dict[str, SourceGlance]:
+        """Active streams by the name of their source."""
+        query = (
+            "SELECT s.source, s.stream, s.seq, n.name, n.time, n.clock, n.complete, n.statistics FROM streams s "
+            "LEFT JOIN snapshots n ON n.stream=s.stream AND n.seq=s.seq WHERE s.active=1"
+        )
+        found = {}
+        for source, stream, seq, name, at, clock, complete, raw in self._rows(query):
+            row = None if name is None else SnapshotRow(seq, name, at, clock, bool(complete), raw)
+            found[source] = SourceGlance(stream, seq, row, None if row is None else SnapshotStatistics.decode(raw))
+        return found
+
+    def backups(self) -> dict[str, BackupNote]:
+        """How the last backup of each source ended, by source."""
+        return {source: BackupNote(*rest) for source, *rest in self._rows("SELECT * FROM backups")}
+
+    def provider(self, name: str) -> ProviderGlance:
+        """What is known of a provider, also of one that never got anything."""
+        query = (
+            "SELECT count(*), coalesce(sum(size),0) FROM objects WHERE released=0 AND name NOT IN "
+            "(SELECT name FROM receipts WHERE provider=?)"
+        )
+        objects, size = self._rows(query, name)[0]
+        frontiers = dict(self._rows("SELECT stream, seq FROM frontiers WHERE provider=?", name))
+        upload = self._rows("SELECT last_success, last_error, last_error_at FROM uploads WHERE provider=?", name)
+        return ProviderGlance(objects, size, frontiers, *(upload[0] if upload else (None, None, None)))
+
+    def waiting(self) -> tuple[int, int]:
+        """Objects in the outbox and their bytes."""
+        row = self._rows("SELECT count(*), coalesce(sum(size),0) FROM objects WHERE released=0")[0]
+        return row[0], row[1]
+
+    def expected(self, provider: str) -> list[tuple[str, int]]:
+        """Name and size of every object that `provider` acknowledged."""
+        query = "SELECT o.name, o.size FROM objects o JOIN receipts r ON r.name=o.name WHERE r.provider=? ORDER BY 1"
+        return self._rows(query, provider)
+
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._translated():
+            return self._connection.execute(query, values).fetchall()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StateDamaged(path=str(self._path), reason=str(error)) from error
+
+
+def exists(directory: Path) -> bool:
+    """Whether there is a state in the directory."""
+    return (directory / "state.db").exists()
+
+
+def is_in_use(directory: Path) -> bool:
+    """Whether a process holds the state now."""
+    try:
+        descriptor = os.open(directory / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        # Shared, so that two that look do not see each other; given back at once.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
