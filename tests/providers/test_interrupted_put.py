@@ -83,18 +83,34 @@ def _in_two_days(root: Path) -> float:
     return root.stat().st_mtime + 2 * 86400
 
 
+MEANINGS = {
+    errno.ENOSPC: base.QuotaExceeded,
+    errno.EDQUOT: base.QuotaExceeded,
+    errno.EFBIG: base.QuotaExceeded,
+    errno.EROFS: base.PermissionRefused,
+    errno.EACCES: base.PermissionRefused,
+    errno.EPERM: base.PermissionRefused,
+    errno.ENODEV: base.StorageMissing,
+    errno.ENOTCONN: base.StorageMissing,
+    errno.EIO: base.Unavailable,
+    errno.ESTALE: base.Unavailable,
+    errno.ENAMETOOLONG: base.InvalidName,
+}
+
+
+@pytest.mark.parametrize("number", MEANINGS, ids=errno.errorcode.get)
+def test_what_each_error_means(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = FolderProvider("disk", tmp_path, create=True)
+    faulty = failing(1, number)
+    monkeypatch.setattr(durable, "os", faulty)
+    error = error_of(partial(provider.put, "a", b"x"))
+    assert faulty.seen[0] == "open"
+    assert type(error) is MEANINGS[number]
+
+
 @pytest.mark.parametrize(
     ("number", "kind"),
-    [
-        (errno.ENOSPC, base.QuotaExceeded),
-        (errno.EDQUOT, base.QuotaExceeded),
-        (errno.EIO, base.Unavailable),
-        (errno.EROFS, base.PermissionRefused),
-        (errno.EACCES, base.PermissionRefused),
-        (errno.ENODEV, base.StorageMissing),
-        (errno.ENOTCONN, base.StorageMissing),
-        (errno.ESTALE, base.Unavailable),
-    ],
+    [(errno.ENOSPC, base.QuotaExceeded), (errno.EIO, base.Unavailable), (errno.EROFS, base.PermissionRefused)],
 )
 def test_failed_at_every_step(
     number: int, kind: type[base.ProviderError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
