@@ -15,6 +15,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -256,6 +257,15 @@ def _judge(path: str, key: str | None = None) -> int:
         db.close()
 
 
+def _settle(path: str) -> None:
+    """Recover, and bring everything that is committed into the database file."""
+    db = sqlite3.connect(path)
+    busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    db.close()
+    if busy:
+        raise ValueError("busy")
+
+
 def _serve(verbs: dict[str, Callable[..., Any]]) -> None:
     for line in sys.stdin.buffer:
         verb, arguments = json.loads(line)
@@ -270,7 +280,7 @@ def _serve(verbs: dict[str, Callable[..., Any]]) -> None:
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     if sys.argv[1] == "oracle":
-        _serve({"judge": _judge})
+        _serve({"judge": _judge, "settle": _settle})
     else:
         books = _Books()
         _serve({name: getattr(books, name) for name in ("open", "book", "sql", "storm", "close")})
