@@ -33,8 +33,10 @@ from chatkeep.daemon.capture.tree import Found, SourceTree
 from chatkeep.daemon.vault.layers import BUSY, PENDING
 
 # Copying beforehand chases a writer; after this many rounds a longer pin takes what is left.
-MAX_COPIES: Final = 3
+MAX_PASSES: Final = 3
 MAX_TRIES: Final = 3
+# A log holds 1,000 pages when SQLite's own checkpoint begins.
+LOG_ROOM: Final = 4 * 1024 * 1024
 # Databases pinned at once: each holds three descriptors. More changed ones are captured in several groups.
 MAX_GROUP: Final = 32
 
@@ -126,17 +128,18 @@ class DatabasePass:
         while True:
             if work.mark is None:
                 self._scan(work)
-            if work.dirty_bytes <= ROOM or work.copies >= MAX_COPIES:
+            if work.dirty_bytes <= ROOM or work.passes >= MAX_PASSES:
                 return True
+            # The mark of the scan stays good: every page copied was read after it, as if it had been scanned then.
             if not self._copy(work):
                 return False
-            work.mark = None
+            work.passes += 1
 
     def _scan(self, work: Work) -> None:
         # A page copied ahead may be older than what the last capture took from the log: then only a full comparison,
         # with every frame of the log, finds it. So the last signature counts only while nothing was copied.
-        untouched = work.copies == 0 and work.row is not None and work.digests.count > 0
-        last = Signature.decode(work.row.signature) if untouched and work.row is not None else None
+        row = None if work.touched or work.unproven or not work.digests.count else work.row
+        last = None if row is None else Signature.decode(row.signature)
         work.mark = work.file.scan(work.digests, work.dirty, self._seed, self._works.buffer, last)
         self.bytes_read += work.mark.bytes_read
         if work.digests.count == 0:
@@ -210,7 +213,7 @@ class DatabasePass:
         """Pin all, complete, copy. Returns whether they are of one moment, and whether it must be tried again."""
         if not works:
             return True, False
-        buffers = _buffers(works)
+        buffers = [*(_buffer(work) for work in works[:-1]), self._works.buffer]
         for work, buffer in zip(works, buffers, strict=True):
             work.file.prefetch(work.dirty, work.page_size, buffer)
         with contextlib.ExitStack() as stack:
@@ -220,7 +223,7 @@ class DatabasePass:
             if not last_try and (unproven or not group):
                 stack.close()
                 for work in unproven:
-                    work.copies, work.mark = MAX_COPIES, None
+                    work.unproven = True
                     self._scan(work)
                 return group, True
             for work, pinned in zip(works, pins, strict=True):
@@ -298,7 +301,7 @@ def _kept_ahead(work: Work, pages: PageSealer) -> Iterator[None]:
     finally:
         pages.flush()
         work.ahead += pages.runs
-        work.copies += 1
+        work.touched = True
 
 
 def _complete(work: Work, pinned: Pinned) -> bool:
@@ -310,8 +313,6 @@ def _complete(work: Work, pinned: Pinned) -> bool:
     return True
 
 
-def _buffers(works: Sequence[Work]) -> list[Buffer]:
-    """Memory for each, all of it there before the first pin: what is known to be dirty, and a share of the rest."""
-    known = sum(min(work.dirty_bytes, ROOM) for work in works)
-    share = max((ROOM - known) // len(works), 1 << 20)
-    return [Buffer(min(work.dirty_bytes, ROOM) + share) for work in works]
+def _buffer(work: Work) -> Buffer:
+    """Memory for a database beside the busiest one: what is known to be dirty, and room for what the log adds."""
+    return Buffer(min(work.dirty_bytes, ROOM) + LOG_ROOM)

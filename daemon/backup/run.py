@@ -20,7 +20,7 @@ from chatkeep.daemon.backup.listing import Before, Listing, is_proven, list_sour
 from chatkeep.daemon.backup.publish import Outline, Published, publish
 from chatkeep.daemon.backup.sealing import Sealer
 from chatkeep.daemon.backup.settle import Settler
-from chatkeep.daemon.backup.tables import replay_redo
+from chatkeep.daemon.backup.tables import remove_tables, replay_redo
 from chatkeep.daemon.backup.tree import Assignment, Known, assign_ids
 from chatkeep.daemon.backup.works import Works
 from chatkeep.daemon.backup.writer import Progress, Writer
@@ -239,6 +239,7 @@ class _Round:
         published = publish(self._writer, self._stream, draft, self._sealer, outline)
         self._sealer.shutdown()
         replay_redo(self._writer.state, self._stream.stream)
+        remove_tables(self._writer.state, self._stream.stream, [*draft.forgotten, *draft.demoted])
         result.last_seq = published.seq
         result.snapshots.append(published)
         return published

@@ -16,7 +16,6 @@ from chatkeep.daemon.vault.pack import PackWriter, SealedPack
 
 # Blobs read but not yet appended. Each is up to 1 MiB of plaintext and as much again compressed: this bounds memory.
 WINDOW = 8
-PACK_TARGET = 16 * 1024 * 1024
 
 
 class Lane(enum.Enum):
@@ -142,7 +141,7 @@ class Sealer:
         blob.id, codec, payload = future.result()
         writer, blob.ticket = self._writer(lane)
         blob.slot = writer.add(kind, blob.id, codec, payload, blob.raw_size)
-        if writer.size >= PACK_TARGET:
+        if writer.full:
             self._finish(lane)
 
     def _writer(self, lane: Lane) -> tuple[PackWriter, Ticket]:

@@ -35,7 +35,9 @@ class Work:
     row: DatabaseRow | None
     dirty: DirtySet = field(default_factory=DirtySet)
     mark: ScanMark | None = None
-    copies: int = 0
+    passes: int = 0  # times that everything dirty was copied ahead
+    touched: bool = False  # pages were sealed that no capture has published yet
+    unproven: bool = False  # the last signature cannot tell what changed
     table: DigestTable | None = None
     overlay: Overlay | None = None
     ahead: list[DraftRun] = field(default_factory=list)
