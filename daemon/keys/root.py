@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from types import TracebackType
 from typing import Final, Self
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -168,6 +167,13 @@ class EpochKeys(Sensitive):
             wipe(key)
         return RootSecret(older)
 
+    def keep_open(self) -> HybridPrivate:
+        """The `open` key, which stays; everything else is wiped. For those who only read."""
+        self.root.wipe()
+        self.sign.wipe()
+        self.checkpoint.wipe()
+        return self.open
+
     def wipe(self) -> None:
         """Wipes the root secret and lets go of every key."""
         self.root.wipe()
@@ -178,9 +184,7 @@ class EpochKeys(Sensitive):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.wipe()
 
 

@@ -161,6 +161,11 @@ class EpochClaim:
             return cls(_record(fields, raw), text)
 
     @property
+    def vault_id(self) -> bytes:
+        """The vault it claims to be of."""
+        return self._record.vault_id
+
+    @property
     def epoch(self) -> int:
         """The number it claims."""
         return self._record.epoch

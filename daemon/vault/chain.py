@@ -1,0 +1,176 @@
+"""The chain of epochs: from the record that a slot vouches for down to the vault id and up to the newest.
+
+See docs/format.md, section 7. Storage is asked for records and believed in nothing: a record is taken by its hash, and
+counts through a signature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from chatkeep.config.errors import ChatkeepError
+from chatkeep.daemon.keys.root import VerifyKey
+from chatkeep.daemon.keys.signed import LIMITS
+from chatkeep.daemon.vault.epoch import EpochClaim, EpochPin, EpochRecord
+from chatkeep.daemon.vault.errors import (
+    AuthenticationFailed,
+    ForkDetected,
+    Malformed,
+    MissingObject,
+    ObjectMismatch,
+    VaultError,
+)
+from chatkeep.daemon.vault.fetch import get_bounded, listed
+from chatkeep.daemon.vault.names import EPOCHS, EpochName
+from chatkeep.providers.base import Provider
+
+Verified = TypeVar("Verified")
+
+MOST_RECORDS: Final = 1024
+"""Most epoch records that are looked at. Each removal of a slot or device makes one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """Where a chain is entered: what a slot's secret authenticates."""
+
+    vault_id: bytes
+    epoch: int
+    pin: VerifyKey
+
+
+@dataclass(slots=True)
+class Chain:
+    """Verified records 1 to n, and what was met on the way and does not count."""
+
+    records: list[EpochRecord]
+    findings: list[ChatkeepError] = field(default_factory=list)
+
+    @property
+    def head(self) -> EpochRecord:
+        """The newest."""
+        return self.records[-1]
+
+
+class Records:
+    """The epoch records that storage lists, read as they are needed.
+
+    Raises, from any method: what the provider raises, except for objects that are absent or unreadable.
+    """
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+        names = listed(provider, EPOCHS, EpochName, MOST_RECORDS)
+        if len(names) > MOST_RECORDS:
+            # Each could have to be fetched, and storage could list them for ever.
+            raise Malformed(what="epochs", reason="too-many", limit=MOST_RECORDS)
+        self._names = names
+
+    def numbered(self, epoch: int) -> list[EpochName]:
+        """The records listed for an epoch. There ought to be one."""
+        return [name for name in self._names if name.epoch == epoch]
+
+    def beyond(self, epoch: int) -> list[EpochName]:
+        """The records listed for later epochs."""
+        return [name for name in self._names if name.epoch > epoch]
+
+    def claim(self, name: EpochName) -> EpochClaim:
+        """One record, well formed and of the hash and number in its name, not verified.
+
+        Raises:
+            MissingObject, ObjectMismatch, Malformed, UnsupportedVersion.
+        """
+        raw = get_bounded(self._provider, str(name), LIMITS["epoch"])
+        if hashlib.sha256(raw).digest() != name.sha256:
+            raise ObjectMismatch(str(name))
+        claim = EpochClaim.parse(raw)
+        if claim.epoch != name.epoch:
+            raise Malformed(what="epoch", reason="number", name=str(name))
+        return claim
+
+
+def walk(records: Records, anchor: Anchor) -> Chain:
+    """The chain that `anchor` is part of.
+
+    Raises:
+        MissingObject: a record on the way is not there.
+        AuthenticationFailed: no record of the anchor's epoch carries its pin, or a signature on the way is wrong.
+        WrongVault: the chain does not begin with this vault's first epoch.
+        ForkDetected: two records are as good as each other.
+        ObjectMismatch, Malformed, UnsupportedVersion: a record on the way is damaged.
+    """
+    findings: list[ChatkeepError] = []
+    place = (anchor.vault_id, anchor.epoch)
+    candidates = _sound(records, place, findings, lambda claim: _down(records, claim, anchor))
+    if not candidates:
+        if findings:
+            raise findings[0]
+        raise MissingObject(f"{EPOCHS}{anchor.epoch:08d}")
+    if len(candidates) > 1:
+        # Whoever had the key of the epoch before signed two: which slots and devices count is not for us to choose.
+        raise ForkDetected(what="epoch", names=[str(chain[-1].name) for chain in candidates])
+    chain = Chain(candidates[0], findings)
+    _up(records, chain)
+    return chain
+
+
+def _down(records: Records, claim: EpochClaim, anchor: Anchor) -> list[EpochRecord]:
+    """Verifies a claim for the anchor's epoch by following `prev` to the first record, then the signatures back up."""
+    if claim.sign != anchor.pin:
+        raise AuthenticationFailed(what="epoch", reason="pin", name=str(claim.name))
+    claims = [claim]
+    while claims[-1].prev is not None:
+        # The number falls by one each time and `claim` compares it, so this ends.
+        claims.append(records.claim(EpochName(claims[-1].epoch - 1, claims[-1].prev)))
+    verified = [claims.pop().as_first(anchor.vault_id)]
+    while claims:
+        verified.append(claims.pop().as_successor(verified[-1].pin))
+    return verified
+
+
+def _up(records: Records, chain: Chain) -> None:
+    """Adds the later epochs, each signed by the one before."""
+    while True:
+        successors = _successors(records, chain.head.pin, chain.findings)
+        if not successors:
+            break
+        if len(successors) > 1:
+            raise ForkDetected(what="epoch", names=[str(record.name) for record in successors])
+        chain.records.append(successors[0])
+    # Planted, or of a chain with a link withheld: which of the two cannot be told, so it is told that they are there.
+    for name in records.beyond(chain.head.epoch + 1):
+        chain.findings.append(AuthenticationFailed(what="epoch", reason="unlinked", name=str(name)))
+
+
+def _successors(records: Records, pin: EpochPin, findings: list[ChatkeepError]) -> list[EpochRecord]:
+    return _sound(records, (pin.vault_id, pin.epoch + 1), findings, lambda claim: claim.as_successor(pin))
+
+
+def _sound(
+    records: Records,
+    place: tuple[bytes, int],
+    findings: list[ChatkeepError],
+    verify: Callable[[EpochClaim], Verified],
+) -> list[Verified]:
+    """What `verify` makes of each record listed for an epoch of this vault; a record it refuses is a finding.
+
+    Storage can plant any number of records: refusing one must not stop the reader from taking the true one. A fork is
+    no such record, since only the vault's own key makes one.
+    """
+    sound = []
+    vault_id, epoch = place
+    for name in records.numbered(epoch):
+        try:
+            claim = records.claim(name)
+            # Another vault in the same storage, or what an init that was cut short left: no finding, and no news to
+            # whoever could as well have taken the record away.
+            if claim.vault_id == vault_id:
+                sound.append(verify(claim))
+        except ForkDetected:
+            raise
+        except VaultError as exc:
+            findings.append(exc)
+    return sound

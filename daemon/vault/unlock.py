@@ -1,0 +1,212 @@
+"""Unlocking: from storage and one secret to the keys that read (docs/format.md, section 7)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from chatkeep.config.errors import ChatkeepError
+from chatkeep.daemon.keys.errors import (
+    KeysError,
+    NoSlotOpened,
+    NotMine,
+    TooManySlots,
+    WrongPassphrase,
+    WrongRecoveryKey,
+)
+from chatkeep.daemon.keys.methods import SlotKind, SlotMethod
+from chatkeep.daemon.keys.root import EpochKeys
+from chatkeep.daemon.keys.signed import LIMITS
+from chatkeep.daemon.keys.slot_file import SlotFile
+from chatkeep.daemon.keys.slots import OpenedSlot, open_slot
+from chatkeep.daemon.vault.chain import Anchor, Chain, Records, walk
+from chatkeep.daemon.vault.devices import read_devices
+from chatkeep.daemon.vault.epoch import translated
+from chatkeep.daemon.vault.errors import (
+    AuthenticationFailed,
+    NoVault,
+    ObjectMismatch,
+    SeveralVaults,
+    SlotRemoved,
+    VaultError,
+)
+from chatkeep.daemon.vault.fetch import get_bounded, listed
+from chatkeep.daemon.vault.names import SLOTS, VAULTS, SlotName, VaultName
+from chatkeep.daemon.vault.unlocked import Enrolment, UnlockedVault
+from chatkeep.providers.base import Provider
+
+MOST_SLOTS: Final = 256
+MOST_STRETCHES: Final = 32
+"""Most passphrase slots that are tried: each takes up to seconds and a gigabyte, on the word of storage."""
+MOST_VAULTS: Final = 64
+
+
+def unlock(provider: Provider, method: SlotMethod, vault_id: bytes | None = None) -> UnlockedVault:
+    """Unlocks for reading.
+
+    Args:
+        vault_id: which vault; None when storage holds one.
+
+    Raises:
+        NoVault, SeveralVaults: `vault_id` is None and storage does not settle it.
+        WrongRecoveryKey, WrongPassphrase, NoSlotOpened, TooManySlots: no slot opened; parameters say why.
+        SlotRemoved: the secret is that of a slot which was removed.
+        MissingObject, AuthenticationFailed, WrongVault, ForkDetected, ObjectMismatch, Malformed, UnsupportedVersion:
+            a slot opened and the rest of the vault does not fit it. Nothing is trusted then.
+        ProviderError: storage could not be read.
+        Whatever `method` raises.
+    """
+    vault, keys = _unlock(provider, method, vault_id)
+    keys.keep_open()
+    return vault
+
+
+def unlock_to_enrol(provider: Provider, method: SlotMethod, vault_id: bytes | None = None) -> Enrolment:
+    """Unlocks for adding slots and devices. Arguments and errors as `unlock`."""
+    return Enrolment(*_unlock(provider, method, vault_id))
+
+
+def _unlock(provider: Provider, method: SlotMethod, vault_id: bytes | None) -> tuple[UnlockedVault, EpochKeys]:
+    report = _Report(method.kind)
+    slots = _read_slots(provider, report)
+    if vault_id is None:
+        vault_id = _only_vault(provider, slots)
+    mine = [slot for slot in slots if slot.vault_id == vault_id and slot.kind == method.kind]
+    if method.kind == "passphrase" and len(mine) > MOST_STRETCHES:
+        raise TooManySlots(found=len(mine), limit=MOST_STRETCHES)
+    records = Records(provider)
+    unfit: VaultError | None = None
+    for slot in mine:
+        opened = report.attempt(slot, method)
+        if opened is None:
+            continue
+        try:
+            chain = walk(records, Anchor(slot.vault_id, slot.epoch, slot.pin))
+            every = _keys(opened, chain)
+        except VaultError as exc:
+            # Another slot may open with the same secret: a recovery key that was removed and enrolled anew has two.
+            report.add(slot.slot_id, exc)
+            unfit = unfit or exc
+            continue
+        finally:
+            opened.wipe()
+        return _unlocked(provider, chain, every, report)
+    raise unfit or report.failure()
+
+
+class _Report:
+    """What became of each slot."""
+
+    def __init__(self, kind: SlotKind) -> None:
+        self._kind = kind
+        self._rows: list[list[str | None]] = []
+        self._wrong_secret = 0
+        self.findings: list[ChatkeepError] = []
+
+    def add(self, slot_id: bytes, problem: ChatkeepError) -> None:
+        reason = problem.params.get("reason")
+        self._rows.append([slot_id.hex(), problem.code, None if reason is None else str(reason)])
+        self.findings.append(problem)
+
+    def attempt(self, slot: SlotFile, method: SlotMethod) -> OpenedSlot | None:
+        try:
+            return open_slot(slot, method)
+        except NotMine as exc:
+            self.add(slot.slot_id, exc)
+            self.findings.pop()  # other people's slots are what a vault is expected to hold
+            self._wrong_secret += 1
+        except KeysError as exc:
+            if exc.disposition is not ChatkeepError.disposition:
+                raise  # the person has to do something: no other slot helps
+            self.add(slot.slot_id, exc)
+        return None
+
+    def failure(self) -> NoSlotOpened:
+        kinds: dict[SlotKind, type[NoSlotOpened]] = {"recovery-64": WrongRecoveryKey, "passphrase": WrongPassphrase}
+        # "Wrong" is said only when every slot was sound: with a damaged one among them the key may be right.
+        sound = self._rows and self._wrong_secret == len(self._rows)
+        kind = kinds.get(self._kind, NoSlotOpened) if sound else NoSlotOpened
+        return kind(kind=self._kind, wrong_secret=self._wrong_secret, slots=self._rows)
+
+
+def _read_slots(provider: Provider, report: _Report) -> list[SlotFile]:
+    """The slot files that are whole; the others go to the report."""
+    names = listed(provider, SLOTS, SlotName, MOST_SLOTS)
+    if len(names) > MOST_SLOTS:
+        # Before any is fetched or tried: ten thousand would be hours of Argon2.
+        raise TooManySlots(found=len(names), limit=MOST_SLOTS)
+    slots = []
+    for name in names:
+        try:
+            slot = SlotFile.parse(get_bounded(provider, str(name), LIMITS["slot"]))
+            if slot.slot_id != name.slot_id:
+                raise ObjectMismatch(str(name))
+            slots.append(slot)
+        except (KeysError, VaultError) as exc:
+            report.add(name.slot_id, exc)
+    return slots
+
+
+def _only_vault(provider: Provider, slots: list[SlotFile]) -> bytes:
+    """Which vault is meant when none is named. Nothing rests on it: a slot's secret authenticates the vault id."""
+    claimed = {slot.vault_id for slot in slots}
+    marked = {name.vault_id for name in listed(provider, VAULTS, VaultName, MOST_VAULTS)}
+    # A marker only narrows: slots without one are of an init that was cut short, a marker without slots is a stray.
+    vaults = claimed & marked or claimed or marked
+    if not vaults:
+        raise NoVault(provider=provider.name)
+    if len(vaults) > 1:
+        raise SeveralVaults(provider=provider.name, vaults=sorted(vault.hex() for vault in vaults))
+    return vaults.pop()
+
+
+def _keys(opened: OpenedSlot, chain: Chain) -> list[EpochKeys]:
+    """The keys of every epoch, 1 to the newest, each compared with its record."""
+    every = [_newest(opened, chain)]
+    try:
+        for record in reversed(chain.records):
+            if not record.matches(every[0]):
+                # An envelope for another root secret (anyone can seal one), or a past that the vault never had.
+                raise AuthenticationFailed(what="epoch-keys", epoch=record.epoch)
+            if record.older is not None:
+                with translated("older", epoch=record.epoch):
+                    older = every[0].unwrap_older(record.older, record.vault_id, record.epoch)
+                every.insert(0, EpochKeys(older))
+    except VaultError:
+        for keys in every:
+            keys.wipe()
+        raise
+    return every
+
+
+def _newest(opened: OpenedSlot, chain: Chain) -> EpochKeys:
+    """The newest epoch's keys: through the slot's own envelope, or the one in the newest record."""
+    slot, envelope = opened.file, opened.file.envelope
+    for record in chain.records[slot.epoch :]:
+        listed = record.slots.get(slot.slot_id)
+        if listed is None:
+            raise SlotRemoved(slot=slot.slot_id.hex(), epoch=record.epoch)
+        if listed.file != slot.sha256:
+            raise ObjectMismatch(str(SlotName(slot.slot_id)), listed_in=str(record.name))
+        envelope = listed.envelope
+    try:
+        root = opened.open_envelope(envelope, chain.head.epoch)
+    except KeysError as exc:
+        raise AuthenticationFailed(what="envelope", epoch=chain.head.epoch, slot=slot.slot_id.hex()) from exc
+    return EpochKeys(root)
+
+
+def _unlocked(
+    provider: Provider, chain: Chain, every: list[EpochKeys], report: _Report
+) -> tuple[UnlockedVault, EpochKeys]:
+    head = every[-1]
+    private = {record.epoch: keys.open for record, keys in zip(chain.records, every, strict=True)}
+    for keys in every[:-1]:
+        keys.keep_open()  # past epochs certify nothing any more
+    try:
+        devices = read_devices(provider, chain)
+    except BaseException:
+        for keys in every:
+            keys.wipe()
+        raise
+    findings = (*report.findings, *chain.findings, *devices.findings)
+    return UnlockedVault(chain, private, devices, findings), head
