@@ -7,10 +7,12 @@ import hashlib
 import os
 from typing import Any
 
+from chatkeep.daemon.keys.hybrid import HybridPrivate
 from chatkeep.daemon.keys.root import EpochKeys, RootSecret
 from chatkeep.daemon.vault.blob import BlobRef
 from chatkeep.daemon.vault.credential import WriterCredential
 from chatkeep.daemon.vault.epoch import DeviceCert, EpochRecord, create_record, vault_id_of
+from chatkeep.daemon.vault.errors import UnknownKey, VaultLocked
 from chatkeep.daemon.vault.manifest import COMPLETE, Manifest, NewPack, StackLayer, Statistics, seal_manifest
 from chatkeep.daemon.vault.names import ManifestName
 
@@ -83,3 +85,20 @@ def make_chain(vault: TestVault, stream_id: bytes, count: int) -> dict[ManifestN
         chain[name] = raw
         prev = name.sha256
     return chain
+
+
+class Keys:
+    """What a reader gets of an unlocked vault: the key of epoch 1 and the certificates of these devices."""
+
+    def __init__(self, *seen_from: TestVault) -> None:
+        self.vault_id = seen_from[0].vault_id
+        self.devices = {vault.credential.device_id: vault.cert for vault in seen_from}
+        self.locked = False
+        self._private = seen_from[0].keys.open
+
+    def opener(self, epoch: int, key_id: bytes) -> HybridPrivate:
+        if self.locked:
+            raise VaultLocked
+        if (epoch, key_id) != (1, self._private.public.key_id):
+            raise UnknownKey(what="epoch", epoch=epoch, key=key_id.hex())
+        return self._private

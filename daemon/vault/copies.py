@@ -1,0 +1,78 @@
+"""The same object at several providers: any one that has it whole suffices, and what the others did is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from chatkeep.config.errors import ChatkeepError
+from chatkeep.daemon.vault.errors import MissingObject, Unreadable, VaultError, VaultLocked
+from chatkeep.daemon.vault.fetch import get_bounded
+from chatkeep.daemon.vault.names import ManifestName, ObjectName
+from chatkeep.providers.base import ObjectDamaged, ObjectNotFound, Provider, ProviderError
+
+Made = TypeVar("Made")
+
+
+class Findings:
+    """What was met in storage and ought not to be: in order, each once."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], ChatkeepError] = {}
+
+    def add(self, problem: ChatkeepError, **where: object) -> None:
+        """Adds a problem; `where` (the provider, the object) goes to its parameters unless they are there."""
+        for key, value in where.items():
+            problem.params.setdefault(key, value)
+        self._found.setdefault((problem.code, repr(sorted(problem.params.items(), key=str))), problem)
+
+    def __iter__(self) -> Iterator[ChatkeepError]:
+        return iter(list(self._found.values()))
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+
+def first_whole(
+    providers: Sequence[Provider],
+    name: ManifestName,
+    limit: int,
+    check: Callable[[bytes], Made],
+    findings: Findings,
+) -> Made:
+    """What `check` makes of the first copy it accepts; providers are asked in order.
+
+    A copy that is refused, and a provider that cannot be asked, is a finding. A provider that has no copy is none: it
+    may be behind.
+
+    Raises:
+        MissingObject: every provider was asked by name and has none. The only proof of absence there is.
+        Unreadable: some copy was refused, or some provider could not be asked, and no other had it.
+        VaultLocked: as `check` raised it.
+    """
+    reasons: dict[str, str] = {}
+    for provider in providers:
+        try:
+            return check(get_bounded(provider, str(name), limit))
+        except MissingObject:
+            continue
+        except VaultLocked:
+            raise
+        except (VaultError, ProviderError) as exc:
+            reasons[provider.name] = exc.code
+            note(findings, exc, provider, name)
+    if reasons:
+        raise Unreadable(name=str(name), reasons=reasons)
+    raise MissingObject(str(name))
+
+
+def note(findings: Findings, problem: VaultError | ProviderError, provider: Provider, name: ObjectName) -> None:
+    """Adds what a provider did with an object."""
+    if isinstance(problem, VaultError):
+        findings.add(problem, provider=provider.name, name=str(name))
+    elif isinstance(problem, (ObjectNotFound, ObjectDamaged)):
+        findings.add(problem, provider=provider.name, object=str(name))
+    else:
+        # Without the object: a provider that is down fails for every one, which is one thing to tell.
+        problem.params.pop("object", None)
+        findings.add(problem, provider=provider.name)
