@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from blake3 import blake3
+
 from chatkeep.daemon.vault.errors import Unresolvable
 from chatkeep.daemon.vault.layers import (
     BUSY,
@@ -250,3 +252,21 @@ def resolve_database(sections: Sequence[Section]) -> DatabasePlan:
     if missing >= 0:
         raise Unresolvable(what="database", reason="gap", file_id=head.file_id, page=missing)
     return DatabasePlan(head.page_size, head.page_count, head.digest, tuple(pieces))
+
+
+def check_databases(tree: Tree, key: bytes, count: int, expected: bytes) -> Unresolvable | None:
+    """Whether the tree's databases are the `count` that the manifest vouches for by its set digest (section 12).
+
+    Returned and not raised: each database has its own digest, and those that are right can be restored.
+    """
+    digests = {
+        file_id: tree.sections[file_id][0].digest
+        for file_id, record in tree.files.items()
+        if record.kind is FileKind.DATABASE and tree.sections.get(file_id)
+    }
+    total = blake3(key=key)
+    for file_id, digest in sorted(digests.items()):
+        total.update(file_id.to_bytes(8, "big") + digest)
+    if (len(digests), total.digest()) == (count, expected):
+        return None
+    return Unresolvable(what="databases", reason="set-digest", found=len(digests), expected=count)

@@ -1,0 +1,1 @@
+"""Verifying: that storage holds what was sealed, and that it can be restored."""
