@@ -7,6 +7,8 @@ import hashlib
 import os
 import random
 import struct
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -37,14 +39,21 @@ class Outcome(NamedTuple):
 class Kept:
     """A database and what was captured of it. `image` is what a restore would give."""
 
-    def __init__(self, path: str | os.PathLike[str], state_dir: Path, page_size: int, room: int = 16 << 20) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        state_dir: Path,
+        page_size: int = 4096,
+        room: int = 16 << 20,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
         self.path = os.fsencode(path)
         self.buffer = Buffer(room)
         self._whole = Buffer(room)
         self._state_dir = state_dir
         self.image = bytearray()
         self.last: Signature | None = None
-        self.file = DatabaseFile(self.path, page_size)
+        self.file = DatabaseFile(self.path, page_size, clock)
         self.table = self._empty_table(page_size)
 
     def capture(self, chance: random.Random | None = None) -> Outcome:
