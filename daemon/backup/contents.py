@@ -16,8 +16,6 @@ from chatkeep.daemon.state import PartialRow
 from chatkeep.daemon.vault.blob import BlobKind, IdKeys
 from chatkeep.daemon.vault.layers import BUSY, PENDING, FileRecord, Reference
 
-# New packs of one snapshot: what does not fit is pending, so messages never queue behind a video (format section 13).
-BUDGET: Final = 256 * 1024 * 1024
 FILE_LEVEL: Final = 1  # Zstandard: media does not shrink, and the rest is soon done
 _IDENTITY: Final = struct.Struct(">QQQqqq")
 
@@ -47,7 +45,7 @@ class ContentPass:
     """Reads the wanted files of one snapshot until its budget is spent."""
 
     def __init__(
-        self, tree: SourceTree, sealer: Sealer, ids: IdKeys, draft: Draft, *, level: int | None, budget: int = BUDGET
+        self, tree: SourceTree, sealer: Sealer, ids: IdKeys, draft: Draft, *, level: int | None, budget: int
     ) -> None:
         self._tree = tree
         self._sealer = sealer

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from chatkeep.daemon.backup.contents import BUDGET
 from chatkeep.daemon.backup.listing import Before
 from chatkeep.daemon.backup.sealing import Sealer
 from chatkeep.daemon.backup.settle import Settler
@@ -61,7 +60,6 @@ class DatabasePass:
         *,
         compress: bool,
         source: str,
-        budget: int = BUDGET,
     ) -> None:
         self._writer = writer
         self._sealer = sealer
@@ -70,7 +68,7 @@ class DatabasePass:
         self._settler = settler
         self._compress = compress
         self._source = source
-        self._budget = budget
+        self._budget = writer.budget
         self._seed = writer.ids.page_seed
         self.bytes_read = 0
         self.problems: list[DatabaseProblem] = []

@@ -139,7 +139,7 @@ class _Round:
         )
         group = databases.run(tree, listing.databases, assignment, stream)
         self._result.problems = [*listing.problems, *databases.problems]
-        contents = ContentPass(tree, self._sealer, self._ids, self._draft, level=level)
+        contents = ContentPass(tree, self._sealer, self._ids, self._draft, level=level, budget=self._writer.budget)
         self._files(tree, [*listing.ordinary, *databases.plain], assignment, contents)
         self.spent = contents.spent
         self._stream = dataclasses.replace(self._stream, next_file_id=assignment.next_file_id)

@@ -7,12 +7,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from chatkeep.config.errors import Cancelled
 from chatkeep.daemon.state import State
 from chatkeep.daemon.vault.blob import IdKeys
 from chatkeep.daemon.vault.credential import WriterCredential
 from chatkeep.daemon.vault.pack import PackWriter
+
+# New packs of one snapshot: what does not fit is pending, so messages never queue behind a video (format section 13).
+BUDGET: Final = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class Writer:
     """A device that can write a vault and cannot read it.
 
     `clock` gives wall time in ns. `cancelled` is asked often and never from two threads; once True, the snapshot at
-    hand is dropped and Cancelled raised: what was committed before stands.
+    hand is dropped and Cancelled raised: what was committed before stands. `budget`: bytes of new packs in a
+    snapshot.
     """
 
     credential: WriterCredential
@@ -43,6 +48,7 @@ class Writer:
     host: str = field(default_factory=socket.gethostname)
     report: Callable[[Progress], None] = _nobody
     cancelled: Callable[[], bool] = bool
+    budget: int = BUDGET
 
     @property
     def ids(self) -> IdKeys:
