@@ -31,7 +31,6 @@ from chatkeep.daemon.vault.labels import (
     MAX_BLOBS,
     MAX_PACK,
     PACK,
-    PACK_FOOTER,
     PACK_MAGIC,
     PACK_TARGET,
     TAG_SIZE,
@@ -46,6 +45,7 @@ from chatkeep.daemon.vault.pack_layout import (
     Public,
     check_whole,
     encode_directory,
+    unpadded_size,
 )
 from chatkeep.daemon.vault.padding import padded_pack_size
 from chatkeep.daemon.vault.seal import RecordCipher, derive
@@ -146,6 +146,15 @@ class PackWriter(Sensitive):
         """Whether to finish: 16 MiB are reached, or the most blobs a pack can have."""
         return self._size >= PACK_TARGET or len(self._entries) >= MAX_BLOBS
 
+    @property
+    def room(self) -> int:
+        """The longest payload that may still be added, in bytes; negative when none may."""
+        count = len(self._entries)
+        if count >= MAX_BLOBS:
+            return -1
+        # 64 MiB is a padded size, so what is not longer unpadded is not longer padded.
+        return MAX_PACK - unpadded_size(self._size + RECORD_OVERHEAD, count + 1)
+
     def add(self, kind: BlobKind, blob_id: bytes, codec: int, payload: Buffer, raw_len: int) -> int:
         """Seals one blob, as `compress` and `IdKeys.id` made it; returns its slot.
 
@@ -158,8 +167,8 @@ class PackWriter(Sensitive):
         with self._lock:
             cipher = self._require_open()
             slot = len(self._entries)
-            if slot >= MAX_BLOBS or self._size > MAX_PACK // 2:
-                raise AssertionError("the pack is full")
+            if length > self.room:
+                raise AssertionError("no room in the pack")
             try:
                 plain, sealed = self._plain[: 1 + length], self._sealed[: RECORD_OVERHEAD + length]
                 plain[0] = codec
@@ -202,11 +211,10 @@ class PackWriter(Sensitive):
 
     def _close_pack(self, cipher: RecordCipher) -> Layout:
         count = len(self._entries)
-        directory_length = count * DIRECTORY_ENTRY + TAG_SIZE
-        unpadded = self._size + TAG_SIZE + directory_length + PACK_FOOTER
+        unpadded = unpadded_size(self._size, count)
         pad = bytes(padded_pack_size(unpadded) - unpadded)
         self._seal_and_write(cipher, count, KIND_PAD, pad)
-        place = Place(self._size, directory_length, count)
+        place = Place(self._size, count * DIRECTORY_ENTRY + TAG_SIZE, count)
         self._seal_and_write(cipher, count + 1, KIND_DIRECTORY, encode_directory(self._entries))
         footer = Footer(self._seal_capsule(place), self._public, self._commit)
         self._write(memoryview(footer.encode()))

@@ -112,6 +112,11 @@ class Place(NamedTuple):
         return place
 
 
+def unpadded_size(records_end: int, count: int) -> int:
+    """The size of a pack whose `count` records end at `records_end`, with nothing in its pad record."""
+    return records_end + TAG_SIZE + count * DIRECTORY_ENTRY + TAG_SIZE + PACK_FOOTER
+
+
 class Entry(NamedTuple):
     """One blob in the directory. `length` is of the sealed record, `raw_len` of the plaintext."""
 

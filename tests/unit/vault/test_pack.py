@@ -316,6 +316,21 @@ def test_the_key_is_wiped_and_nothing_is_added_after_the_end(tmp_path: Path) -> 
     assert sealed.path.exists()
 
 
+def test_no_pack_is_longer_than_a_reader_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack, "MAX_PACK", 256 << 10)  # a padded size, as 64 MiB is
+    noise = random.Random(6).randbytes(256 << 10)
+    writing = writer(tmp_path / "pack")
+    add(writing, BlobKind.LAYER, noise[:100_000])
+    room = writing.room
+    with pytest.raises(AssertionError):
+        add(writing, BlobKind.LAYER, noise[: room + 1])
+    add(writing, BlobKind.LAYER, noise[:room])
+    assert writing.room < 0
+    sealed = writing.finish(IDS)
+    assert sealed.size == 256 << 10
+    open_pack(sealed.path.read_bytes(), sealed.sha256).verify(IDS)
+
+
 def test_the_key_is_wiped_by_abort(tmp_path: Path) -> None:
     writing = writer(tmp_path / "pack")
     writing.abort()
