@@ -74,15 +74,21 @@ def recovery_key(out: Output, file: Path | None = None) -> RecoveryKey:
         typed.append(click.prompt(f"  line {line}", err=True, prompt_suffix=": "))
         try:
             return recovery.parse("\n".join(typed))
-        except RecoveryTypo as slip:
-            if slip.params["reason"] == "too-few-lines":
-                line = slip.params["line"]  # not a count: several lines may be pasted as one
+        except RecoveryTypo as error:
+            if error.params["reason"] == "too-few-lines":
+                line = error.params["line"]  # not a count: several lines may be pasted as one
             else:
-                out.note(f"  {_slip(slip.params)} Once more:")
+                out.note(f"  {slip(error.params)} Once more:")
                 typed.pop()
 
 
-def _slip(params: dict[str, object]) -> str:
+def has_terminal() -> bool:
+    """Whether there is somebody to ask."""
+    return sys.stdin.isatty()
+
+
+def slip(params: dict[str, object]) -> str:
+    """What is wrong with a typed line, from the parameters of RecoveryTypo."""
     return {
         "length": "A line has 8 digits.",
         "not-a-digit": "There are only digits in it.",
@@ -95,7 +101,7 @@ def _file_option(name: str, words: str) -> Callable[[Decorated], Decorated]:
 
 
 def _need_terminal(what: str, option: str) -> None:
-    if not sys.stdin.isatty():
+    if not has_terminal():
         raise click.UsageError(f"Needs {what}, and there is no terminal to ask at. Give it with {option}.")
 
 

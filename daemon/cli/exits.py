@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 
 
 class Exit(enum.IntEnum):
@@ -15,3 +16,11 @@ class Exit(enum.IntEnum):
     STORAGE = 4  # storage cannot be reached or refuses
     INTEGRITY = 5  # something is not what was sealed or captured
     CANCELLED = 6
+
+
+_BY_WEIGHT = (Exit.DONE, Exit.CANCELLED, Exit.USAGE, Exit.FAILED, Exit.LOCKED, Exit.STORAGE, Exit.INTEGRITY)
+
+
+def worst(codes: Iterable[Exit]) -> Exit:
+    """The one to end with when several things ended differently: damage outweighs storage, storage the rest."""
+    return max(codes, key=_BY_WEIGHT.index, default=Exit.DONE)

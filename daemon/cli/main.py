@@ -19,10 +19,14 @@ from chatkeep.config.errors import Cancelled, ChatkeepError
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.frame import Frame, Group, Later
 from chatkeep.daemon.cli.output import Output, ReaderLeft, plain
+from chatkeep.daemon.cli.stopping import interruptible
 from chatkeep.daemon.cli.telling import Told, tell
 
+_CLI = "chatkeep.daemon.cli"
 COMMANDS = {
-    "config": Later("chatkeep.daemon.cli.config_commands", "config", "Check the configuration, or learn to write it."),
+    "init": Later(f"{_CLI}.init_command", "init", "Make the vault, and its recovery key."),
+    "backup": Later(f"{_CLI}.backup_command", "backup", "Back up what changed. Needs no secret."),
+    "config": Later(f"{_CLI}.config_commands", "config", "Check the configuration, or learn to write it."),
 }
 
 
@@ -49,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     before_end = words[: words.index("--")] if "--" in words else words
     frame = Frame(out=Output(as_json="--json" in before_end))
     try:
-        return _run(words, frame)
+        with interruptible():
+            return _run(words, frame)
     except ReaderLeft:
         # What Python still holds would fail again, with a message, when it exits.
         with contextlib.suppress(OSError, ValueError):

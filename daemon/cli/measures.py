@@ -35,6 +35,11 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A number and what is counted: `1 file`, `12,345 files`."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 def age(then_ns: int, now_ns: int) -> str:
     """How long ago: `just now`, `3 minutes ago`, `2 days ago`; `in the future` when a clock was set back."""
     seconds = (now_ns - then_ns) // 10**9

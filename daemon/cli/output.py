@@ -12,11 +12,23 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Final, Literal, TextIO
+
+import click
 
 from chatkeep.daemon.cli.measures import printable
 
-Step = Callable[[int, int | None], None]  # done so far, and all there is if that is known
+Step = Callable[[str, int, int | None], None]  # what is worked at, done so far, and all there is if that is known
+
+# Few and quiet: what to look at first, what matters less, what is well, what is not.
+_STYLES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "head": {"bold": True},
+    "dim": {"dim": True},
+    "good": {"fg": "green"},
+    "warn": {"fg": "yellow"},
+    "bad": {"fg": "red", "bold": True},
+}
+Style = Literal["head", "dim", "good", "warn", "bad"]
 
 
 class ReaderLeft(Exception):
@@ -75,9 +87,21 @@ class Output:
         self.err.write(f"{text}\n")
         self.err.flush()
 
+    def styled(self, text: str, style: Style) -> str:
+        """Text for a result, in colour where a person sees it and did not forbid it (NO_COLOR, TERM=dumb)."""
+        return click.style(text, **_STYLES[style]) if _shows_colour(self.out) else text
+
+    def remark(self, text: str, style: Style) -> str:
+        """The same for a note."""
+        return click.style(text, **_STYLES[style]) if _shows_colour(self.err) else text
+
     @contextlib.contextmanager
-    def progress(self, what: str, *, sized: bool = False) -> Iterator[Step]:
-        """Shows how far long work is, on a terminal only. `sized`: what is counted are bytes."""
+    def progress(self, *, sized: bool = False, single: bool = False) -> Iterator[Step]:
+        """Shows how far long work is, on a terminal only, and leaves no trace of it.
+
+        Each thing worked at has its own line, or, if `single`, they follow each other on one. `sized`: what is counted
+        are bytes. May be called from any thread.
+        """
         if self.as_json or not self.err.isatty():
             yield _ignore
             return
@@ -87,15 +111,33 @@ class Output:
         count: tuple[bars.ProgressColumn, ...] = (bars.DownloadColumn(), bars.TransferSpeedColumn())
         columns = count if sized else (bars.MofNCompleteColumn(),)
         with bars.Progress(
-            bars.TextColumn("{task.description}"),
-            bars.BarColumn(),
+            bars.TextColumn("  {task.description}"),
+            bars.BarColumn(bar_width=30),
             *columns,
             bars.TimeElapsedColumn(),
             console=Console(file=self.err),
             transient=True,
         ) as shown:
-            task = shown.add_task(what, total=None)
-            yield lambda done, total: shown.update(task, completed=done, total=total)
+            lines: dict[str, bars.TaskID] = {}
+
+            def step(what: str, done: int, total: int | None) -> None:
+                key = "" if single else what
+                if key not in lines:
+                    lines[key] = shown.add_task("", total=None)
+                shown.update(lines[key], description=printable(what), completed=done, total=total)
+
+            yield step
+
+
+def fields(rows: Sequence[tuple[str, str]], indent: int = 2) -> list[str]:
+    """Labels and what they say, aligned; a line break in a text keeps to its column."""
+    width = max((len(label) for label, _ in rows), default=0)
+    lines = []
+    for label, text in rows:
+        first, *more = text.split("\n")
+        lines.append(f"{' ' * indent}{label:<{width}}  {first}".rstrip())
+        lines += [f"{' ' * (indent + width + 2)}{line}".rstrip() for line in more]
+    return lines
 
 
 def plain(value: object) -> object:
@@ -107,5 +149,9 @@ def plain(value: object) -> object:
     return str(value)
 
 
-def _ignore(done: int, total: int | None) -> None:
+def _shows_colour(stream: TextIO) -> bool:
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _ignore(what: str, done: int, total: int | None) -> None:
     """A step of work that nobody watches."""

@@ -10,7 +10,7 @@ from chatkeep.config.errors import ChatkeepError
 from chatkeep.config.problems import ConfigInvalid, Problem
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.measures import printable
-from chatkeep.daemon.cli.words import PROBLEMS, WORDS
+from chatkeep.daemon.cli.words import CASES, PROBLEMS, WORDS
 
 
 class Told(NamedTuple):
@@ -30,17 +30,28 @@ class _Values(dict[str, str]):
         return "?"
 
 
-def tell(error: ChatkeepError) -> Told:
-    """The words for an error. A code without words of its own borrows those of the branch it belongs to."""
+def tell(error: ChatkeepError, *, name_provider: bool = True) -> Told:
+    """The words for an error: those of its code and reason, else of its code, else of the branch it belongs to.
+
+    `name_provider`: begin with the provider's name; not where it stands beside.
+    """
     codes = (getattr(cls, "code", "") for cls in type(error).__mro__)
-    words = next(WORDS[code] for code in codes if code in WORDS)
+    words = CASES.get((error.code, str(error.params.get("reason")))) or next(
+        WORDS[code] for code in codes if code in WORDS
+    )
     values = _Values({name: _said(name, value) for name, value in error.params.items()})
     text = words.text.format_map(values)
     if isinstance(error, ConfigInvalid):
         text = "\n".join([text, *(problem_line(problem) for problem in error.problems)])
-    elif where := error.params.get("provider"):
+    elif name_provider and (where := error.params.get("provider")):
         text = f"{_said('provider', where)}: {text}"
     return Told(error.code, text, words.remedy.format_map(values), words.exit, error.params)
+
+
+def plain_error(error: ChatkeepError) -> dict[str, object]:
+    """An error as --json has it."""
+    told = tell(error)
+    return {"code": told.code, "text": told.text, "remedy": told.remedy, "params": told.params}
 
 
 def problem_line(problem: Problem) -> str:

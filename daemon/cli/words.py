@@ -135,9 +135,17 @@ _VAULT: Final = {
     "wrong-vault": Words("The {what} belongs to another vault.", "Check which storage is configured.", Exit.INTEGRITY),
     "no-vault": Words("There is no vault in this storage.", "Create one: chatkeep init", Exit.STORAGE),
     "several-vaults": Words("There are several vaults in this storage: {vaults}.", "Name the one.", Exit.USAGE),
+    "slot-removed": Words(
+        "This secret was a way into the vault, and was removed from it.", "Use another way in.", Exit.LOCKED
+    ),
+    "snapshots-missing": Words(
+        "Snapshots {first} to {last} of a chain are missing, and later ones are there.",
+        "Somebody who can write to the storage may have removed them.",
+        Exit.INTEGRITY,
+    ),
     "vault-exists": Words(
         "There is already a vault, or a part of one, at {provider}. Nothing was changed.",
-        "Use an empty directory for a new vault.",
+        "Join it with chatkeep join, or use an empty directory for a new vault.",
         Exit.FAILED,
     ),
     "fork-detected": Words(
@@ -145,7 +153,11 @@ _VAULT: Final = {
         "Somebody who can write to the storage may have rolled it back. " + _VERIFY,
         Exit.INTEGRITY,
     ),
-    "vault-locked": Words("The vault is locked.", "Unlock it first: chatkeep unlock", Exit.LOCKED),
+    "vault-locked": Words(
+        "The vault is locked, and there is no terminal to ask for a secret at.",
+        "Give one with --key-file F or --passphrase-file F.",
+        Exit.LOCKED,
+    ),
     "credential-refused": Words(
         "This device's key for writing cannot be used ({reason}).",
         "It is in the state directory, must belong to this user, and nobody else may read it (mode 0600).",
@@ -165,6 +177,58 @@ _VAULT: Final = {
     "unreadable": Words("No storage returned a part of the snapshot whole ({name}).", _VERIFY, Exit.INTEGRITY),
 }
 
+_RESTORE: Final = {
+    "restore-error": Words("It could not be restored.", "", Exit.FAILED),
+    "path-not-in-snapshot": Words("{path} is not in this snapshot.", "See what is: chatkeep ls", Exit.FAILED),
+    "nothing-to-restore": Words(
+        "Nothing of this can be restored: {pending} files are not in the vault yet, {damaged} are damaged.",
+        "Try an older snapshot: chatkeep snapshots",
+        Exit.FAILED,
+    ),
+    "target-exists": Words(
+        "{path} is there already. Nothing was changed.",
+        "Restore into a new directory, or replace what is there: --overwrite",
+        Exit.FAILED,
+    ),
+    "target-in-use": Words("{path} is in use ({reason}).", "Close the application first.", Exit.FAILED),
+    "target-inside-source": Words(
+        "The target {path} lies inside {source}, which is backed up: it would be backed up again.",
+        "Restore to a place outside it.",
+        Exit.USAGE,
+    ),
+    "target-unwritable": Words("{path} cannot be written: {errno}.", "", Exit.FAILED),
+    "no-space": Words("The disk of the target is full.", "Free some room and run it again: it continues.", Exit.FAILED),
+    "unsafe-path": Words(
+        "{path} leads out of the target through a link. Nothing was written through it.",
+        "Restore into a new directory.",
+        Exit.FAILED,
+    ),
+    "proof-failed": Words("What was written of {path} is not what was captured.", _VERIFY, Exit.INTEGRITY),
+}
+
+_COMMANDS: Final = {
+    "command-error": Words("The command cannot do this.", "", Exit.USAGE),
+    "already-set-up": Words(
+        "This device is set up already. It writes the vault {vault}; its key is {path}.",
+        "Back up with: chatkeep backup. For a second vault use another state_dir.",
+        Exit.FAILED,
+    ),
+    "records-in-the-way": Words(
+        "{path} holds the records of a vault, but not the key that writes to it.",
+        "Move the directory away, then go on with chatkeep init (a new vault) or chatkeep join (the old one).",
+        Exit.FAILED,
+    ),
+    "not-set-up": Words(
+        "This device is not set up: there is no {path}.",
+        "Make a vault with chatkeep init, or join one that exists with chatkeep join.",
+        Exit.USAGE,
+    ),
+    "no-such-snapshot": Words("There is no snapshot {wanted}.", "{known} See: chatkeep snapshots", Exit.USAGE),
+    "several-snapshots": Words(
+        "{wanted} can mean several snapshots: {candidates}.", "See: chatkeep snapshots", Exit.USAGE
+    ),
+}
+
 _STATE: Final = {
     "state": Words("This device's own records cannot be used.", "", Exit.FAILED),
     "state-busy": Words("Another Chatkeep is at work with {path}.", "Wait until it has finished.", Exit.FAILED),
@@ -172,6 +236,11 @@ _STATE: Final = {
     "state-foreign": Words(
         "The records in {path} are of {found}, and {expected} was expected.",
         "Check state_dir in the configuration.",
+        Exit.FAILED,
+    ),
+    "state-unusable": Words(
+        "The state directory {path} cannot be used: {errno}.",
+        "It must belong to this user. See state_dir in the configuration.",
         Exit.FAILED,
     ),
     "state-full": Words("The disk of {path} is full.", "Free some room. Nothing is lost.", Exit.FAILED),
@@ -183,7 +252,52 @@ _STATE: Final = {
     "outbox-lost": Words("{name} was never uploaded and is gone from this device.", _AGAIN, Exit.FAILED),
 }
 
-WORDS: Final[Mapping[str, Words]] = {**_HERE, **_CONFIG, **_PROVIDERS, **_CAPTURE, **_KEYS, **_VAULT, **_STATE}
+WORDS: Final[Mapping[str, Words]] = {
+    **_HERE,
+    **_COMMANDS,
+    **_CONFIG,
+    **_PROVIDERS,
+    **_CAPTURE,
+    **_KEYS,
+    **_VAULT,
+    **_STATE,
+    **_RESTORE,
+}
+
+# Where the reason of an error says more than its code: (code, reason).
+CASES: Final[Mapping[tuple[str, str], Words]] = {
+    ("credential-refused", "absent"): WORDS["not-set-up"],
+    ("credential-refused", "permissions"): Words(
+        "Other users may read or write this device's key (mode {mode}). It was not used.",
+        "chmod 600 the file chatkeep-writer in the state directory.",
+        Exit.FAILED,
+    ),
+    ("recovery-typo", "length"): Words(
+        "Line {line} of the recovery key has {digits} digits, and a line has 8.", "Look at the paper.", Exit.LOCKED
+    ),
+    ("recovery-typo", "check-digit"): Words(
+        "There is a slip in line {line} of the recovery key.",
+        "One of its digits is wrong, or two are swapped, or it is another line's place. Look at the paper.",
+        Exit.LOCKED,
+    ),
+    ("recovery-typo", "not-a-digit"): Words(
+        "Line {line} of the recovery key holds something that is no digit, at {column}.",
+        "Only digits, spaces and dashes are in it.",
+        Exit.LOCKED,
+    ),
+    ("recovery-typo", "too-few-lines"): Words(
+        "The recovery key ends before line {line}; it has 8.", "Look for the rest of it.", Exit.LOCKED
+    ),
+    ("recovery-typo", "too-many-lines"): Words(
+        "There is more after line 8 of the recovery key.", "It has 8 lines of 8 digits.", Exit.LOCKED
+    ),
+    ("slot-refused", "memory"): Words(
+        "This machine has not enough memory free to try the passphrase ({value} KiB are needed).",
+        "Close something, or use a recovery key.",
+        Exit.FAILED,
+    ),
+    ("passphrase-refused", "empty"): Words("An empty passphrase protects nothing.", "Choose a long one.", Exit.USAGE),
+}
 
 # One line per problem of the configuration. {found}, {wanted} and {other} as the problem carries them.
 PROBLEMS: Final[Mapping[Reason, str]] = {

@@ -52,9 +52,9 @@ def test_a_table_for_each_reader() -> None:
 def test_progress_shows_on_a_terminal_only() -> None:
     for kind, as_json, shown in ((Terminal, False, True), (Terminal, True, False), (io.StringIO, False, False)):
         output, out, err = pair(kind, as_json=as_json)
-        with output.progress("Sealing", sized=True) as step:
-            step(5, None)
-            step(10, 10)
+        with output.progress(sized=True) as step:
+            step("Sealing", 5, None)
+            step("Sealing", 10, 10)
         assert ("Sealing" in err.getvalue()) is shown
         assert out.getvalue() == ""
 

@@ -1,0 +1,42 @@
+"""`chatkeep backup`: what changed since the last time goes into the vault. Needs no secret."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from chatkeep.config.model import Config, Source
+from chatkeep.config.problems import nearest
+from chatkeep.daemon.cli.backup_report import Report
+from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
+
+
+@click.command(cls=Command, short_help="Back up what changed. Needs no secret.")
+@click.argument("sources", nargs=-1, metavar="[SOURCE]...")
+@click.option("--no-upload", is_flag=True, help="Only capture and seal; the next backup uploads.")
+@pass_frame
+def backup(frame: Frame, sources: tuple[str, ...], no_upload: bool) -> int:
+    """Back up what changed. Needs no secret.
+
+    Takes a snapshot of every source, or of those named, and uploads it to every provider. What one provider cannot take
+    now stays queued on this device for the next backup.
+    """
+    config = frame.config()
+    wanted = named_sources(config, sources)
+    from chatkeep.daemon.cli import backup_work
+
+    report: Report = backup_work.run(config, wanted, frame.out, upload=not no_upload)
+    frame.out.result(report.value(), *report.lines(frame.out))
+    return report.exit()
+
+
+def named_sources(config: Config, names: Sequence[str]) -> list[Source]:
+    """The sources of these names, in the order of the configuration; all of them when none is named."""
+    known = {source.name: source for source in config.sources}
+    for name in names:
+        if name not in known:
+            meant = nearest(name, known)
+            advice = f"Did you mean '{meant}'?" if meant else f"There are: {', '.join(known)}."
+            raise click.BadParameter(f"No source is called '{name}'. {advice}", param_hint="SOURCE")
+    return [source for source in config.sources if not names or source.name in names]

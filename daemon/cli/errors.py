@@ -1,0 +1,50 @@
+"""What a command refuses before the engine is asked.
+
+CommandError
+  AlreadySetUp        this device writes a vault already
+  RecordsInTheWay     records of another vault lie in the state directory
+  NotSetUp            no vault was made or joined on this device
+  NoSuchSnapshot      no snapshot is meant by what was typed
+  SeveralSnapshots    more than one is
+"""
+
+from __future__ import annotations
+
+from chatkeep.config.errors import ChatkeepError, Disposition
+
+
+class CommandError(ChatkeepError):
+    """A command cannot do what it was asked for."""
+
+    code = "command-error"
+    disposition = Disposition.NEEDS_USER
+
+
+class AlreadySetUp(CommandError):
+    """This device writes a vault already. Parameters: vault (hex), path of its credential."""
+
+    code = "already-set-up"
+
+
+class RecordsInTheWay(CommandError):
+    """Records without a credential lie in the state directory: of a vault this device wrote. Parameter: path."""
+
+    code = "records-in-the-way"
+
+
+class NotSetUp(CommandError):
+    """No vault was made or joined on this device. Parameter: path, where its credential would be."""
+
+    code = "not-set-up"
+
+
+class NoSuchSnapshot(CommandError):
+    """No snapshot is meant by what was typed. Parameters: wanted, known (the newest one, in words)."""
+
+    code = "no-such-snapshot"
+
+
+class SeveralSnapshots(CommandError):
+    """More than one snapshot is meant. Parameters: wanted, candidates (ways to name each)."""
+
+    code = "several-snapshots"

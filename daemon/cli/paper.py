@@ -1,0 +1,116 @@
+"""A new recovery key: shown once and typed back, or written to a file. Nowhere else is it ever shown."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from chatkeep.daemon.cli import ask
+from chatkeep.daemon.cli.output import Output
+
+if TYPE_CHECKING:
+    from chatkeep.daemon.keys.recovery import RecoveryKey
+
+OPTION = "--recovery-key-file"
+
+_SHOWN = """\
+Your recovery key
+
+  Write these eight lines on paper and keep them where you keep a passport.
+  Whoever has them can read the backup. They are shown this once.
+
+{lines}
+"""
+_BACK = """\
+Now type them back from the paper, so that you know it can be read.
+(Or type show, to see them again.)
+"""
+
+
+def require_terminal(out: Output) -> None:
+    """Raises click.UsageError when there is no terminal to show a recovery key at.
+
+    Standard error must be the terminal too: redirected, the key would end in a log.
+    """
+    if not (ask.has_terminal() and out.err.isatty()):
+        raise click.UsageError(
+            f"There is no terminal to show the recovery key at. Have it written to a file instead: {OPTION} F"
+        )
+
+
+def hand_over(out: Output, key: RecoveryKey) -> None:
+    """Shows the key and has every line typed back. Nothing of it stays on the screen or in what can be scrolled back.
+
+    Raises:
+        click.UsageError: there is no terminal.
+        click.Abort: the person gave up.
+    """
+    from chatkeep.daemon.keys.errors import RecoveryTypo
+
+    require_terminal(out)
+    with _aside(out):
+        _show(out, key)
+        for number, line in enumerate(key.lines, start=1):
+            while True:
+                typed = click.prompt(f"  line {number}", err=True, prompt_suffix=": ")
+                if typed.strip().lower() == "show":
+                    _show(out, key)
+                    continue
+                try:
+                    if key.check_line(number, typed) == line:
+                        break
+                    reason = "This is a line of another recovery key."
+                except RecoveryTypo as error:
+                    reason = ask.slip(error.params)
+                out.note(f"    {reason} Look at the paper, or type show.")
+
+
+def write(file: Path, key: RecoveryKey) -> None:
+    """Writes the key to a new file that only this user may read. Raises click.BadParameter; nothing is replaced."""
+    from chatkeep.providers.durable import create_durably
+
+    text = "".join(f"{line}\n" for line in key.lines).encode("ascii")
+    try:
+        create_durably(file, text, mode=0o600)
+    except FileExistsError as exc:
+        raise click.BadParameter(f"{file} exists; it is not replaced", param_hint=OPTION) from exc
+    except OSError as exc:
+        raise click.BadParameter(f"{file}: {os.strerror(exc.errno or errno.EIO)}", param_hint=OPTION) from exc
+
+
+def _show(out: Output, key: RecoveryKey) -> None:
+    _clear(out)
+    lines = "\n".join(f"      {number}   {line}" for number, line in enumerate(key.lines, start=1))
+    out.note(_SHOWN.format(lines=lines))
+    click.prompt("Press Enter when they are written down", default="", show_default=False, prompt_suffix=" ", err=True)
+    _clear(out)
+    out.note(_BACK)
+
+
+@contextlib.contextmanager
+def _aside(out: Output) -> Iterator[None]:
+    """The terminal's second screen, as editors use it: what was shown there is gone when it is left."""
+    if not _has_screens():
+        yield
+        return
+    out.err.write("\x1b[?1049h")
+    try:
+        yield
+    finally:
+        out.err.write("\x1b[2J\x1b[H\x1b[?1049l")
+        out.err.flush()
+
+
+def _clear(out: Output) -> None:
+    if _has_screens():
+        out.err.write("\x1b[2J\x1b[3J\x1b[H")
+
+
+def _has_screens() -> bool:
+    return os.environ.get("TERM", "dumb") != "dumb"

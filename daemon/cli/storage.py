@@ -1,0 +1,60 @@
+"""Providers: those of the configuration, or a folder named on the command line."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from chatkeep.daemon.cli.frame import Frame
+
+if TYPE_CHECKING:
+    from chatkeep.config.model import ProviderConfig
+    from chatkeep.providers.base import Provider
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+FROM: Final = "--from"
+
+
+def from_option(command: Decorated) -> Decorated:
+    """Adds `--from FOLDER`, given to the command as `folder: Path | None`."""
+    return click.option(
+        FROM,
+        "folder",
+        metavar="FOLDER",
+        type=click.Path(path_type=Path),
+        help="Read the vault in this folder. No configuration is needed.",
+    )(command)
+
+
+def named(frame: Frame, folder: Path | None) -> Sequence[ProviderConfig]:
+    """The providers to read from: the folder if one is named, else those of the configuration. Raises ConfigError."""
+    if folder is None:
+        return frame.config().providers
+    from chatkeep.config.model import FolderOptions, ProviderConfig
+
+    return [ProviderConfig(str(folder), "folder", FolderOptions(folder))]
+
+
+@contextlib.contextmanager
+def opened(
+    configs: Sequence[ProviderConfig], *, create: bool = False, patient: bool = True
+) -> Iterator[list[Provider]]:
+    """The providers, open, in the order given. Raises ProviderError.
+
+    `create`: make the places that are not there. `patient`: calls are repeated while that may help.
+    """
+    from chatkeep.providers.registry import open_provider
+    from chatkeep.providers.wrap import Retrying
+
+    with contextlib.ExitStack() as stack:
+        found: list[Provider] = []
+        for config in configs:
+            provider = open_provider(config, create=create)
+            stack.callback(provider.close)
+            found.append(Retrying(provider) if patient else provider)
+        yield found
