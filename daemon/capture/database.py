@@ -18,8 +18,8 @@ from chatkeep.daemon.capture.companions import INDEX, WAL, Companions
 from chatkeep.daemon.capture.digests import Digests, differing, page_digests
 from chatkeep.daemon.capture.dirty import DirtySet
 from chatkeep.daemon.capture.errors import DatabaseReplaced, SourceBusy, SourceMissing
-from chatkeep.daemon.capture.layout import HEADER_SIZE, parse_file_header, survey
-from chatkeep.daemon.capture.logfile import VerifiedLog, anchor_of, mark_of, read_header, read_shm
+from chatkeep.daemon.capture.layout import HEADER_SIZE, Logs, parse_file_header, survey
+from chatkeep.daemon.capture.logfile import anchor_of, mark_of, read_header, read_shm
 from chatkeep.daemon.capture.pin import Pinned, ScanMark
 from chatkeep.daemon.capture.position import FileVersion, Signature, WalPoint
 from chatkeep.daemon.capture.reading import Tick, no_tick, open_companion, open_source, read_padded, version_at
@@ -107,7 +107,7 @@ class DatabaseFile:
         self.path = path
         self._hint = hint
         self._clock = clock
-        self._verified = VerifiedLog()
+        self._logs = Logs()
         self._fd = open_source(path)
 
     def scan(
@@ -129,9 +129,7 @@ class DatabaseFile:
         side = Companions(self.path)
         try:
             since = _look(side, FileVersion.of(os.fstat(self._fd)), self._clock())
-            if side.wal_fd is not None and since.index is None:
-                # What a killed application left is summed up here, so that the pin need not.
-                self._verified.read(side.wal_fd, self._clock())
+            self._read_ahead(side, since, digests.page_size)
         finally:
             side.close()
         if last is not None and _continues(last, since):
@@ -160,6 +158,15 @@ class DatabaseFile:
                 dirty.update(differing(found, known, first))
             tick(len(view))
         return total
+
+    def _read_ahead(self, side: Companions, since: Signature, page_size: int) -> None:
+        """Read what the pin will want to know of the log: all but what is appended until then."""
+        if side.wal_fd is None:
+            return
+        if since.index is None:
+            self._logs.verified.read(side.wal_fd, self._clock())
+        else:
+            self._logs.sizes.read(side.wal_fd, page_size, since.index.salts, since.index.mx_frame)
 
     def prefetch(self, pages: DirtySet, page_size: int, buffer: Buffer) -> None:
         """Bring pages, and the log, into memory before the pin: from a cold disk they take twenty times as long."""
@@ -209,7 +216,7 @@ class DatabaseFile:
             if not side.lock():
                 return "checkpoint"
             now_ns = self._clock()
-            layout = survey(self.path, self._fd, side, self._verified, self._hint, now_ns)
+            layout = survey(self.path, self._fd, side, self._logs, self._hint, now_ns)
             pinned = Pinned(self.path, self._fd, side, layout, now_ns)
         except SourceBusy as busy:
             return str(busy.params["reason"])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from chatkeep.daemon.capture.companions import Companions
 from chatkeep.daemon.capture.errors import DatabaseDamaged, SourceBusy
-from chatkeep.daemon.capture.logfile import VerifiedLog, WalIndex, trusted_index
+from chatkeep.daemon.capture.logfile import CommitSizes, VerifiedLog, WalIndex, trusted_index
 from chatkeep.daemon.capture.wal import valid_page_size
 
 HEADER_SIZE = 100  # https://www.sqlite.org/fileformat2.html section 1.3
@@ -47,6 +47,14 @@ class Layout:
     opaque: bool
 
 
+class Logs:
+    """What is remembered of a database's log, so that the pin need not read it all."""
+
+    def __init__(self) -> None:
+        self.verified = VerifiedLog()
+        self.sizes = CommitSizes()
+
+
 def parse_file_header(raw: bytes) -> FileHeader | None:
     """None when it is not the header of a plain SQLite file."""
     if len(raw) < HEADER_SIZE or not raw.startswith(_MAGIC):
@@ -62,7 +70,7 @@ def parse_file_header(raw: bytes) -> FileHeader | None:
     return FileHeader(page_size, raw[19] == _WAL_MODE, page_count)
 
 
-def survey(path: bytes, fd: int, side: Companions, verified: VerifiedLog, hint: int | None, now_ns: int) -> Layout:
+def survey(path: bytes, fd: int, side: Companions, logs: Logs, hint: int | None, now_ns: int) -> Layout:
     """For use with the locks held. `hint`: the page size to assume where no file tells it.
 
     Raises SourceBusy when log and index disagree, DatabaseDamaged when the files make no database.
@@ -71,7 +79,7 @@ def survey(path: bytes, fd: int, side: Companions, verified: VerifiedLog, hint: 
     size = os.fstat(fd).st_size
     opaque = header is None
     alive = side.alive
-    index = _index(path, side, verified, now_ns, alive=alive)
+    index = _index(path, side, logs, now_ns, alive=alive)
     if not alive and side.hot_journal(fd):
         if index is not None:
             # SQLite would roll back one and then replay the other; no crash of its own leaves both behind.
@@ -90,15 +98,15 @@ def survey(path: bytes, fd: int, side: Companions, verified: VerifiedLog, hint: 
     return Layout(state, page_size, page_count, None, opaque)
 
 
-def _index(path: bytes, side: Companions, verified: VerifiedLog, now_ns: int, *, alive: bool) -> WalIndex | None:
+def _index(path: bytes, side: Companions, logs: Logs, now_ns: int, *, alive: bool) -> WalIndex | None:
     if side.wal_fd is None:
         return None
     if alive and side.shm_fd is not None:
-        index = trusted_index(side.wal_fd, side.shm_fd)
+        index = trusted_index(side.wal_fd, side.shm_fd, logs.sizes)
         if index is not None:
             return index
     # Nobody alive, or an application is just recovering: the log's own checksums are what it will go by.
-    found = verified.read(side.wal_fd, now_ns)
+    found = logs.verified.read(side.wal_fd, now_ns)
     if found is None and alive:
         raise SourceBusy(path=path, reason="index")
     return found

@@ -12,6 +12,7 @@ from chatkeep.daemon.capture.wal import (
     FRAME_HEADER_SIZE,
     HEADER_SIZE,
     SHM_HEADER_SIZE,
+    Commit,
     FrameChain,
     ShmHeader,
     WalHeader,
@@ -36,7 +37,7 @@ class WalIndex(NamedTuple):
     anchor: bytes  # checksum of frame mx_frame, as the log has it; zeros without frames
     pages: tuple[int, ...]
     backfilled: int  # frames up to here are in the database file, as far as is known
-    lowest_page_count: int | None  # the smallest size at a commit of the generation; None when not known
+    commits: tuple[Commit, ...]  # all of this generation, in order
     mark: IndexMark | None  # of the living index, from the same look; None when nobody is alive
 
 
@@ -58,7 +59,7 @@ def alive(shm_fd: int) -> bool:
     return locks.held_by_others(shm_fd, locks.ALIVE)
 
 
-def trusted_index(wal_fd: int, shm_fd: int) -> WalIndex | None:
+def trusted_index(wal_fd: int, shm_fd: int, sizes: CommitSizes) -> WalIndex | None:
     """The committed frames as the living applications see them; None when log and index do not agree.
 
     For use under the pin: without it the log may begin anew between two reads.
@@ -67,6 +68,7 @@ def trusted_index(wal_fd: int, shm_fd: int) -> WalIndex | None:
     if shm is None:
         return None
     pages: tuple[int, ...] = ()
+    commits: tuple[Commit, ...] = ()
     anchor = bytes(8)
     if shm.mx_frame:
         header = read_header(wal_fd)
@@ -78,10 +80,12 @@ def trusted_index(wal_fd: int, shm_fd: int) -> WalIndex | None:
             return None
         anchor = anchor_of(last.checksum)
         pages = _page_numbers(shm_fd, shm.mx_frame)
-        if len(pages) != shm.mx_frame or 0 in pages:
+        found = sizes.read(wal_fd, shm.page_size, shm.salts, shm.mx_frame)
+        if len(pages) != shm.mx_frame or 0 in pages or found is None:
             return None
+        commits = found
     return WalIndex(
-        shm.page_size, shm.salts, shm.mx_frame, shm.page_count, anchor, pages, shm.backfilled, None, mark_of(shm)
+        shm.page_size, shm.salts, shm.mx_frame, shm.page_count, anchor, pages, shm.backfilled, commits, mark_of(shm)
     )
 
 
@@ -145,23 +149,47 @@ def verify(wal_fd: int) -> WalIndex | None:
         anchor_of(chain.checksum),
         tuple(chain.pages),
         0,
-        chain.lowest_page_count,
+        tuple(chain.commits),
         None,
     )
 
 
-def lowest_page_count(wal_fd: int, index: WalIndex) -> int | None:
-    """The smallest size the database had at a commit of this generation; None when the log began anew meanwhile."""
-    if index.lowest_page_count is not None:
-        return index.lowest_page_count
-    lowest: int | None = None
-    for frame in range(1, index.mx_frame + 1):
-        found = parse_frame(os.pread(wal_fd, FRAME_HEADER_SIZE, frame_offset(frame, index.page_size)))
-        if found is None or found.salts != index.salts:
-            return None
-        if found.page_count and (lowest is None or found.page_count < lowest):
-            lowest = found.page_count
-    return lowest
+class CommitSizes:
+    """How large the database was at each commit of the log that applications are writing to.
+
+    The index does not tell, and a header has to be read for every frame. What was read before the pin, when nothing
+    waits for it, is not read again under it.
+    """
+
+    def __init__(self) -> None:
+        self._generation: tuple[int, int, bytes] | None = None
+        self._seen = 0
+        self._commits: list[Commit] = []
+
+    def read(self, wal_fd: int, page_size: int, salts: bytes, mx_frame: int) -> tuple[Commit, ...] | None:
+        """The commits up to `mx_frame`, which is committed; None when the log has begun anew."""
+        facts = os.fstat(wal_fd)
+        if self._generation != (facts.st_dev, facts.st_ino, salts) or mx_frame < self._seen:
+            self._generation, self._seen, self._commits = (facts.st_dev, facts.st_ino, salts), 0, []
+        for frame in range(self._seen + 1, mx_frame + 1):
+            found = parse_frame(os.pread(wal_fd, FRAME_HEADER_SIZE, frame_offset(frame, page_size)))
+            if found is None or found.salts != salts:
+                self._generation = None
+                return None
+            if found.page_count:
+                self._commits.append(Commit(frame, found.page_count))
+        self._seen = mx_frame
+        return tuple(self._commits)
+
+
+def shrank(index: WalIndex) -> bool:
+    """Whether there was ever a frame for a page beyond the database's end: a checkpoint may have left it out."""
+    start, size = 0, 0
+    for frame, page_count in index.commits:
+        if page_count < size or max(index.pages[start:frame]) > page_count:
+            return True
+        start, size = frame, page_count
+    return False
 
 
 def anchor_of(checksum: tuple[int, int]) -> bytes:

@@ -24,14 +24,12 @@ from chatkeep.daemon.capture.digests import Digests, differing, lock_page, page_
 from chatkeep.daemon.capture.dirty import DirtySet
 from chatkeep.daemon.capture.errors import NotProven, PageSizeChanged, SourceBusy, TooManyDirty
 from chatkeep.daemon.capture.layout import Layout, PinState
-from chatkeep.daemon.capture.logfile import lowest_page_count, mark_of, read_header, read_shm
+from chatkeep.daemon.capture.logfile import mark_of, read_header, read_shm, shrank
 from chatkeep.daemon.capture.position import FileVersion, Signature, WalPoint
 from chatkeep.daemon.capture.reading import Tick, no_tick, read_padded
 from chatkeep.daemon.capture.wal import FRAME_HEADER_SIZE, frame_offset, parse_frame
 
 _STEP = 1 << 20
-# Beyond this the check for a database that shrank costs more than the scan it may save.
-_FLUSH_CHECK_FRAMES = 8192
 
 
 class ScanMark(NamedTuple):
@@ -102,6 +100,10 @@ class Pinned:
         scan saw it whole, as it is now, and found it equal. The same holds if the database file was provably not
         written at all since before the scan.
 
+        A checkpoint does one thing more: it cuts the file to the size of the database. Pages that were cut off and came
+        back without being written are zeros then, and no frame tells. So all pages beyond the smallest size at a commit
+        are dirty too.
+
         Without a scan, from the last capture on: if the generation is the same and the captured commit still stands in
         it, only frames after that commit bring anything new. If the database file is the same, it holds what was
         captured, as long as no captured frame was missing from it.
@@ -110,8 +112,11 @@ class Pinned:
         """
         known = self._frames_known(mark)
         self._fit(digests, dirty)
-        if self.layout.index is not None:
-            dirty.update(page for page in self.layout.index.pages[known:] if page <= self.page_count)
+        index = self.layout.index
+        if index is not None:
+            dirty.update(page for page in index.pages[known:] if page <= self.page_count)
+            lowest = min([self.page_count, *(size for frame, size in index.commits if frame >= known)])
+            dirty.add_range(lowest + 1, self.page_count - lowest)
         self._forget_lock_page(dirty)
 
     def scan_all(self, digests: Digests, dirty: DirtySet, seed: int, buffer: Buffer, tick: Tick = no_tick) -> None:
@@ -198,7 +203,7 @@ class Pinned:
         self._held = False
         self._side.unlock()
         locks.release(self._fd)
-        # Only now: a look at every frame's header is no work for the pin.
+        # Only now: going through all frames is no work for the pin.
         if self._point is not None and self._flushed():
             self._signature = replace(self._signature, point=self._point._replace(flushed=True))
         self._side.close()
@@ -271,10 +276,7 @@ class Pinned:
         them, the log still shows the old frame and the file shows zeros.
         """
         index = self.layout.index
-        if index is None or not 0 < index.mx_frame <= index.backfilled or index.mx_frame > _FLUSH_CHECK_FRAMES:
-            return False
-        lowest = lowest_page_count(self._side.wal_fd, index) if self._side.wal_fd is not None else None
-        return lowest is not None and self._framed[-1] <= lowest
+        return index is not None and 0 < index.mx_frame <= index.backfilled and not shrank(index)
 
 
 def _point(side: Companions, layout: Layout) -> WalPoint | None:

@@ -51,6 +51,13 @@ class FrameHeader(NamedTuple):
     checksum: tuple[int, int]
 
 
+class Commit(NamedTuple):
+    """The frame that ended a transaction, and how many pages the database had then."""
+
+    frame: int
+    page_count: int
+
+
 class ShmHeader(NamedTuple):
     """What the living applications agree on. `changes` counts commits; `checksum` is that of frame `mx_frame`."""
 
@@ -107,7 +114,7 @@ def parse_frame(raw: bytes | memoryview) -> FrameHeader | None:
 class FrameChain:
     """Follows a log from its first frame through every valid one, and knows the last commit: SQLite's own recovery.
 
-    `pages` are the page numbers of frames 1 ... `mx_frame`, in order; frames after the last commit are not in it.
+    `pages` are the page numbers of frames 1 ... `mx_frame`, in order; frames after the last commit are not among them.
     """
 
     def __init__(self, header: WalHeader) -> None:
@@ -115,7 +122,7 @@ class FrameChain:
         self.mx_frame = 0
         self.page_count = 0
         self.checksum = header.checksum
-        self.lowest_page_count = 0  # the smallest size the database had at a commit: pages beyond may be in no file
+        self.commits: list[Commit] = []
         self.pages: list[int] = []
         self._tail: list[int] = []
         self._state = header.checksum
@@ -146,7 +153,7 @@ class FrameChain:
         self.mx_frame = len(self.pages)
         self.page_count = page_count
         self.checksum = state
-        self.lowest_page_count = min(self.lowest_page_count or page_count, page_count)
+        self.commits.append(Commit(self.mx_frame, page_count))
 
 
 def parse_shm(raw: bytes) -> ShmHeader | None:

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from chatkeep.daemon.capture.buffer import Buffer
 from chatkeep.daemon.capture.database import DatabaseFile
 from chatkeep.daemon.capture.layout import PinState
-from chatkeep.daemon.capture.logfile import trusted_index, verify
+from chatkeep.daemon.capture.logfile import CommitSizes, WalIndex, shrank, trusted_index, verify
 from chatkeep.daemon.capture.wal import (
     FRAME_HEADER_SIZE,
     HEADER_SIZE,
+    Commit,
     FrameChain,
     checksum,
     frame_offset,
@@ -195,7 +196,7 @@ def test_the_living_index_and_the_checksums_name_the_same_frames(tmp_path: Path)
         app.book(1, pages=40, end="")
         wal, shm = os.open(f"{path}-wal", os.O_RDONLY), os.open(f"{path}-shm", os.O_RDONLY)
         try:
-            living, verified = trusted_index(wal, shm), verify(wal)
+            living, verified = trusted_index(wal, shm, CommitSizes()), verify(wal)
         finally:
             os.close(wal)
             os.close(shm)
@@ -203,6 +204,44 @@ def test_the_living_index_and_the_checksums_name_the_same_frames(tmp_path: Path)
     assert verified is not None
     assert living.mx_frame > 4062 + 4096
     assert living[:6] == verified[:6]
+    assert living.commits == verified.commits
+    assert len(living.commits) == 401
+    assert not shrank(living)
+
+
+def test_what_was_read_ahead_of_a_log_is_not_used_for_another(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    sizes = CommitSizes()
+    with App(path, wal_autocheckpoint=0) as app:
+        app.book(3)
+        wal, shm = os.open(f"{path}-wal", os.O_RDONLY), os.open(f"{path}-shm", os.O_RDONLY)
+        try:
+            for step in ("go on", "begin anew", "begin anew", "go on"):
+                if step == "begin anew":
+                    app.checkpoint("RESTART")
+                app.book(2)
+                living, verified = trusted_index(wal, shm, sizes), verify(wal)
+                assert living is not None
+                assert verified is not None
+                assert living.commits == verified.commits
+            assert sizes.read(wal, 4096, b"elsewher", 3) is None
+        finally:
+            os.close(wal)
+            os.close(shm)
+
+
+@pytest.mark.parametrize(
+    ("commits", "pages", "expected"),
+    [
+        ([(2, 5), (3, 6)], (1, 5, 6), False),
+        ([(2, 6), (3, 5)], (1, 6, 1), True),
+        ([(2, 5), (3, 6)], (1, 6, 6), True),  # the first transaction wrote a page and gave it back
+    ],
+    ids=["grew", "shrank", "spilled and gave back"],
+)
+def test_a_database_that_shrank(commits: list[tuple[int, int]], pages: tuple[int, ...], expected: bool) -> None:
+    index = WalIndex(4096, b"saltsalt", 3, 6, bytes(8), pages, 3, tuple(Commit(*one) for one in commits), None)
+    assert shrank(index) is expected
 
 
 def test_the_index_keeps_page_numbers_in_blocks() -> None:
