@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator
 from typing import Protocol, Self
 
@@ -157,7 +157,7 @@ class Overlay:
         self._reach = under.count  # pages of `under` that still count
         self._count = under.count
         self._runs: dict[int, bytes] = {}
-        self._firsts: list[int] | None = []
+        self._firsts: list[int] = []  # the keys of `_runs`, ascending
 
     @property
     def page_size(self) -> int:
@@ -170,8 +170,7 @@ class Overlay:
     def put(self, first: int, digests: bytes) -> None:
         """Set digests from page `first` on. A later one wins."""
         self._cut(first, len(digests) // DIGEST_SIZE)
-        self._runs[first] = bytes(digests)
-        self._firsts = None
+        self._insert(first, bytes(digests))
         self._count = max(self._count, first - 1 + len(digests) // DIGEST_SIZE)
 
     def truncate(self, count: int) -> None:
@@ -195,7 +194,7 @@ class Overlay:
 
     def runs(self) -> list[tuple[int, bytes]]:
         """What `DigestTable.apply` takes, ascending, after `DigestTable.truncate(reach)`."""
-        return [(first, self._runs[first]) for first in self._order()]
+        return [(first, self._runs[first]) for first in self._firsts]
 
     @property
     def reach(self) -> int:
@@ -207,19 +206,19 @@ class Overlay:
         for first in range(1, page_count + 1, CHUNK_PAGES):
             yield self.read(first, min(CHUNK_PAGES, page_count + 1 - first))
 
-    def _order(self) -> list[int]:
-        if self._firsts is None:
-            self._firsts = sorted(self._runs)
-        return self._firsts
+    def _insert(self, first: int, digests: bytes) -> None:
+        if first not in self._runs:
+            insort(self._firsts, first)
+        self._runs[first] = digests
 
     def _overlaps(self, first: int, pages: int) -> list[tuple[int, int]]:
-        order = self._order()
+        order = self._firsts
         # Runs never overlap each other, so only one that starts before `first` can reach into the range.
         at = max(0, bisect_right(order, first) - 1)
         found = []
-        for start in order[at:]:
-            if start >= first + pages:
-                break
+        while at < len(order) and order[at] < first + pages:
+            start = order[at]
+            at += 1
             end = start + len(self._runs[start]) // DIGEST_SIZE
             if end > first:
                 found.append((start, end))
@@ -228,11 +227,11 @@ class Overlay:
     def _cut(self, first: int, pages: int) -> None:
         for start, end in self._overlaps(first, pages):
             run = self._runs.pop(start)
+            del self._firsts[bisect_left(self._firsts, start)]
             if start < first:
-                self._runs[start] = run[: (first - start) * DIGEST_SIZE]
+                self._insert(start, run[: (first - start) * DIGEST_SIZE])
             if end > first + pages:
-                self._runs[first + pages] = run[(first + pages - start) * DIGEST_SIZE :]
-            self._firsts = None
+                self._insert(first + pages, run[(first + pages - start) * DIGEST_SIZE :])
 
 
 def _first_unknown(digests: bytes) -> int | None:
