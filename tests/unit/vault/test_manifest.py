@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import random
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from chatkeep.daemon.vault.errors import (
     VaultError,
     WrongVault,
 )
-from chatkeep.daemon.vault.labels import SIG_MANIFEST
+from chatkeep.daemon.vault.labels import MANIFEST, SIG_MANIFEST
 from chatkeep.daemon.vault.manifest import (
     GROUP,
     Header,
@@ -38,6 +39,7 @@ from chatkeep.daemon.vault.manifest import (
     verify_manifest,
 )
 from chatkeep.daemon.vault.names import ManifestName
+from chatkeep.daemon.vault.seal import derive, seal_once
 from tests.support.manifests import TestVault, add_device, make_manifest, make_vault, named
 
 STREAM = b"stream-of-a-test"
@@ -186,6 +188,38 @@ def test_a_key_that_is_not_the_one_sealed_with_is_told_from_damage(vault: TestVa
     raw[132 + 1168] ^= 1  # the commitment
     with pytest.raises(DifferentKey):
         read(vault, resigned(vault, bytes(raw)))
+
+
+def test_a_certificate_of_another_device_with_the_same_key_is_refused(vault: TestVault) -> None:
+    raw = sealed(vault)
+    cert = dataclasses.replace(vault.cert, device_id=b"another-device!!")
+    with pytest.raises(AuthenticationFailed):
+        verify_manifest(raw, named(vault, STREAM, 1, raw), cert)
+
+
+@pytest.mark.parametrize(
+    ("length", "pad", "error"),
+    [(None, b"\0", None), (None, b"x", Malformed), (2**32 - 1, b"\0", Malformed), (0, b"\0", Malformed)],
+    ids=["sound", "stuffed", "too-long", "empty"],
+)
+def test_what_surrounds_the_body_is_checked(
+    vault: TestVault, length: int | None, pad: bytes, error: type[ChatkeepError] | None
+) -> None:
+    """Sealed by hand by who has the device's key."""
+    credential = vault.credential
+    header = Header(vault.vault_id, 1, credential.public.key_id, credential.device_id, STREAM, 1, ZERO)
+    bound, key = header.encode(), b"k" * 32
+    body = msgspec.msgpack.encode(make_manifest(vault))
+    plain = (len(body) if length is None else length).to_bytes(4, "big") + body
+    plain += bytes(8192 - 1412 - len(plain) - 1) + pad
+    aead, commit = derive(MANIFEST, key, vault.vault_id, 1)
+    capsule = credential.public.seal(key, MANIFEST + bound)
+    raw = resigned(vault, bound + capsule + commit + seal_once(aead, plain, bound))
+    if error is None:
+        assert read(vault, raw) == make_manifest(vault)
+    else:
+        with pytest.raises(error):
+            read(vault, raw)
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,12 @@ from chatkeep.daemon.vault.errors import (
     VaultError,
     WrongVault,
 )
-from chatkeep.daemon.vault.labels import MAX_BLOB, PACK_FOOTER
+from chatkeep.daemon.vault.labels import KIND_PAD, MAX_BLOB, PACK_FOOTER
 from chatkeep.daemon.vault.names import PackName
 from chatkeep.daemon.vault.pack import PackWriter
 from chatkeep.daemon.vault.pack_layout import Entry, Place, encode_directory, parse_directory
 from chatkeep.daemon.vault.pack_reader import MAX_RANGE, TAIL, PackReader, prove_footer
+from chatkeep.daemon.vault.seal import RecordCipher
 from tests.support.packs import DEVICE, EPOCH, IDS, PRIVATE, VAULT, Bytes, add, contents, make_pack, open_pack, opener
 from tests.support.packs import writer as make_writer
 
@@ -112,6 +113,36 @@ def test_a_longer_object_is_refused(raw: bytes) -> None:
     ):
         with pytest.raises(VaultError):
             read_all(longer)
+
+
+def test_a_short_pack_that_lost_its_front_is_noticed_at_once(raw: bytes) -> None:
+    with pytest.raises(Malformed):
+        open_pack(raw[1:])
+
+
+def test_a_provider_that_sends_more_than_the_pack_is_noticed(raw: bytes) -> None:
+    class Longer(Bytes):
+        def __call__(self, offset: int, length: int | None) -> bytes:
+            found = super().__call__(offset, length)
+            return found if offset < 0 else found + b"x"
+
+    reader = PackReader(Longer(raw), PackName(DEVICE, hashlib.sha256(raw).digest()), VAULT, opener)
+    with pytest.raises(Malformed):
+        reader.verify(IDS)
+
+
+def test_a_pad_that_holds_something_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that is not ours could carry something out in the pad."""
+    real = PackWriter._seal_and_write
+
+    def stuffed(self: PackWriter, cipher: RecordCipher, index: int, kind: int, plain: bytes) -> None:
+        real(self, cipher, index, kind, plain[:-1] + b"x" if kind == KIND_PAD else plain)
+
+    monkeypatch.setattr(PackWriter, "_seal_and_write", stuffed)
+    entry = (BlobKind.CHUNK, IDS.id(BlobKind.CHUNK, b"content"), 0, b"content", 7)
+    raw = lying_pack(tmp_path / "pack", entry, monkeypatch)
+    with pytest.raises(Malformed):
+        open_pack(raw, hashlib.sha256(raw).digest()).verify(IDS)
 
 
 def test_a_cut_in_the_middle_of_a_long_pack_is_refused(tmp_path: Path) -> None:
