@@ -36,15 +36,17 @@ def passphrase_file_option(command: Decorated) -> Decorated:
     return _file_option("--passphrase-file", "Read the passphrase from a file, - or /dev/fd/N.")(command)
 
 
-def passphrase(out: Output, file: Path | None = None, *, new: bool = False) -> str:
+def passphrase(out: Output, file: Path | None = None, *, new: bool = False, option: str = "--passphrase-file") -> str:
     """A passphrase: the file without its last line end, or what is typed, unseen. A `new` one is typed twice.
+
+    `option`: the one that gives the file.
 
     Raises click.UsageError when there is neither a file nor a terminal, or the file cannot be used.
     """
     if file is not None:
-        text = _read(out, file, "--passphrase-file")
+        text = _read(out, file, option)
         return text.removesuffix("\n").removesuffix("\r")
-    _need_terminal("a passphrase", "--passphrase-file")
+    _need_terminal("a passphrase", option)
     while True:
         first: str = click.prompt("New passphrase" if new else "Passphrase", hide_input=True, err=True)
         if not new or first == click.prompt("The same again", hide_input=True, err=True):

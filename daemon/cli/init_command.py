@@ -43,7 +43,7 @@ def init(frame: Frame, key_file: Path | None, wanted: bool | None, passphrase_fi
     The recovery key is shown once and typed back. It is the way into the backup that cannot be forgotten by a machine.
     """
     config, out = frame.config(), frame.out
-    _refuse_second(config)
+    refuse_second(config)
     if wanted is False and passphrase_file is not None:
         raise click.UsageError("--no-passphrase and --passphrase-file contradict each other.")
     if key_file is None:
@@ -53,6 +53,7 @@ def init(frame: Frame, key_file: Path | None, wanted: bool | None, passphrase_fi
 
     with storage.opened(config.providers, create=True) as providers:
         check_paths(config)
+        make_state_dir(config)
         phrase = _passphrase(out, wanted, passphrase_file)
         key = recovery.generate()
         try:
@@ -60,11 +61,12 @@ def init(frame: Frame, key_file: Path | None, wanted: bool | None, passphrase_fi
             made = _create(out, providers, key, phrase, key_file)
         finally:
             key.wipe()
-        _save(config, made)
+        made.credential.save(config.state_dir / CREDENTIAL)
         _tell(frame, config, made, key_file)
 
 
-def _refuse_second(config: Config) -> None:
+def refuse_second(config: Config) -> None:
+    """Raises AlreadySetUp or RecordsInTheWay when this device writes a vault, or did."""
     if is_set_up(config):
         credential = load_credential(config)
         vault = credential.vault_id.hex()
@@ -122,14 +124,14 @@ def _has_marker(providers: Sequence[Provider]) -> bool:
         return True
 
 
-def _save(config: Config, made: CreatedVault) -> None:
+def make_state_dir(config: Config) -> None:
+    """The directory, for this user only. Raises StateUnusable."""
     from chatkeep.daemon.state import StateUnusable
 
     try:
         config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:
         raise StateUnusable(path=str(config.state_dir), errno=exc.errno) from exc
-    made.credential.save(config.state_dir / CREDENTIAL)
 
 
 def _tell(frame: Frame, config: Config, made: CreatedVault, key_file: Path | None) -> None:

@@ -26,7 +26,16 @@ _CLI = "chatkeep.daemon.cli"
 COMMANDS = {
     "init": Later(f"{_CLI}.init_command", "init", "Make the vault, and its recovery key."),
     "backup": Later(f"{_CLI}.backup_command", "backup", "Back up what changed. Needs no secret."),
+    "status": Later(f"{_CLI}.status_command", "status", "Show how things stand."),
+    "snapshots": Later(f"{_CLI}.snapshots_command", "snapshots", "List the snapshots."),
+    "ls": Later(f"{_CLI}.browse_commands", "ls", "List what is in a snapshot."),
+    "cat": Later(f"{_CLI}.browse_commands", "cat", "Write a file of a snapshot to standard output."),
+    "restore": Later(f"{_CLI}.restore_command", "restore", "Restore a snapshot into a directory."),
+    "verify": Later(f"{_CLI}.verify_command", "verify", "Check that storage holds what was sealed."),
+    "key": Later(f"{_CLI}.key_commands", "key", "List the ways into the vault, or add one."),
+    "join": Later(f"{_CLI}.join_command", "join", "Let this device write a vault that exists."),
     "config": Later(f"{_CLI}.config_commands", "config", "Check the configuration, or learn to write it."),
+    "doctor": Later(f"{_CLI}.doctor_command", "doctor", "Look for what is wrong with the set-up."),
 }
 
 

@@ -131,11 +131,12 @@ class Output:
 
 def fields(rows: Sequence[tuple[str, str]], indent: int = 2) -> list[str]:
     """Labels and what they say, aligned; a line break in a text keeps to its column."""
-    width = max((len(label) for label, _ in rows), default=0)
+    width = max((len(click.unstyle(label)) for label, _ in rows), default=0)
     lines = []
     for label, text in rows:
         first, *more = text.split("\n")
-        lines.append(f"{' ' * indent}{label:<{width}}  {first}".rstrip())
+        padding = " " * (width - len(click.unstyle(label)))
+        lines.append(f"{' ' * indent}{label}{padding}  {first}".rstrip())
         lines += [f"{' ' * (indent + width + 2)}{line}".rstrip() for line in more]
     return lines
 

@@ -41,6 +41,8 @@ def tell(error: ChatkeepError, *, name_provider: bool = True) -> Told:
     )
     values = _Values({name: _said(name, value) for name, value in error.params.items()})
     text = words.text.format_map(values)
+    if meant := error.params.get("nearest"):
+        text += f" Did you mean {_said('nearest', meant)}?"
     if isinstance(error, ConfigInvalid):
         text = "\n".join([text, *(problem_line(problem) for problem in error.problems)])
     elif name_provider and (where := error.params.get("provider")):

@@ -115,26 +115,10 @@ def _kind(providers: Sequence[Provider]) -> str:
     """Which secret to ask for when the command line does not say: a passphrase where there is one, being quicker to
     type. Raises VaultLocked without a terminal.
     """
-    from chatkeep.daemon.keys.errors import KeysError
-    from chatkeep.daemon.keys.signed import LIMITS
-    from chatkeep.daemon.keys.slot_file import SlotFile
-    from chatkeep.daemon.vault.errors import NoVault, VaultError, VaultLocked
-    from chatkeep.daemon.vault.fetch import get_bounded
-    from chatkeep.daemon.vault.names import SLOTS
+    from chatkeep.daemon.cli.slots import read_slots
+    from chatkeep.daemon.vault.errors import VaultLocked
 
-    def kinds(provider: Provider) -> set[str]:
-        found = set()
-        names = [listed.name for listed in provider.list(SLOTS)][:64]
-        if not names:
-            raise NoVault(provider=provider.name)
-        for name in names:
-            try:
-                found.add(SlotFile.parse(get_bounded(provider, name, LIMITS["slot"])).kind)
-            except (KeysError, VaultError):
-                continue  # unlocking tells what is wrong with it
-        return {str(kind) for kind in found}
-
-    there = _at_any(providers, kinds)
+    there = {slot.kind for slot in read_slots(providers)}
     if not ask.has_terminal():
         raise VaultLocked
     return "passphrase" if "passphrase" in there else "recovery"

@@ -1,0 +1,46 @@
+"""The key slots that storage lists, unverified: whose they are, unlocking tells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from chatkeep.daemon.keys.errors import KeysError
+from chatkeep.daemon.keys.signed import LIMITS
+from chatkeep.daemon.keys.slot_file import SlotFile
+from chatkeep.daemon.vault.errors import NoVault, VaultError
+from chatkeep.daemon.vault.fetch import get_bounded, listed
+from chatkeep.daemon.vault.names import SLOTS, SlotName
+from chatkeep.providers.base import Provider, ProviderError
+
+MOST: Final = 256
+
+
+def read_slots(providers: Sequence[Provider]) -> list[SlotFile]:
+    """The slots at the first provider that can be asked and has any; those that are no slot files are left out.
+
+    Raises:
+        ProviderError, NoVault: of the first provider, when none has any.
+    """
+    first: ProviderError | NoVault | None = None
+    for provider in providers:
+        try:
+            found = _at(provider)
+        except ProviderError as exc:
+            first = first or exc
+            continue
+        if found:
+            return found
+        first = first or NoVault(provider=provider.name)
+    assert first is not None, "a vault is read from at least one provider"
+    raise first
+
+
+def _at(provider: Provider) -> list[SlotFile]:
+    slots = []
+    for name in listed(provider, SLOTS, SlotName, MOST)[:MOST]:
+        try:
+            slots.append(SlotFile.parse(get_bounded(provider, str(name), LIMITS["slot"])))
+        except (KeysError, VaultError):
+            continue
+    return slots
