@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 from chatkeep.daemon.capture import locks, logfile
+from chatkeep.daemon.capture.errors import SourceMissing
 from chatkeep.daemon.capture.position import FileVersion
 from chatkeep.daemon.capture.reading import open_companion, open_source, version_at
 
@@ -59,12 +60,18 @@ class Companions:
     def hot_journal(self, db_fd: int) -> bool:
         """Whether a transaction was cut off: a journal with content, and nobody who is writing it.
 
-        The test of SQLite itself (pager.c, hasHotJournal), for use under SHARED.
+        The test of SQLite itself (pager.c, hasHotJournal), for use under SHARED. A transaction that has not written to
+        the database yet may begin and end meanwhile, and its journal come and go: only one that stays the same file
+        before and after the look at RESERVED is nobody's.
         """
-        if self.journal is None or not self.journal.size or locks.held_by_others(db_fd, locks.RESERVED):
+        if self.journal is None or not self.journal.size:
+            return False
+        try:
+            begin = next(self.read_journal(), b"\0")
+        except SourceMissing:
             return False
         # A journal kept for the next transaction (PERSIST) begins with zeros.
-        return next(self.read_journal(), b"\0")[:1] != b"\0"
+        return begin[:1] != b"\0" and not locks.held_by_others(db_fd, locks.RESERVED) and self.same_journal()
 
     def read_journal(self) -> Iterator[bytes]:
         """The journal's bytes, 1 MiB at a time. Raises SourceMissing when it is gone."""

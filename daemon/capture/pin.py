@@ -22,7 +22,7 @@ from chatkeep.daemon.capture.buffer import Buffer, Copied
 from chatkeep.daemon.capture.companions import Companions
 from chatkeep.daemon.capture.digests import Digests, differing, lock_page, page_digests
 from chatkeep.daemon.capture.dirty import DirtySet
-from chatkeep.daemon.capture.errors import NotProven, PageSizeChanged, SourceBusy, TooManyDirty
+from chatkeep.daemon.capture.errors import NotProven, PageSizeChanged, SourceBusy, SourceMissing, TooManyDirty
 from chatkeep.daemon.capture.layout import Layout, PinState
 from chatkeep.daemon.capture.logfile import mark_of, read_header, read_shm, shrank
 from chatkeep.daemon.capture.position import FileVersion, Signature, WalPoint
@@ -86,8 +86,11 @@ class Pinned:
         return self._signature
 
     def journal(self) -> bytes:
-        """The whole journal, for `needs_recovery`."""
-        return b"".join(self._side.read_journal())
+        """The whole journal, for `needs_recovery`. Raises SourceBusy when somebody took it away."""
+        try:
+            return b"".join(self._side.read_journal())
+        except SourceMissing as exc:
+            raise SourceBusy(path=self.path, reason="changed") from exc
 
     def complete(self, digests: Digests, dirty: DirtySet, mark: ScanMark) -> None:
         """Make `dirty` hold every page of the image that may differ from `digests`. Numbers only; no page is read.
@@ -159,6 +162,8 @@ class Pinned:
         The lock page and pages beyond the end of the file, which were never written, are zeros.
         """
         size = self.page_size
+        if len(out) != count * size:
+            raise ValueError(len(out))
         page, end = first, first + count
         at = bisect_left(self._framed, first)
         while page < end:

@@ -27,6 +27,7 @@ from typing import Any, Self
 
 ACCOUNTS = 40
 MONEY = 1000 * ACCOUNTS
+ROWS = 1500  # about which the churn keeps: some megabytes
 
 
 class Refused(Exception):
@@ -162,6 +163,8 @@ class _Books:
                 f"WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < {ACCOUNTS})"
                 "INSERT INTO account SELECT i, 1000 FROM k; COMMIT;"
             )
+        # What an application committed and did not live to acknowledge, the next one has seen.
+        self._acknowledged(self._last()[0])
 
     def book(self, times: int, pages: int, end: str = "COMMIT") -> int:
         number = 0
@@ -170,23 +173,30 @@ class _Books:
             number = self._write(pages)
             if end:
                 self._db.execute(end)
-            if self._acknowledge is not None and end == "COMMIT":
-                os.pwrite(self._acknowledge, struct.pack("<Q", number), 0)
+            if end == "COMMIT":
+                self._acknowledged(number)
         return number
+
+    def _acknowledged(self, number: int) -> None:
+        if self._acknowledge is not None:
+            os.pwrite(self._acknowledge, struct.pack("<Q", number), 0)
+
+    def _last(self) -> tuple[int, bytes]:
+        return self._db.execute("SELECT n, link FROM ledger ORDER BY n DESC LIMIT 1").fetchone() or (0, b"")
 
     def _write(self, pages: int) -> int:
         db, dice = self._db, self._random
-        last, link = db.execute("SELECT n, link FROM ledger ORDER BY n DESC LIMIT 1").fetchone() or (0, b"")
+        last, link = self._last()
         link = hashlib.sha256(link + struct.pack("<Q", last + 1)).digest()
         db.execute("INSERT INTO ledger VALUES (?, ?)", (last + 1, link))
         amount = dice.randrange(100)
         giver, taker = dice.sample(range(1, ACCOUNTS + 1), 2)
         db.execute("UPDATE account SET money = money - ? WHERE id = ?", (amount, giver))
         db.execute("UPDATE account SET money = money + ? WHERE id = ?", (amount, taker))
-        (rows,) = db.execute("SELECT coalesce(max(id), 0) FROM filler").fetchone()
+        rows, number = db.execute("SELECT coalesce(max(id), 0), count(*) FROM filler").fetchone()
         for _ in range(pages):
             choice = dice.random()
-            if choice < 0.5 or not rows:
+            if choice < (0.5 if number < ROWS else 0.1) or not rows:
                 body = dice.randbytes(dice.randrange(100, 3000))
                 db.execute("INSERT INTO filler (tag, body) VALUES (?, ?)", (dice.randbytes(8).hex(), body))
             elif choice < 0.75:
@@ -195,7 +205,7 @@ class _Books:
             else:
                 first = dice.randint(1, rows)
                 db.execute("DELETE FROM filler WHERE id BETWEEN ? AND ?", (first, first + dice.randrange(3)))
-        return int(last) + 1
+        return last + 1
 
     def sql(self, text: str) -> list[list[Any]]:
         return [list(row) for row in self._db.execute(text).fetchall()]
@@ -211,7 +221,7 @@ class _Books:
             if switch and dice.random() < 0.05:
                 with suppress(self._db.OperationalError):
                     self._db.execute(f"PRAGMA journal_mode={dice.choice(('WAL', 'DELETE', 'PERSIST'))}").fetchall()
-        return int(self._db.execute("SELECT max(n) FROM ledger").fetchone()[0] or 0)
+        return self._last()[0]
 
     def _gust(self, dice: random.Random) -> None:
         choice = dice.random()
