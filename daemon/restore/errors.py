@@ -2,6 +2,7 @@
 
 RestoreError
   PathNotInSnapshot      a path that was asked for is not in the snapshot
+  NotAFile               a directory or a link where a file's bytes were asked for
   NothingToRestore       the snapshot, or what was chosen of it, holds nothing that can be written
   TargetExists           something is where the restore would write
   TargetInUse            an application has a database open that would be replaced, or another restore runs there
@@ -31,6 +32,13 @@ class PathNotInSnapshot(RestoreError):
     """Parameters: path, and nearest: the path in the snapshot that it may have been meant to be, or None."""
 
     code = "path-not-in-snapshot"
+    disposition = Disposition.NEEDS_USER
+
+
+class NotAFile(RestoreError):
+    """It has no bytes to show. Parameters: path, kind."""
+
+    code = "not-a-file"
     disposition = Disposition.NEEDS_USER
 
 

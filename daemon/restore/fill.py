@@ -79,13 +79,14 @@ class Filling:
         missing = self._missing(target if self._staging.moving else None)
         self._check_space(missing)
         needs = needs_of(self._plan, missing)
-        counts: Counter[int] = Counter()
+        counts: Counter[int] = Counter()  # how many pieces each file gets
         for pack in needs:
             counts.update(need.file_id for need in pack.chunks)
             counts.update(need.file_id for need in pack.pages)
         parts = Parts(self._plan, self._staging, self._names, self._attributes, self._proof)
         try:
-            parts.expect({file_id: counts[file_id] for file_id in sorted(missing)})
+            parts.expect(sorted(missing), counts)
+            del counts, missing
             self._crew.run([functools.partial(self._fill_from, pack, parts) for pack in needs])
         finally:
             parts.close()
@@ -101,17 +102,21 @@ class Filling:
     def _missing(self, moved: Beneath | None) -> set[int]:
         """File ids to fetch: all but those whose bytes, where an earlier attempt left them, prove themselves."""
         wanted = self._plan.extents.keys() | self._plan.databases.keys()
-        self._staging.prune(lambda path, facts: self._plan.paths.get(path) in wanted and stat.S_ISREG(facts.st_mode))
-        trees = [self._staging.tree] if moved is None else [self._staging.tree, moved]
+        with writing(self._staging.path):
+            kept = self._staging.prune(
+                lambda path, facts: self._plan.paths.get(path) in wanted and stat.S_ISREG(facts.st_mode)
+            )
         tasks = []
-        for file_id in sorted(wanted):
-            found = [tree for tree in trees if _is_file(tree, self._names[file_id])]
-            if found:
-                tasks.append(functools.partial(self._prove, file_id, found[0]))
+        for file_id in sorted(wanted) if kept or moved else ():
+            path = self._names[file_id]
+            if path in kept:
+                tasks.append(functools.partial(self._prove, file_id, self._staging.tree))
+            elif moved is not None and _is_file(moved, path):
+                tasks.append(functools.partial(self._prove, file_id, moved))
         self._crew.run(tasks)
-        for file_id in wanted - self._reused.keys():
-            if _is_file(self._staging.tree, self._names[file_id]):
-                self._staging.tree.unlink(self._names[file_id])
+        for path in kept:
+            if self._plan.paths[path] not in self._reused:
+                self._staging.tree.unlink(path)
         return set(wanted - self._reused.keys())
 
     def _prove(self, file_id: int, tree: Beneath) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from chatkeep.daemon.capture.digests import page_digests, page_table_digest
 from chatkeep.daemon.capture.errors import TableIncomplete
@@ -78,9 +78,12 @@ def _is_hole(fd: int, offset: int, length: int) -> bool:
 
 
 class _Part:
+    __slots__ = ("fd", "made", "needs", "users")
+
     def __init__(self, needs: int) -> None:
         self.needs = needs
         self.users = 0
+        self.made = False
         self.fd = -1
 
 
@@ -106,11 +109,11 @@ class Parts:
         self._dropped: set[int] = set()
         self._open = 0
 
-    def expect(self, needs: Mapping[int, int]) -> None:
-        """How many pieces each file will get. Those that get none are made here."""
-        for file_id, count in needs.items():
-            self._parts[file_id] = _Part(count)
-            if not count:
+    def expect(self, file_ids: Iterable[int], needs: Mapping[int, int]) -> None:
+        """How many pieces each of these files will get. Those that get none are made here."""
+        for file_id in file_ids:
+            self._parts[file_id] = _Part(needs.get(file_id, 0))
+            if file_id not in needs:
                 self._take(file_id)
                 self._finish(file_id)
 
@@ -164,8 +167,9 @@ class Parts:
                 if self._open >= _OPEN:
                     self._shut_idle()
                 name = b"%d" % file_id
-                if self._staging.parts.lstat(name) is None:
+                if not part.made:
                     part.fd = self._staging.parts.create(name)
+                    part.made = True
                     os.ftruncate(part.fd, self._plan.size(file_id))  # all holes, until pieces come
                 else:
                     part.fd = self._staging.parts.open(name, os.O_RDWR)
@@ -193,6 +197,7 @@ class Parts:
             with self._lock:
                 self._attributes.set(part.fd, path, self._plan.files[file_id])
                 self._shut(part)
+                del self._parts[file_id]
                 self._staging.parts.rename(b"%d" % file_id, self._staging.tree, path)
 
     def _shut_idle(self) -> None:

@@ -42,7 +42,7 @@ class RestorePlan:
 
     paths: dict[bytes, int]
     files: dict[int, FileRecord]
-    extents: dict[int, list[Extent]]
+    extents: dict[int, Sequence[Extent]]
     databases: dict[int, DatabasePlan]
     parents: frozenset[bytes] = frozenset()
     partial: bool = False
@@ -66,15 +66,14 @@ def plan_tree(tree: Tree, chosen: Sequence[bytes] | None) -> RestorePlan:
         NothingToRestore: all of it is pending or damaged, or there is nothing.
     """
     wanted, parents = _select(tree, chosen)
-    names: dict[int, bytes] = {}
-    for path, file_id in wanted.items():
-        names.setdefault(file_id, path)
-    extents: dict[int, list[Extent]] = {}
+    extents: dict[int, Sequence[Extent]] = {}
     databases: dict[int, DatabasePlan] = {}
     faults = [fault for fault in tree.faults if _concerns(fault, chosen)]
     left_out: set[int] = set()
-    for file_id, path in names.items():
+    for path, file_id in wanted.items():
         kind = tree.files[file_id].kind
+        if file_id in extents or file_id in databases or file_id in left_out:
+            continue  # another name of the same file
         if not tree.has_content(file_id):
             left_out.add(file_id)
             continue
@@ -88,13 +87,13 @@ def plan_tree(tree: Tree, chosen: Sequence[bytes] | None) -> RestorePlan:
             faults.append(exc)
             left_out.add(file_id)
     pending = tuple(path for path, own in wanted.items() if own in left_out and not tree.has_content(own))
-    paths = {path: own for path, own in wanted.items() if own not in left_out}
+    paths = {path: own for path, own in wanted.items() if own not in left_out} if left_out else wanted
     if not any(path not in parents for path in paths):
         raise NothingToRestore(pending=len(pending), damaged=len(faults))
     kept = set(paths.values())
     return RestorePlan(
         paths=paths,
-        files={own: tree.files[own] for own in kept},
+        files=tree.files if len(kept) == len(tree.files) else {own: tree.files[own] for own in kept},
         extents=extents,
         databases=databases,
         parents=parents,
@@ -108,7 +107,7 @@ def plan_tree(tree: Tree, chosen: Sequence[bytes] | None) -> RestorePlan:
 
 def _select(tree: Tree, chosen: Sequence[bytes] | None) -> tuple[dict[bytes, int], frozenset[bytes]]:
     if chosen is None:
-        return dict(tree.paths), frozenset()
+        return tree.paths, frozenset()
     known = sorted(tree.paths)
     wanted: dict[bytes, int] = {}
     parents: set[bytes] = set()
@@ -151,7 +150,9 @@ def nearest(paths: Iterable[bytes], wanted: bytes) -> bytes | None:
     return prefix + spelled[found[0]] if found else None
 
 
-def _figures(kinds: list[FileKind], extents: dict[int, list[Extent]], databases: dict[int, DatabasePlan]) -> Figures:
+def _figures(
+    kinds: list[FileKind], extents: dict[int, Sequence[Extent]], databases: dict[int, DatabasePlan]
+) -> Figures:
     blobs: set[tuple[bytes | None, int]] = set()
     content = 0
     for own in extents.values():

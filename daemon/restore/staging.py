@@ -88,11 +88,17 @@ class Staging:
         place.rename(path, self.replaced, b"%d" % number)
         return True
 
-    def prune(self, keep: Callable[[bytes, os.stat_result], bool]) -> None:
-        """Remove from `tree` whatever an earlier attempt left that `keep` does not want; directories stay."""
-        for path, facts in list(_walk(self.tree)):
-            if not stat.S_ISDIR(facts.st_mode) and not keep(path, facts):
-                self.tree.unlink(path)
+    def prune(self, keep: Callable[[bytes, os.stat_result], bool]) -> set[bytes]:
+        """Remove from `tree` whatever an earlier attempt left that `keep` does not want; the paths of what stays.
+        Directories stay, and are ours to write in again."""
+        kept: set[bytes] = set()
+        for path, facts in _walk(self.tree):
+            if not stat.S_ISDIR(facts.st_mode):
+                if keep(path, facts):
+                    kept.add(path)
+                else:
+                    self.tree.unlink(path)
+        return kept
 
     def _lock(self) -> None:
         try:
@@ -107,12 +113,11 @@ def _walk(tree: Beneath) -> Iterator[tuple[bytes, os.stat_result]]:
         above = waiting.pop()
         fd = tree.open(above, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.fchmod(fd, 0o700)  # an earlier attempt may have given it its final mode
-            names = os.listdir(fd)
-            for name in map(os.fsencode, names):
+            for name in map(os.fsencode, os.listdir(fd)):
                 path = above + b"/" + name if above else name
                 facts = os.stat(name, dir_fd=fd, follow_symlinks=False)
                 if stat.S_ISDIR(facts.st_mode):
+                    os.chmod(name, 0o700, dir_fd=fd)  # an earlier attempt may have given it its final mode
                     waiting.append(path)
                 yield path, facts
         finally:

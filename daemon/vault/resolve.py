@@ -88,7 +88,7 @@ class Tree:
     sections: dict[int, list[Section]]
     faults: tuple[Unresolvable, ...]
 
-    def extents(self, file_id: int) -> list[Extent]:
+    def extents(self, file_id: int) -> Sequence[Extent]:
         """The extents of a file's newest content in order. Raises `Unresolvable` when they do not tile its size.
 
         Its size is that of the record, except while the file is pending or busy: then an older content stands.
@@ -106,7 +106,8 @@ class Tree:
             end += sum(extent.length for extent in content.extents)
         if end != size or (size != record.size and not older_stands):
             raise Unresolvable(what="file", reason="size", file_id=file_id)
-        return extents
+        # Nearly every file has one content, and a tree may have a million of them: no second copy of its extents.
+        return contents[0].extents if len(contents) == 1 else extents
 
     def has_content(self, file_id: int) -> bool:
         """Whether some version of the file is in the vault: false for a pending one that was never sealed."""
@@ -125,23 +126,22 @@ def resolve_tree(layers: Iterable[Layer]) -> Tree:
     gathered = gather(layers)
     paths: dict[bytes, int] = {}
     faults: list[Unresolvable] = []
-    for path in sorted(path for path, file_id in gathered.paths.items() if file_id is not None):
-        file_id = gathered.paths[path]
-        record = gathered.files.get(file_id) if file_id is not None else None
-        if file_id is None or record is None:
+    for path in sorted(gathered.paths):
+        file_id = gathered.paths.pop(path)
+        if file_id is None:
+            continue
+        record = gathered.files.get(file_id)
+        if record is None:
             faults.append(Unresolvable(what="tree", reason="no-file", file_id=file_id, path=path))
         elif not (_below_directory(path, paths, gathered.files) if path else record.kind is FileKind.DIRECTORY):
             faults.append(Unresolvable(what="tree", reason="not-a-directory", file_id=file_id, path=path))
         else:
             paths[path] = file_id
     named = set(paths.values())
-    return Tree(
-        paths=paths,
-        files={file_id: record for file_id, record in gathered.files.items() if file_id in named},
-        contents={file_id: own for file_id, own in gathered.contents.items() if file_id in named},
-        sections={file_id: own for file_id, own in gathered.sections.items() if file_id in named},
-        faults=tuple(faults),
-    )
+    for table in (gathered.files, gathered.contents, gathered.sections):
+        for file_id in [file_id for file_id in table if file_id not in named]:
+            del table[file_id]
+    return Tree(paths, gathered.files, gathered.contents, gathered.sections, tuple(faults))
 
 
 def _below_directory(path: bytes, paths: dict[bytes, int], files: dict[int, FileRecord]) -> bool:
