@@ -18,6 +18,8 @@ from chatkeep.daemon.state import OutboxLost, State
 from chatkeep.daemon.sync import upload as sync
 from chatkeep.daemon.sync.errors import OutboxDamaged
 from chatkeep.daemon.vault.credential import WriterCredential
+from chatkeep.providers.base import Provider
+from chatkeep.providers.wrap import Retrying
 
 Stopped = Callable[[], bool]
 
@@ -31,7 +33,7 @@ def run(config: Config, sources: Sequence[Source], out: Output, *, upload: bool)
             _recover(state, config, report)
             _capture(credential, state, sources, report, out, stopped)
             if upload and not stopped():
-                _upload(config, state, report, out, stopped)
+                _upload(config, state, credential.vault_id, report, out, stopped)
             report.cancelled = stopped()
             report.waiting = state.outbox.waiting()
     finally:
@@ -100,27 +102,35 @@ def _back_up(writer: Writer, source: Source) -> SourceReport:
     return SourceReport(source.name, result, error, made, seconds)
 
 
-def _upload(config: Config, state: State, report: Report, out: Output, stopped: Stopped) -> None:
-    required = {provider.name: provider.required for provider in config.providers}
+def _upload(config: Config, state: State, vault_id: bytes, report: Report, out: Output, stopped: Stopped) -> None:
     begun = time.monotonic()
     with storage.opened(config.providers, patient=False) as providers, out.progress(sized=True) as step:
-        results = sync.upload_all(
-            state.outbox, providers, lambda at: step(f"to {at.provider}", at.bytes, at.bytes_total), stopped
-        )
+        results = {provider.name: _refused(state, provider, vault_id) for provider in providers}
+        right = [provider for provider in providers if results[provider.name] is None]
+        for result in sync.upload_all(
+            state.outbox, right, lambda at: step(f"to {at.provider}", at.bytes, at.bytes_total), stopped
+        ):
+            results[result.provider] = result
     seconds = time.monotonic() - begun
-    for result in results:
-        waiting = state.outbox.queue(result.provider)
-        report.providers.append(
-            ProviderReport(
-                result,
-                required[result.provider],
-                (len(waiting), sum(item.size for item in waiting)),
-                seconds,
-            )
-        )
+    for provider in config.providers:
+        outcome = results[provider.name]
+        assert outcome is not None, "a provider was neither refused nor uploaded to"
+        queue = state.outbox.queue(provider.name)
+        waiting = (len(queue), sum(item.size for item in queue))
+        report.providers.append(ProviderReport(outcome, provider.required, waiting, seconds))
     # Every configured provider, also one that is away: what all have is let go, and nothing else.
-    sync.release(state.outbox, list(required))
+    sync.release(state.outbox, [provider.name for provider in config.providers])
     _give_up_damaged(config, state, report)
+
+
+def _refused(state: State, provider: Provider, vault_id: bytes) -> sync.UploadResult | None:
+    """None when this vault is at the provider; else what the upload to it came to: nothing."""
+    try:
+        storage.require_vault(Retrying(provider), vault_id)
+    except ChatkeepError as exc:
+        state.outbox.note_upload(provider.name, time.time_ns(), exc.code)
+        return sync.UploadResult(provider.name, 0, 0, {}, (exc,), cancelled=False)
+    return None
 
 
 def _give_up_damaged(config: Config, state: State, report: Report) -> None:

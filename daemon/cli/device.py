@@ -40,3 +40,14 @@ def open_state(config: Config, credential: WriterCredential) -> State:
     from chatkeep.daemon.state import State
 
     return State.open(config.state_dir, credential.vault_id, credential.device_id)
+
+
+def vault_id(config: Config) -> bytes | None:
+    """The id of the vault that this device writes; None when it is not set up. Raises as `load_credential`."""
+    if not is_set_up(config):
+        return None
+    credential = load_credential(config)
+    try:
+        return credential.vault_id
+    finally:
+        credential.wipe()

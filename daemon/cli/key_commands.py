@@ -18,7 +18,6 @@ from chatkeep.daemon.cli.telling import plain_error, tell
 from chatkeep.daemon.cli.unlocking import Secret, secret_options
 
 if TYPE_CHECKING:
-    from chatkeep.config.model import Config
     from chatkeep.daemon.vault.create import Way
     from chatkeep.providers.base import Provider
 
@@ -83,23 +82,13 @@ def add(
     # Not patient: a provider that is down must be told before a secret is asked for.
     with storage.opened(config.providers) as providers:
         _require_all(providers)
-        with unlocking.unlock_to_enrol(out, providers, secret, _vault_id(config)) as enrolment:
+        with unlocking.unlock_to_enrol(out, providers, secret, device.vault_id(config)) as enrolment:
             way = _new_way(out, kind, label, new_key_file, new_passphrase_file)
             slot = add_slot(providers, enrolment, way, time.time_ns())
     out.result(
         {"id": slot.hex(), "kind": way.method.kind, "recovery_key_file": new_key_file},
         f"Added and tried: a {KINDS[way.method.kind]} opens the vault now.",
     )
-
-
-def _vault_id(config: Config) -> bytes | None:
-    if not device.is_set_up(config):
-        return None
-    credential = device.load_credential(config)
-    try:
-        return credential.vault_id
-    finally:
-        credential.wipe()
 
 
 def _require_all(providers: Sequence[Provider]) -> None:
@@ -137,7 +126,7 @@ def _labelled(frame: Frame, folder: Path | None, providers: Sequence[Provider], 
     from chatkeep.daemon.cli.slots import read_slots
     from chatkeep.daemon.keys.slots import open_label
 
-    vault_id = None if folder is not None else _vault_id(frame.config())
+    vault_id = None if folder is not None else device.vault_id(frame.config())
     found = []
     with unlocking.unlock(frame.out, providers, secret, vault_id) as vault:
         for slot in read_slots(providers):

@@ -64,8 +64,13 @@ def stamp(when_ns: int) -> str:
 
 def printable(name: str | bytes) -> str:
     """A name on one line. Whoever sends a file chooses its name: escape sequences in it would drive the terminal."""
-    text = os.fsdecode(name)
-    return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)
+    return "".join(ch if ch.isprintable() else _escaped(ch) for ch in os.fsdecode(name))
+
+
+def _escaped(ch: str) -> str:
+    if "\udc80" <= ch <= "\udcff":  # a byte that is no UTF-8, as Python carries it
+        return f"\\x{ord(ch) - 0xDC00:02x}"
+    return ch.encode("unicode_escape").decode()
 
 
 def _moment(when_ns: int) -> dt.datetime:

@@ -126,13 +126,7 @@ def opened(frame: Frame, folder: Path | None, secret: Secret) -> Iterator[OpenVa
 
 def _vault_id(frame: Frame, folder: Path | None) -> bytes | None:
     """The vault that this device writes; another one at its providers is told, not taken for it."""
-    if folder is not None or not device.is_set_up(frame.config()):
-        return None
-    credential = device.load_credential(frame.config())
-    try:
-        return credential.vault_id
-    finally:
-        credential.wipe()
+    return None if folder is not None else device.vault_id(frame.config())
 
 
 def tell_findings(out: Output, findings: Sequence[ChatkeepError]) -> None:

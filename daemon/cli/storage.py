@@ -58,3 +58,25 @@ def opened(
             stack.callback(provider.close)
             found.append(Retrying(provider) if patient else provider)
         yield found
+
+
+def require_vault(provider: Provider, vault_id: bytes) -> None:
+    """Returns when the vault is at the provider.
+
+    Another disk in place of the right one would otherwise be filled, and called up to date.
+
+    Raises:
+        WrongVault, NoVault: another vault is there, or none.
+        ProviderError: it cannot be asked.
+    """
+    from chatkeep.daemon.vault.errors import NoVault, WrongVault
+    from chatkeep.daemon.vault.names import VAULTS, VaultName
+    from chatkeep.providers.base import ObjectNotFound
+
+    try:
+        provider.stat(str(VaultName(vault_id)))
+    except ObjectNotFound as exc:
+        others = [found.name for found in provider.list(VAULTS)]
+        if others:
+            raise WrongVault(what="storage", provider=provider.name) from exc
+        raise NoVault(reason="expected", provider=provider.name) from exc

@@ -40,7 +40,8 @@ def tell(error: ChatkeepError, *, name_provider: bool = True) -> Told:
         WORDS[code] for code in codes if code in WORDS
     )
     values = _Values({name: _said(name, value) for name, value in error.params.items()})
-    text = words.text.format_map(values)
+    # What the system said is not always on record; the sentence ends before it then.
+    text = (words.text if "errno" in values else words.text.replace(": {errno}", "")).format_map(values)
     if meant := error.params.get("nearest"):
         text += f" Did you mean {_said('nearest', meant)}?"
     if isinstance(error, ConfigInvalid):
@@ -48,6 +49,12 @@ def tell(error: ChatkeepError, *, name_provider: bool = True) -> Told:
     elif name_provider and (where := error.params.get("provider")):
         text = f"{_said('provider', where)}: {text}"
     return Told(error.code, text, words.remedy.format_map(values), words.exit, error.params)
+
+
+def tell_code(code: str, **params: object) -> Told:
+    """The words for a code that was remembered, with as many parameters as are known now."""
+    error = type("Remembered", (ChatkeepError,), {"code": code if code in WORDS else ChatkeepError.code})(**params)
+    return tell(error)._replace(code=code)
 
 
 def plain_error(error: ChatkeepError) -> dict[str, object]:

@@ -132,7 +132,9 @@ _VAULT: Final = {
     "authentication-failed": Words("The {what} in storage is not what was sealed.", _VERIFY, Exit.INTEGRITY),
     "missing-object": Words("An object of the vault is missing in storage.", _VERIFY, Exit.INTEGRITY),
     "object-mismatch": Words("An object in storage is not what its name says.", _VERIFY, Exit.INTEGRITY),
-    "wrong-vault": Words("The {what} belongs to another vault.", "Check which storage is configured.", Exit.INTEGRITY),
+    "wrong-vault": Words(
+        "The {what} belongs to another vault than this device's.", "Check which storage is configured.", Exit.INTEGRITY
+    ),
     "no-vault": Words("There is no vault in this storage.", "Create one: chatkeep init", Exit.STORAGE),
     "several-vaults": Words("There are several vaults in this storage: {vaults}.", "Name the one.", Exit.USAGE),
     "slot-removed": Words(
@@ -180,6 +182,7 @@ _VAULT: Final = {
 _RESTORE: Final = {
     "restore-error": Words("It could not be restored.", "", Exit.FAILED),
     "path-not-in-snapshot": Words("{path} is not in this snapshot.", "See what is: chatkeep ls", Exit.FAILED),
+    "not-a-file": Words("{path} is a {kind}.", "", Exit.USAGE),
     "nothing-to-restore": Words(
         "Nothing of this can be restored: {pending} files are not in the vault yet, {damaged} are damaged.",
         "Try an older snapshot: chatkeep snapshots",
@@ -271,6 +274,11 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
         "Other users may read or write this device's key (mode {mode}). It was not used.",
         "chmod 600 the file chatkeep-writer in the state directory.",
         Exit.FAILED,
+    ),
+    ("no-vault", "expected"): Words(
+        "This device's vault is not in this storage.",
+        "Is the right disk mounted? A new provider begins with a copy of another one's folder.",
+        Exit.STORAGE,
     ),
     ("recovery-typo", "length"): Words(
         "Line {line} of the recovery key has {digits} digits, and a line has 8.", "Look at the paper.", Exit.LOCKED

@@ -60,6 +60,10 @@ class Glance:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
+    def vault(self) -> bytes:
+        """The id of the vault that the records are of."""
+        return bytes(self._rows("SELECT value FROM meta WHERE key='vault'")[0][0])
+
     def sources(self) -> dict[str, SourceGlance]:
         """Active streams by the name of their source."""
         query = (
@@ -91,6 +95,17 @@ class Glance:
         """Objects in the outbox and their bytes."""
         row = self._rows("SELECT count(*), coalesce(sum(size),0) FROM objects WHERE released=0")[0]
         return row[0], row[1]
+
+    def lacking(self) -> int:
+        """Objects that wait in the outbox and whose file is not there, or of another size."""
+        query = "SELECT sha256, size FROM objects WHERE released=0"
+        count = 0
+        for sha256, size in self._rows(query):
+            try:
+                count += (self._path.parent / "outbox" / sha256.hex()).stat().st_size != size
+            except OSError:
+                count += 1
+        return count
 
     def expected(self, provider: str) -> list[tuple[str, int]]:
         """Name and size of every object that `provider` acknowledged."""

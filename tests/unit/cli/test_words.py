@@ -117,5 +117,5 @@ def test_a_missing_parameter_hides_no_error() -> None:
 
 def test_names_from_outside_do_not_drive_the_terminal() -> None:
     cls = next(cls for cls in errors() if cls.code == "source-missing")
-    assert tell(cls(path=b"/a\x1b[2J\n\xff")).text == "There is nothing at /a\\x1b[2J\\n\\udcff."
+    assert tell(cls(path=b"/a\x1b[2J\n\xff")).text == "There is nothing at /a\\x1b[2J\\n\\xff."
     assert "\x1b" not in problem_line(Problem("f", 1, 1, "\x1b]0;x\x07", Reason.UNKNOWN_KEY, found="\x1b"))

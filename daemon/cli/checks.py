@@ -1,0 +1,228 @@
+"""What `chatkeep doctor` looks at. Each check stands alone: one that fails hides no other."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sqlite3
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from chatkeep.config.errors import ChatkeepError
+from chatkeep.config.paths import check_paths
+from chatkeep.config.problems import ConfigInvalid
+from chatkeep.daemon.cli import device, storage
+from chatkeep.daemon.cli.frame import Frame
+from chatkeep.daemon.cli.measures import counted, printable, size
+from chatkeep.daemon.cli.slots import read_slots
+from chatkeep.daemon.cli.telling import problem_line, tell
+from chatkeep.daemon.state import glance
+from chatkeep.daemon.vault.errors import NoVault
+from chatkeep.daemon.vault.names import VAULTS
+
+if TYPE_CHECKING:
+    from chatkeep.config.model import Config
+    from chatkeep.providers.base import Provider
+
+LOW_ROOM: Final = 1 << 30  # bytes; a snapshot of 256 MiB, its successor, and some air
+CLOCK_APART: Final = 60.0  # seconds
+LIBRARIES: Final = ("cryptography", "blake3", "zstandard", "xxhash", "msgspec", "PyYAML", "click", "rich")
+_BORN: Final = 1_767_225_600  # 2026: a clock before it was never set
+
+
+class Check(NamedTuple):
+    """One finding: level ok, warn or fail; what about; what was seen; what to do."""
+
+    level: str
+    about: str
+    text: str
+    remedy: str = ""
+
+
+def examine(frame: Frame) -> list[Check]:
+    """Every check that makes sense with the configuration there is."""
+    found = list(_guarded("versions", _versions))
+    try:
+        config = frame.config()
+    except ChatkeepError as exc:
+        return [_failed("configuration", exc), *found]
+    for about, look in (
+        ("configuration", lambda: _configuration(config)),
+        ("state directory", lambda: _state_dir(config)),
+        ("this device", lambda: _credential(config)),
+        ("records", lambda: _records(config)),
+        ("clock", _clock),
+    ):
+        found += _guarded(about, look)
+    with storage.opened(config.providers, patient=False) as providers:
+        for provider in providers:
+            found += _guarded(provider.name, lambda provider=provider: _provider(config, provider))  # type: ignore[misc]
+        found += _guarded("ways in", lambda: _ways_in(providers))
+    return [*found[1:], found[0]]  # the versions are the least interesting
+
+
+def _guarded(about: str, look: Callable[[], Iterator[Check]]) -> list[Check]:
+    try:
+        return list(look())
+    except ChatkeepError as exc:
+        return [_failed(about, exc)]
+    except OSError as exc:
+        return [Check("fail", about, f"{printable(str(exc.filename or ''))}: {exc.strerror}".lstrip(": "))]
+
+
+def _failed(about: str, error: ChatkeepError, level: str = "fail") -> Check:
+    told = tell(error, name_provider=False)
+    return Check(level, about, told.text, told.remedy)
+
+
+def _configuration(config: Config) -> Iterator[Check]:
+    try:
+        check_paths(config)
+    except ConfigInvalid as exc:
+        for problem in exc.problems:
+            yield Check("fail", "configuration", problem_line(problem))
+        return
+    text = f"{counted(len(config.sources), 'source')}, {counted(len(config.providers), 'provider')}"
+    yield Check("ok", "configuration", f"{printable(str(config.origin.file))}: {text}")
+    if len(config.providers) < 2:
+        yield Check(
+            "warn",
+            "configuration",
+            "There is one provider. If it breaks, so does the backup.",
+            "Add one in another place.",
+        )
+
+
+def _state_dir(config: Config) -> Iterator[Check]:
+    path = config.state_dir
+    if not path.exists():
+        yield Check("warn", "state directory", f"{printable(str(path))} is not there yet", "Made by: chatkeep init")
+        return
+    facts = path.stat()
+    if facts.st_uid != os.geteuid():
+        yield Check("fail", "state directory", f"{printable(str(path))} belongs to another user", _own(path))
+    elif facts.st_mode & 0o077:
+        mode = stat.S_IMODE(facts.st_mode)
+        yield Check("fail", "state directory", f"Other users may look into it (mode {mode:04o})", f"chmod 700 {path}")
+    elif not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        yield Check("fail", "state directory", f"{printable(str(path))} cannot be written", _own(path))
+    else:
+        yield Check("ok", "state directory", printable(str(path)))
+    free = shutil.disk_usage(path).free
+    low = free < LOW_ROOM
+    yield Check(
+        "warn" if low else "ok",
+        "room here",
+        f"{size(free)} free",
+        "What waits to be uploaded lies here." if low else "",
+    )
+
+
+def _own(path: Path) -> str:
+    return f"It must belong to the user who runs Chatkeep: chown {os.geteuid()} {path}"
+
+
+def _credential(config: Config) -> Iterator[Check]:
+    credential = device.load_credential(config)
+    text = f"device {credential.device_id.hex()[:8]} writes the vault {credential.vault_id.hex()}"
+    credential.wipe()
+    yield Check("ok", "this device", text)
+
+
+def _records(config: Config) -> Iterator[Check]:
+    if not glance.exists(config.state_dir):
+        yield Check("ok", "records", "none yet")
+        return
+    with glance.Glance(config.state_dir) as seen:
+        objects, waiting = seen.waiting()
+        lacking = seen.lacking()
+    if lacking:
+        yield Check(
+            "fail",
+            "records",
+            f"{counted(lacking, 'object')} waiting to be uploaded are gone from this device",
+            "Run chatkeep backup: it begins the snapshots anew. The disk of this device may be failing.",
+        )
+    else:
+        text = f"{counted(objects, 'object')} of {size(waiting)} wait to be uploaded" if objects else "nothing waits"
+        yield Check("ok", "records", text)
+
+
+def _clock() -> Iterator[Check]:
+    set_right = time.time() > _BORN
+    text = time.strftime("%Y-%m-%d %H:%M:%S %Z")
+    yield (
+        Check("ok", "clock", text)
+        if set_right
+        else Check("fail", "clock", f"{text} cannot be right", "Set the clock; snapshots carry its time.")
+    )
+
+
+def _provider(config: Config, provider: Provider) -> Iterator[Check]:
+    seen = provider.probe()
+    room = "" if seen.free_bytes is None else f", {size(seen.free_bytes)} free"
+    low = seen.free_bytes is not None and seen.free_bytes < LOW_ROOM
+    yield Check("warn" if low else "ok", provider.name, f"writes, reads, lists and deletes{room}")
+    if seen.clock_ahead is not None and abs(seen.clock_ahead) > CLOCK_APART:
+        yield Check(
+            "warn",
+            provider.name,
+            f"Its clock differs from this machine's by {seen.clock_ahead:+.0f} s",
+            "Set the one that is wrong.",
+        )
+    try:
+        vault_id = device.vault_id(config)
+    except ChatkeepError:
+        return  # told by its own check
+    if vault_id is not None:
+        storage.require_vault(provider, vault_id)
+    elif not any(True for _ in provider.list(VAULTS)):
+        yield _failed(provider.name, NoVault(provider=provider.name), "warn")
+
+
+def _ways_in(providers: Sequence[Provider]) -> Iterator[Check]:
+    counts = {}
+    for provider in providers:
+        try:
+            counts[provider.name] = {slot.slot_id for slot in read_slots([provider])}
+        except ChatkeepError:
+            continue  # told by the check of the provider
+    if not counts:
+        return
+    every = set.union(*counts.values())
+    for name, slots in counts.items():
+        if slots != every:
+            lacking = counted(len(every - slots), "way")
+            yield Check("warn", "ways in", f"{name} lacks {lacking} into the vault that another provider has")
+    yield (
+        Check("ok", "ways in", counted(len(every), "key slot"))
+        if len(every) > 1
+        else Check(
+            "warn",
+            "ways in",
+            "There is one key slot: without its secret nobody can read the backup.",
+            "Add another: chatkeep key add",
+        )
+    )
+
+
+def _versions() -> Iterator[Check]:
+    found = [
+        f"chatkeep {_version('chatkeep')}",
+        f"Python {platform.python_version()}",
+        f"SQLite {sqlite3.sqlite_version}",
+    ]
+    found += [f"{name} {_version(name)}" for name in LIBRARIES]
+    yield Check("ok", "versions", f"{', '.join(found[:3])}, Linux {platform.release()}\n{', '.join(found[3:])}")
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,185 @@
+"""`chatkeep status`: how things stand, on one screen. Asks no storage and takes no lock: quick, and always there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chatkeep.daemon.cli.device import CREDENTIAL, is_set_up
+from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
+from chatkeep.daemon.cli.measures import age, counted, local_time, printable, size, stamp
+from chatkeep.daemon.cli.output import Output, fields
+from chatkeep.daemon.cli.telling import Told, tell_code
+
+if TYPE_CHECKING:
+    from chatkeep.config.model import Config, ProviderConfig, Source
+    from chatkeep.daemon.state.glance import Glance, ProviderGlance, SourceGlance
+    from chatkeep.daemon.state.rows import BackupNote
+
+STALE_NS = 7 * 86400 * 10**9  # after a week without a backup somebody should look
+
+
+@dataclass
+class Screen:
+    """What is shown: rows of label and text, the same as values, and what a person should do."""
+
+    now: int
+    rows: list[tuple[str, str]] = field(default_factory=list)
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    providers: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[dict[str, str]] = field(default_factory=list)
+
+    def problem(self, about: str, text: str, remedy: str) -> None:
+        """Something that needs a person."""
+        self.problems.append({"about": about, "text": text, "remedy": remedy})
+
+
+@click.command(cls=Command, short_help="Show how things stand.")
+@pass_frame
+def status(frame: Frame) -> None:
+    """Show how things stand: the last snapshot of each source, what each provider has, what needs you."""
+    from chatkeep.daemon.state import glance
+
+    config = frame.config()
+    if not is_set_up(config):
+        text = f"This device is not set up: there is no {printable(str(config.state_dir / CREDENTIAL))}."
+        frame.out.result({"set_up": False}, text, "Make a vault: chatkeep init. Write one that exists: chatkeep join")
+        return
+    screen = Screen(time.time_ns())
+    if not glance.exists(config.state_dir):
+        value: dict[str, Any] = {"set_up": True, "vault": None, "running": False, "sources": [], "providers": []}
+        frame.out.result(
+            {**value, "problems": []}, "This device is set up, and nothing was backed up yet.", "Begin: chatkeep backup"
+        )
+        return
+    running = glance.is_in_use(config.state_dir)
+    with glance.Glance(config.state_dir) as seen:
+        _sources(screen, config, seen)
+        _providers(screen, config, seen, frame.out)
+        objects, waiting = seen.waiting()
+        vault = seen.vault().hex()
+    value = {
+        "set_up": True,
+        "vault": vault,
+        "running": running,
+        "sources": screen.sources,
+        "providers": screen.providers,
+        "outbox_objects": objects,
+        "outbox_bytes": waiting,
+        "problems": screen.problems,
+    }
+    frame.out.result(value, *_lines(frame.out, screen, running, (objects, waiting)))
+
+
+def _lines(out: Output, screen: Screen, running: bool, waiting: tuple[int, int]) -> Iterator[str]:
+    if running:
+        yield "A backup is running now."
+    rows = [(out.styled(label, "head"), text) for label, text in screen.rows]
+    if waiting[0]:
+        rows.append(("outbox", f"{counted(waiting[0], 'object')} of {size(waiting[1])} on this device"))
+    yield from fields(rows, indent=0)
+    if screen.problems:
+        yield ""
+        yield out.styled("Needs you", "warn")
+        for problem in screen.problems:
+            yield f"  {printable(problem['about'])}: {problem['text']}"
+            if problem["remedy"]:
+                yield out.styled(f"    {problem['remedy']}", "dim")
+
+
+def _sources(screen: Screen, config: Config, seen: Glance) -> None:
+    known, notes = seen.sources(), seen.backups()
+    for source in config.sources:
+        _source(screen, source, known.get(source.name), notes.get(source.name))
+    configured = {source.name for source in config.sources}
+    for name in sorted(known.keys() - configured):
+        screen.rows.append((printable(name), "not in the configuration any more; its snapshots stay"))
+
+
+def _source(screen: Screen, source: Source, seen: SourceGlance | None, note: BackupNote | None) -> None:
+    snapshot = None if seen is None else seen.snapshot
+    figures = None if seen is None else seen.statistics
+    lines = ["no snapshot yet"]
+    if snapshot is not None and figures is not None:
+        lines = [f"snapshot {snapshot.seq}, {age(snapshot.clock, screen.now)} ({local_time(snapshot.clock)})"]
+        lines.append(f"{counted(figures.files, 'file')}, {size(figures.source_bytes)}")
+        lines += [f"{counted(figures.pending, 'file')} pending"] if figures.pending else []
+        lines += [f"{counted(figures.busy, 'file')} with the version before"] if figures.busy else []
+        if note is not None and note.last_success is not None and note.last_success - snapshot.clock > 60 * 10**9:
+            lines.append(f"looked at {age(note.last_success, screen.now)}, nothing new since")
+    problem = _source_problem(screen, source, note, has_snapshot=snapshot is not None)
+    if note is not None and note.problems:
+        lines.append(f"{counted(note.problems, 'remark')} in the last backup")
+    screen.rows.append((printable(source.name), "\n".join(lines)))
+    screen.sources.append(
+        {
+            "name": source.name,
+            "path": source.path,
+            "seq": None if snapshot is None else snapshot.seq,
+            "time": None if snapshot is None else stamp(snapshot.clock),
+            "complete": None if snapshot is None else snapshot.complete,
+            "files": None if figures is None else figures.files,
+            "source_bytes": None if figures is None else figures.source_bytes,
+            "pending": None if figures is None else figures.pending,
+            "busy": None if figures is None else figures.busy,
+            "remarks": 0 if note is None else note.problems,
+            "last_success": None if note is None or note.last_success is None else stamp(note.last_success),
+            "last_error": None if problem is None else problem.code,
+        }
+    )
+
+
+def _source_problem(screen: Screen, source: Source, note: BackupNote | None, *, has_snapshot: bool) -> Told | None:
+    if note is not None and note.error is not None:
+        told = tell_code(note.error, path=str(source.path))
+        screen.problem(source.name, told.text, told.remedy)
+        return told
+    last = None if note is None else note.last_success
+    if last is not None and screen.now - last > STALE_NS:
+        screen.problem(source.name, f"It was last backed up {age(last, screen.now)}.", "chatkeep backup")
+    elif last is None and not has_snapshot:
+        screen.problem(source.name, "It was never backed up.", "chatkeep backup")
+    return None
+
+
+def _providers(screen: Screen, config: Config, seen: Glance, out: Output) -> None:
+    streams = {one.stream: (name, one.seq) for name, one in seen.sources().items()}
+    for provider in config.providers:
+        found = seen.provider(provider.name)
+        behind = sum(seq - min(found.frontiers.get(stream, 0), seq) for stream, (_, seq) in streams.items())
+        _provider(screen, provider, found, behind, out)
+
+
+def _provider(screen: Screen, provider: ProviderConfig, found: ProviderGlance, behind: int, out: Output) -> None:
+    lines = []
+    if found.waiting_objects:
+        lines.append(f"{counted(behind, 'snapshot')} behind, {size(found.waiting_bytes)} to send")
+    else:
+        lines.append("has everything" if found.last_success else "nothing was sent yet")
+    if found.last_success:
+        lines[0] += f", last upload {age(found.last_success, screen.now)}"
+    if found.last_error is not None and found.last_error_at is not None:
+        told = tell_code(found.last_error)
+        lines.append(f"the last upload failed {age(found.last_error_at, screen.now)}")
+        if provider.required:
+            screen.problem(provider.name, told.text, told.remedy)
+        else:
+            lines.append(out.styled(f"{told.text} It is not required.", "dim"))
+    screen.rows.append((printable(provider.name), "\n".join(lines)))
+    screen.providers.append(
+        {
+            "name": provider.name,
+            "type": provider.type,
+            "required": provider.required,
+            "snapshots_behind": behind,
+            "waiting_objects": found.waiting_objects,
+            "waiting_bytes": found.waiting_bytes,
+            "last_success": None if found.last_success is None else stamp(found.last_success),
+            "last_error": found.last_error,
+            "last_error_at": None if found.last_error_at is None else stamp(found.last_error_at),
+        }
+    )

@@ -1,0 +1,213 @@
+"""The work of `chatkeep verify`, and its report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chatkeep.config.errors import Cancelled, ChatkeepError
+from chatkeep.daemon.cli import device, reading, storage
+from chatkeep.daemon.cli.exits import Exit, worst
+from chatkeep.daemon.cli.frame import Frame
+from chatkeep.daemon.cli.measures import counted, printable, size
+from chatkeep.daemon.cli.output import Output
+from chatkeep.daemon.cli.stopping import stopping
+from chatkeep.daemon.cli.telling import plain_error, tell
+from chatkeep.daemon.cli.unlocking import Secret
+from chatkeep.daemon.state import glance
+from chatkeep.daemon.vault.errors import MissingObject, VaultError
+from chatkeep.daemon.verify.deep import DeepReport, deep
+from chatkeep.daemon.verify.scrub import ScrubReport, scrub
+from chatkeep.providers.base import ObjectNotFound, Provider, ProviderError
+
+MOST_SHOWN = 20
+DATA = "d/"
+
+
+@dataclass
+class ProviderVerdict:
+    """What was found at one provider. `expected`: objects that this device knows to be there, None without records;
+    `error`: why it could not be looked at to the end."""
+
+    name: str
+    required: bool
+    scrubbed: ScrubReport | None = None
+    expected: int | None = None
+    findings: list[ChatkeepError] = field(default_factory=list)
+    error: ChatkeepError | None = None
+
+    def value(self) -> dict[str, Any]:
+        """For --json."""
+        seen = self.scrubbed
+        return {
+            "name": self.name,
+            "required": self.required,
+            "vault": None if seen is None or seen.vault_id is None else seen.vault_id.hex(),
+            "objects": None if seen is None else seen.objects,
+            "bytes": None if seen is None else seen.content,
+            "checked_objects": None if seen is None else seen.checked,
+            "read_bytes": None if seen is None else seen.read,
+            "skipped_packs": None if seen is None else seen.skipped,
+            "foreign_files": None if seen is None else seen.foreign,
+            "expected_objects": self.expected,
+            "findings": [plain_error(finding) for finding in self.findings],
+            "error": None if self.error is None else plain_error(self.error),
+        }
+
+    def lines(self, out: Output) -> Iterator[str]:
+        """For a person."""
+        head = out.styled(printable(self.name), "head")
+        if self.error is not None:
+            told = tell(self.error, name_provider=False)
+            yield f"{head}: {out.styled(told.text, 'bad')}"
+            yield from ([f"  {told.remedy}"] if told.remedy else [])
+        elif self.scrubbed is not None:
+            seen = self.scrubbed
+            good = out.styled("all as it was sealed", "good")
+            words = good if not self.findings else out.styled(counted(len(self.findings), "finding"), "bad")
+            yield f"{head}: {counted(seen.checked, 'object')}, {size(seen.read)} read: {words}"
+            if seen.skipped:
+                yield f"  {counted(seen.skipped, 'pack')} left out by the sample"
+            if self.expected is not None and not self.findings:
+                yield f"  {counted(self.expected, 'object')} known to this device: all there"
+            if seen.foreign:
+                yield f"  {counted(seen.foreign, 'file')} not ours, left alone"
+        yield from _finding_lines(self.findings)
+
+    def exit(self) -> Exit:
+        """Damage counts at any provider; one that is away only if it is required."""
+        if self.findings:
+            return Exit.INTEGRITY
+        if self.error is None:
+            return Exit.DONE
+        code = tell(self.error).exit
+        return code if self.required or code is Exit.INTEGRITY else Exit.DONE
+
+
+@dataclass
+class Verdict:
+    """What a verification found."""
+
+    providers: list[ProviderVerdict] = field(default_factory=list)
+    opened: DeepReport | None = None
+    cancelled: bool = False
+
+    def value(self) -> dict[str, Any]:
+        """For --json."""
+        return {
+            "providers": [provider.value() for provider in self.providers],
+            "deep": None
+            if self.opened is None
+            else {
+                "snapshots": self.opened.snapshots,
+                "blobs": self.opened.blobs,
+                "bytes": self.opened.content,
+                "databases": self.opened.databases,
+                "findings": [plain_error(finding) for finding in self.opened.findings],
+            },
+            "cancelled": self.cancelled,
+        }
+
+    def lines(self, out: Output) -> Iterator[str]:
+        """For a person."""
+        for provider in self.providers:
+            yield from provider.lines(out)
+        if self.opened is not None:
+            seen = self.opened
+            words = [
+                counted(seen.snapshots, "snapshot"),
+                f"{counted(seen.blobs, 'blob')} opened ({size(seen.content)})",
+                f"{counted(seen.databases, 'database')} put together",
+            ]
+            bad = counted(len(seen.findings), "finding")
+            verdict = out.styled(bad, "bad") if seen.findings else out.styled("all as it was captured", "good")
+            yield f"{out.styled('Unlocked', 'head')}: {', '.join(words)}: {verdict}"
+            yield from _finding_lines(seen.findings)
+        if self.cancelled:
+            yield "Cancelled before everything was looked at."
+
+    def exit(self) -> Exit:
+        """The worst that was found."""
+        codes = [provider.exit() for provider in self.providers]
+        if self.opened is not None:
+            codes.append(reading.weight(self.opened.findings))
+        found = worst(codes)
+        return Exit.CANCELLED if self.cancelled and found is not Exit.INTEGRITY else found
+
+
+def run(frame: Frame, folder: Path | None, fraction: float) -> Verdict:
+    """Looks at every provider, without a key; what is wrong is in the verdict. Raises ConfigError, CredentialRefused."""
+    vault_id = None if folder is not None else device.vault_id(frame.config())
+    verdict = Verdict()
+    with (
+        stopping() as stopped,
+        storage.opened(storage.named(frame, folder)) as providers,
+        frame.out.progress(sized=True) as step,
+    ):
+        for config, provider in zip(storage.named(frame, folder), providers, strict=True):
+            one = ProviderVerdict(provider.name, config.required)
+            verdict.providers.append(one)
+            try:
+                if vault_id is not None:
+                    storage.require_vault(provider, vault_id)
+                one.scrubbed = scrub(
+                    provider,
+                    vault_id,
+                    fraction=fraction,
+                    progress=lambda done, total, name=provider.name: step(name, done, total),  # type: ignore[misc]
+                    cancelled=stopped,
+                )
+                one.findings += one.scrubbed.findings
+                if vault_id is not None:
+                    _expect(frame, provider, one)
+            except Cancelled:
+                verdict.cancelled = True
+                break
+            except (ProviderError, VaultError) as exc:
+                one.error = exc
+    return verdict
+
+
+def run_deep(frame: Frame, folder: Path | None, secret: Secret, verdict: Verdict) -> None:
+    """Unlocks, opens everything, and adds what was found. Raises as unlocking does, and ProviderError."""
+    with (
+        reading.opened(frame, folder, secret) as vault,
+        stopping() as stopped,
+        frame.out.progress() as step,
+    ):
+        try:
+            verdict.opened = deep(
+                vault.reader, progress=lambda done, total: step("opening", done, total), cancelled=stopped
+            )
+        except Cancelled:
+            verdict.cancelled = True
+
+
+def _expect(frame: Frame, provider: Provider, one: ProviderVerdict) -> None:
+    """What this device knows the provider to have is there. Only the storage, asked by name, can say that it is not."""
+    state_dir = frame.config().state_dir
+    if not glance.exists(state_dir):
+        return
+    with glance.Glance(state_dir) as seen:
+        expected = seen.expected(provider.name)
+    listed = {found.name for found in provider.list(DATA)}
+    one.expected = len(expected)
+    told = {str(finding.params.get("name")) for finding in one.findings}
+    for name, _ in expected:
+        if name in listed or name in told:
+            continue
+        try:
+            provider.stat(name)
+        except ObjectNotFound:
+            one.findings.append(MissingObject(name, provider=provider.name))
+
+
+def _finding_lines(findings: Sequence[ChatkeepError]) -> Iterator[str]:
+    for finding in findings[:MOST_SHOWN]:
+        told = tell(finding, name_provider=False)
+        name = finding.params.get("path") or finding.params.get("name") or finding.params.get("object")
+        yield f"  {told.text}" + (f" ({printable(name)})" if isinstance(name, str | bytes) else "")
+    if len(findings) > MOST_SHOWN:
+        yield f"  and {len(findings) - MOST_SHOWN} more, all in --json"
