@@ -138,7 +138,7 @@ class Verdict:
 
 
 def run(frame: Frame, folder: Path | None, fraction: float) -> Verdict:
-    """Looks at every provider, without a key; what is wrong is in the verdict. Raises ConfigError, CredentialRefused."""
+    """Looks at every provider, without a key; what is wrong is in the verdict. Raises ConfigError."""
     vault_id = None if folder is not None else device.vault_id(frame.config())
     verdict = Verdict()
     with (
