@@ -118,9 +118,11 @@ def apply(
             staging.finished()
             if exists:
                 place.place_each(filled.plan, staging, around, attributes)
+                staging.remove()
+                place.finish_target(filled.plan, around, attributes)
             else:
                 place.place_whole(filled.plan, staging, around, name, attributes)
-            staging.remove()
+                staging.remove()
             return _report(filled, attributes)
 
 

@@ -122,7 +122,7 @@ def place_whole(plan: RestorePlan, staging: Staging, parent: Beneath, name: byte
 
 def place_each(plan: RestorePlan, staging: Staging, target: Beneath, attributes: AttributeWriter) -> None:
     """Every file moves to its name in the target, which exists. What an earlier attempt moved is there already."""
-    there = {path for path in plan.parents if target.lstat(path) is not None} | ({b""} & plan.parents)
+    there = {path for path in plan.parents if target.lstat(path) is not None}
     make_directories(plan, target)
     journals = _journals(plan)
     links: list[bytes] = []
@@ -136,9 +136,15 @@ def place_each(plan: RestorePlan, staging: Staging, target: Beneath, attributes:
             _move(staging, target, path)
     for path in links:
         _move(staging, target, path)
+    finish_directories(plan, target, attributes, frozenset({*there, b""}))
     with writing(b""):
-        finish_directories(plan, target, attributes, frozenset(there))
         syncfs(target.fd)
+
+
+def finish_target(plan: RestorePlan, target: Beneath, attributes: AttributeWriter) -> None:
+    """Attributes of the target itself, last: the staging directory lay in it."""
+    if b"" in plan.paths and b"" not in plan.parents:
+        attributes.set(target.fd, b"", plan.files[plan.paths[b""]])
 
 
 def _journals(plan: RestorePlan) -> set[bytes]:

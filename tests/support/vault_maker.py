@@ -90,7 +90,7 @@ class VaultMaker:
         size = sum(piece if isinstance(piece, int) else len(piece) for piece in pieces)
         file_id = self.record(path, FileKind.FILE, **({"size": size} | fields))
         self._contents[file_id] = [
-            piece if isinstance(piece, int) else Waiting(BlobKind.CHUNK, piece) for piece in pieces
+            piece if isinstance(piece, int) else Waiting(BlobKind.CHUNK, piece) for piece in pieces if piece
         ]
         return file_id
 
