@@ -38,7 +38,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from chatkeep.config.errors import ChatkeepError, Disposition
 
@@ -194,6 +195,22 @@ class Capabilities:
     modified: bool
     clock_ahead: float | None
     free_bytes: int | None
+
+
+@runtime_checkable
+class Adopts(Protocol):
+    """What a provider may be besides: one that can take a file as it lies, without copying it."""
+
+    def adopt(self, name: str, path: Path) -> bool:
+        """Stores the file at `path` under `name`, as `put` stores bytes, by sharing the file instead of copying it.
+
+        The file is durable, and nobody writes to it any more; its own name may go afterwards. False: nothing was
+        done, because it cannot be shared or the name is taken: use `put`.
+
+        Raises:
+            ProviderError: as `put`.
+        """
+        ...
 
 
 class Provider(Protocol):

@@ -47,6 +47,8 @@ _GONE = frozenset({errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESHUTDOWN, e
 # How a device or a checksumming file system says that these very bytes are lost; ELOOP is a symbolic link in place of
 # the object, which is not followed.
 _LOST = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ELOOP})
+# Another file system, one without hard links, too many of them, a name that was taken a moment ago.
+_CANNOT_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EEXIST, errno.ENOSYS})
 
 
 _Verb = Literal["open", "put", "get", "delete", "list"]
@@ -89,6 +91,23 @@ class FolderProvider:
                 self._exclusive = durable.create_durably(path, body, staging=staging)
             except FileExistsError:  # another writer was faster
                 self._compare(name, path, body)
+
+    def adopt(self, name: str, path: Path) -> bool:
+        """See `base.Adopts`: a hard link, where file and root are on one file system that has them."""
+        target = self._path(name)
+        with self._edge("put", name):
+            if os.path.lexists(target):
+                return False
+            self._staging()
+            self._make_folders(target.parent)
+            try:
+                os.link(path, target, follow_symlinks=False)
+            except OSError as problem:
+                if problem.errno in _CANNOT_LINK:
+                    return False
+                raise
+            durable.fsync_directory(target.parent)
+        return True
 
     def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
         if length is not None and length < 0:

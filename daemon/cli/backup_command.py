@@ -24,7 +24,9 @@ def backup(frame: Frame, sources: tuple[str, ...], no_upload: bool) -> int:
     """
     config = frame.config()
     wanted = named_sources(config, sources)
-    from chatkeep.daemon.cli import backup_work
+    from chatkeep.daemon.cli import allocator, backup_work
+
+    allocator.keep_blocks()
 
     report: Report = backup_work.run(config, wanted, frame.out, upload=not no_upload)
     frame.out.result(report.value(), *report.lines(frame.out))

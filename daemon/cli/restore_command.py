@@ -61,10 +61,12 @@ def restore(
     Everything is written beside the target, compared with what was captured, and only then given its name. Nothing that
     exists is replaced without --overwrite. Cut short, the same command goes on where it was.
     """
-    from chatkeep.daemon.cli import reading
+    from chatkeep.daemon.cli import allocator, reading
     from chatkeep.daemon.restore import snapshot as engine
     from chatkeep.daemon.restore.apply import Choices
     from chatkeep.daemon.restore.attributes import Attributes
+
+    allocator.keep_blocks()
 
     out = frame.out
     with reading.opened(frame, folder, secret) as vault:

@@ -31,7 +31,9 @@ def verify(frame: Frame, deep: bool, sample: int, folder: Path | None, secret: S
     what this device knows to be there is looked for. With --deep the vault is unlocked, everything is opened, and every
     database put together and compared with what was captured. Nothing is written.
     """
-    from chatkeep.daemon.cli import verify_work
+    from chatkeep.daemon.cli import allocator, verify_work
+
+    allocator.keep_blocks()
 
     report = verify_work.run(frame, folder, sample / 100)
     if deep and not report.cancelled:

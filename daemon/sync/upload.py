@@ -14,14 +14,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from chatkeep.config.errors import Cancelled, ChatkeepError
+from chatkeep.config.errors import Cancelled, ChatkeepError, Disposition
 from chatkeep.daemon.state import Outbox, Queued
 from chatkeep.daemon.sync.errors import OutboxDamaged
 from chatkeep.providers import base, durable
@@ -68,7 +69,7 @@ class UploadResult:
 class Pace:
     """How hard to try. `threads`: packs on their way at once; each holds one pack (16 MiB) in memory."""
 
-    threads: int = 4
+    threads: int = 2
     patience: Patience = field(default_factory=Patience)
     sleep: Callable[[float], None] = time.sleep
     now_ns: Callable[[], int] = time.time_ns
@@ -160,17 +161,32 @@ def _steps(queue: Iterable[Queued]) -> list[_Step]:
 
 def _read_sealed(item: Queued) -> bytes:
     """The object's bytes, if they are the ones its name was made from."""
-    reason = "hash"
-    try:
+    with _outbox_edge(item):
         body = durable.read_bounded(item.path, item.size)
-        if len(body) != item.size:
-            reason = "size"
-        elif hashlib.sha256(body).digest() == item.sha256 and item.name.endswith(item.sha256.hex()):
-            return body
+        _require(item, len(body), hashlib.sha256(body).digest())
+    return body
+
+
+def _check_sealed(item: Queued) -> None:
+    """Raises OutboxDamaged unless the object's file holds the bytes its name was made from."""
+    with _outbox_edge(item), open(item.path, "rb", buffering=0) as file:
+        _require(item, os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").digest())
+
+
+def _require(item: Queued, size: int, sha256: bytes) -> None:
+    if size != item.size:
+        raise OutboxDamaged(name=item.name, path=str(item.path), reason="size")
+    if sha256 != item.sha256 or not item.name.endswith(sha256.hex()):
+        raise OutboxDamaged(name=item.name, path=str(item.path), reason="hash")
+
+
+@contextlib.contextmanager
+def _outbox_edge(item: Queued) -> Iterator[None]:
+    try:
+        yield
     except OSError as problem:
         reason = {errno.ENOENT: "missing", errno.EFBIG: "size"}.get(problem.errno or 0, "unreadable")
         raise OutboxDamaged(name=item.name, path=str(item.path), reason=reason) from problem
-    raise OutboxDamaged(name=item.name, path=str(item.path), reason=reason)
 
 
 class _Run:
@@ -187,6 +203,7 @@ class _Run:
     ) -> None:
         self._outbox = outbox
         self._provider = Retrying(provider, pace.patience, self._wait)
+        self._adopter = provider if isinstance(provider, base.Adopts) else None
         self._queue = queue
         self._on_progress = on_progress
         self._asked_to_stop = cancelled
@@ -236,7 +253,8 @@ class _Run:
         if self._must_stop(item.stream):
             return False
         try:
-            self._provider.put(item.name, _read_sealed(item))
+            if not self._adopted(item):
+                self._provider.put(item.name, _read_sealed(item))
             self._outbox.record_receipt(item.name, self._provider.name, self._pace.now_ns())
         except Cancelled:
             return False
@@ -250,6 +268,21 @@ class _Run:
             raise
         self._count(item)
         return True
+
+    def _adopted(self, item: Queued) -> bool:
+        """Whether the provider took the very file. One that cannot share this file shares none: it is asked no more."""
+        adopter = self._adopter  # once: another thread may end the asking between two looks
+        if adopter is None:
+            return False
+        _check_sealed(item)
+        try:
+            if adopter.adopt(item.name, item.path):
+                return True
+        except base.ProviderError as problem:
+            if problem.disposition is not Disposition.RETRY:
+                raise
+        self._adopter = None
+        return False
 
     def _must_stop(self, stream: bytes) -> bool:
         if self._asked_to_stop():
