@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import threading
 
 import pytest
@@ -14,7 +15,7 @@ def crew(cancelled: bool = False) -> Crew:
 
 def test_every_task_is_run_once() -> None:
     done: list[int] = []
-    crew().run([lambda number=number: done.append(number) for number in range(50)])
+    crew().run([functools.partial(done.append, number) for number in range(50)])
     assert sorted(done) == list(range(50))
 
 

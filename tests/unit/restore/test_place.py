@@ -87,7 +87,6 @@ def test_killed_before_every_step_it_goes_on(
     monkeypatch.setattr("chatkeep.daemon.restore.fill._THREADS", 1)  # the same steps each time
     out = place / "out"
     steps = Steps(monkeypatch, lambda: watch_database(out, sample) if existing else None)
-    choices = {"overwrite": existing}
 
     def prepare() -> None:
         with pytest.MonkeyPatch.context() as quiet:
@@ -100,20 +99,20 @@ def test_killed_before_every_step_it_goes_on(
         steps.count = 0
 
     prepare()
-    sample.restore(out, **choices)
+    sample.restore(out, overwrite=existing)
     total = steps.count
     assert total > 25
     for die_at in range(total):
         prepare()
         steps.die_at = die_at
         with pytest.raises(Killed):
-            sample.restore(out, **choices)
+            sample.restore(out, overwrite=existing)
         steps.die_at, steps.count = None, 0
         if not existing:
             # All or nothing: the target is whole or not there. (Its staging directory may still be.)
             assert not out.exists() or shape_of(out).keys() == sample.shape.keys()
         if existing or not out.exists():
-            sample.restore(out, **choices)
+            sample.restore(out, overwrite=existing)
         found = shape_of(out)
         assert found.keys() == sample.shape.keys(), die_at
         assert {path: facts[-1] for path, facts in found.items() if facts[0] != "directory"} == {
