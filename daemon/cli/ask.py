@@ -64,12 +64,19 @@ def recovery_key(out: Output, file: Path | None = None) -> RecoveryKey:
         click.UsageError: neither a file nor a terminal, or the file cannot be used.
     """
     from chatkeep.daemon.keys import recovery
-    from chatkeep.daemon.keys.errors import RecoveryTypo
 
     if file is not None:
         return recovery.parse(_read(out, file, "--key-file"))
     _need_terminal("a recovery key", "--key-file")
-    out.note("The recovery key, line by line:")
+    with out.aside():
+        return _type_key(out)
+
+
+def _type_key(out: Output) -> RecoveryKey:
+    from chatkeep.daemon.keys import recovery
+    from chatkeep.daemon.keys.errors import RecoveryTypo
+
+    out.note("The recovery key, line by line:\n")
     typed: list[str] = []
     line: object = 1
     while True:

@@ -51,7 +51,7 @@ def ls(
         alone = len(listed) == 1 and listed[0].path == top
         prefix = b"" if recursive or alone or not top else top + b"/"
         rows = [_row(one, prefix) for one in listed]
-        frame.out.table(value, ["mode", "size", "modified", "name", "notes"], rows)
+        frame.out.table(value, ["mode", "size", "modified", "name", "notes"], rows, right=("size",))
         if not frame.out.as_json and frame.out.out.isatty():
             name = reading.name_of(snapshot)
             frame.out.note(frame.out.remark(f"{counted(len(rows), 'entry', 'entries')} in snapshot {name}", "dim"))

@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO
 
@@ -54,8 +54,17 @@ class Output:
         else:
             self.write("".join(f"{line}\n" for line in lines))
 
-    def table(self, value: Mapping[str, Any], columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """An outcome of many rows: aligned for a terminal, separated by tabs for a pipe (no heading), or `value`."""
+    def table(
+        self,
+        value: Mapping[str, Any],
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        right: Collection[str] = (),
+    ) -> None:
+        """An outcome of many rows: aligned for a terminal, separated by tabs for a pipe (no heading), or `value`.
+
+        `right`: the columns that hold numbers.
+        """
         if self.as_json:
             self.result(value)
         elif not self.out.isatty():
@@ -66,7 +75,10 @@ class Output:
             from rich.table import Table
             from rich.text import Text
 
-            shown = Table(*columns, box=None, pad_edge=False, header_style="bold")
+            shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+            for column in columns:
+                number = column in right
+                shown.add_column(column, justify="right" if number else "left", no_wrap=number, overflow="fold")
             for row in rows:
                 shown.add_row(*(Text(printable(cell)) for cell in row))
             console = Console(file=self.out)
@@ -97,36 +109,43 @@ class Output:
 
     @contextlib.contextmanager
     def progress(self, *, sized: bool = False, single: bool = False) -> Iterator[Step]:
-        """Shows how far long work is, on a terminal only, and leaves no trace of it.
+        """Shows how far long work is, on a terminal only, and leaves no trace of it. Short work shows nothing.
 
         Each thing worked at has its own line, or, if `single`, they follow each other on one. `sized`: what is counted
-        are bytes. May be called from any thread.
+        are bytes. What is yielded may be called from any thread.
         """
         if self.as_json or not self.err.isatty():
             yield _ignore
             return
-        from rich import progress as bars
-        from rich.console import Console
+        from chatkeep.daemon.cli.bars import Bars
 
-        count: tuple[bars.ProgressColumn, ...] = (bars.DownloadColumn(), bars.TransferSpeedColumn())
-        columns = count if sized else (bars.MofNCompleteColumn(),)
-        with bars.Progress(
-            bars.TextColumn("  {task.description}"),
-            bars.BarColumn(bar_width=30),
-            *columns,
-            bars.TimeElapsedColumn(),
-            console=Console(file=self.err),
-            transient=True,
-        ) as shown:
-            lines: dict[str, bars.TaskID] = {}
+        with Bars(self.err, sized=sized, single=single) as bars:
+            yield bars.step
 
-            def step(what: str, done: int, total: int | None) -> None:
-                key = "" if single else what
-                if key not in lines:
-                    lines[key] = shown.add_task("", total=None)
-                shown.update(lines[key], description=printable(what), completed=done, total=total)
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """The terminal's second screen, as editors use it: what is shown and typed there is gone when it is left, and
+        not in what can be scrolled back to either."""
+        if not has_screens():
+            yield
+            return
+        self.err.write("\x1b[?1049h\x1b[2J\x1b[H")
+        self.err.flush()
+        try:
+            yield
+        finally:
+            self.err.write("\x1b[2J\x1b[H\x1b[?1049l")
+            self.err.flush()
 
-            yield step
+    def clear(self) -> None:
+        """An empty screen, where screens can be cleared."""
+        if has_screens():
+            self.err.write("\x1b[2J\x1b[H")
+
+
+def has_screens() -> bool:
+    """Whether the terminal knows more than lines."""
+    return os.environ.get("TERM", "dumb") != "dumb"
 
 
 def fields(rows: Sequence[tuple[str, str]], indent: int = 2) -> list[str]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +52,7 @@ def hand_over(out: Output, key: RecoveryKey) -> None:
     from chatkeep.daemon.keys.errors import RecoveryTypo
 
     require_terminal(out)
-    with _aside(out):
+    with out.aside():
         _show(out, key)
         for number, line in enumerate(key.lines, start=1):
             while True:
@@ -85,32 +83,9 @@ def write(file: Path, key: RecoveryKey) -> None:
 
 
 def _show(out: Output, key: RecoveryKey) -> None:
-    _clear(out)
+    out.clear()
     lines = "\n".join(f"      {number}   {line}" for number, line in enumerate(key.lines, start=1))
     out.note(_SHOWN.format(lines=lines))
     click.prompt("Press Enter when they are written down", default="", show_default=False, prompt_suffix=" ", err=True)
-    _clear(out)
+    out.clear()
     out.note(_BACK)
-
-
-@contextlib.contextmanager
-def _aside(out: Output) -> Iterator[None]:
-    """The terminal's second screen, as editors use it: what was shown there is gone when it is left."""
-    if not _has_screens():
-        yield
-        return
-    out.err.write("\x1b[?1049h")
-    try:
-        yield
-    finally:
-        out.err.write("\x1b[2J\x1b[H\x1b[?1049l")
-        out.err.flush()
-
-
-def _clear(out: Output) -> None:
-    if _has_screens():
-        out.err.write("\x1b[2J\x1b[3J\x1b[H")
-
-
-def _has_screens() -> bool:
-    return os.environ.get("TERM", "dumb") != "dumb"

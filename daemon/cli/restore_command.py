@@ -109,11 +109,12 @@ def relative(snapshot: Snapshot, paths: Sequence[str]) -> list[bytes] | None:
 
 
 def _announce(out: Output, snapshot: Snapshot, label: str, plan: RestorePlan, target: Path) -> None:
-    manifest, figures = snapshot.manifest, plan.figures
+    manifest = snapshot.manifest
+    files = len(plan.databases) + len(plan.extents)
     rows = [
         ("from", f"snapshot {snapshot.header.seq} of {label}, {local_time(manifest.clock)}"),
         ("to", printable(str(target))),
-        ("what", f"{counted(figures.files, 'file')}, {size(figures.content)}" + _below(plan)),
+        ("what", f"{counted(files, 'file')}, {size(plan.figures.content)}" + _below(plan)),
     ]
     if plan.pending:
         rows.append(("missing", _paths(plan.pending, "not in the vault yet at that time")))

@@ -49,7 +49,8 @@ def snapshots(frame: Frame, source: str | None, everything: bool, folder: Path |
         }
         rows = [_row(label, one) for label, one in listed]
         if rows or frame.out.as_json:
-            frame.out.table(value, ["snapshot", "id", "time", "source", "files", "size", "new", "notes"], rows)
+            columns = ["snapshot", "id", "time", "source", "files", "size", "stored", "notes"]
+            frame.out.table(value, columns, rows, right=("snapshot", "files", "size", "stored"))
         else:
             frame.out.note("There are no snapshots yet.")
         if not frame.out.as_json:

@@ -35,8 +35,9 @@ def verify(frame: Frame, deep: bool, sample: int, folder: Path | None, secret: S
 
     allocator.keep_blocks()
 
-    report = verify_work.run(frame, folder, sample / 100)
-    if deep and not report.cancelled:
-        verify_work.run_deep(frame, folder, secret, report)
+    if deep:
+        report = verify_work.run_deep(frame, folder, sample / 100, secret)
+    else:
+        report = verify_work.run(frame, folder, sample / 100)
     frame.out.result(report.value(), *report.lines(frame.out))
     return report.exit()

@@ -170,19 +170,21 @@ def run(frame: Frame, folder: Path | None, fraction: float) -> Verdict:
     return verdict
 
 
-def run_deep(frame: Frame, folder: Path | None, secret: Secret, verdict: Verdict) -> None:
-    """Unlocks, opens everything, and adds what was found. Raises as unlocking does, and ProviderError."""
-    with (
-        reading.opened(frame, folder, secret) as vault,
-        stopping() as stopped,
-        frame.out.progress() as step,
-    ):
-        try:
-            verdict.opened = deep(
-                vault.reader, progress=lambda done, total: step("opening", done, total), cancelled=stopped
-            )
-        except Cancelled:
-            verdict.cancelled = True
+def run_deep(frame: Frame, folder: Path | None, fraction: float, secret: Secret) -> Verdict:
+    """The same, and then opens everything. Raises as unlocking does, and ProviderError."""
+    # Unlocked first: nobody should be asked for a secret after an hour.
+    with reading.opened(frame, folder, secret) as vault:
+        verdict = run(frame, folder, fraction)
+        if verdict.cancelled:
+            return verdict
+        with stopping() as stopped, frame.out.progress() as step:
+            try:
+                verdict.opened = deep(
+                    vault.reader, progress=lambda done, total: step("opening", done, total), cancelled=stopped
+                )
+            except Cancelled:
+                verdict.cancelled = True
+        return verdict
 
 
 def _expect(frame: Frame, provider: Provider, one: ProviderVerdict) -> None:
