@@ -129,7 +129,7 @@ class ContentPass:
             same = self._ids.id(BlobKind.CHUNK, extent.data) == before[1].id
             if same:
                 return Piece(extent.length, before[1])
-        return Piece(extent.length, self._sealer.submit(Lane.MEDIA, BlobKind.CHUNK, bytes(extent.data), self._level))
+        return Piece(extent.length, self._sealer.submit(Lane.MEDIA, BlobKind.CHUNK, extent.data, self._level))
 
 
 def _by_offset(pieces: tuple[Piece, ...]) -> dict[int, tuple[int, Reference]]:

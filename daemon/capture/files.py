@@ -119,34 +119,29 @@ def _xattrs(tree: SourceTree, path: bytes) -> tuple[tuple[tuple[bytes, bytes], .
 
 
 class Extent(NamedTuple):
-    """A stretch of a file, in order. `data` is valid until the next extent is taken; None is a hole, of any length."""
+    """A stretch of a file, in order. `data` None is a hole, of any length."""
 
     offset: int
     length: int
-    data: memoryview | None
+    data: bytes | None
 
 
 class StableReader:
     """One read of one file, from one descriptor, which then says whether it saw one version.
 
     Take all `extents()`, then ask `stable`: True when the path still names this file, in the state it had when it was
-    opened. Otherwise what was read is of no use. Memory: one buffer of 1 MiB, which the caller may pass in to use
-    again. A file that grows for ever is read to the size it had when it was opened.
+    opened. Otherwise what was read is of no use. Memory: one piece of 1 MiB at a time. A file that grows for ever is
+    read to the size it had when it was opened.
 
     Raises EntryVanished (also when something else than a file stands there) and EntryUnreadable, on opening and on
     reading.
     """
 
-    def __init__(
-        self, tree: SourceTree, path: bytes, *, start_offset: int = 0, buffer: bytearray | None = None
-    ) -> None:
+    def __init__(self, tree: SourceTree, path: bytes, *, start_offset: int = 0) -> None:
         if start_offset % PIECE:
             raise ValueError("start_offset is not on the grid")
         self._tree = tree
         self._start = start_offset
-        self._buffer = bytearray(PIECE) if buffer is None else buffer
-        if len(self._buffer) < PIECE:
-            raise ValueError("buffer shorter than a piece")
         # Before the first fstat: a later clock reading could call a file settled that was written between the two.
         self.captured_ns = time.time_ns()
         self._fd = tree.open(path)
@@ -180,14 +175,11 @@ class StableReader:
         first part.
         """
         self.stable = False
-        view = memoryview(self._buffer)
         for offset, length, hole in self._stretches():
-            if hole:
-                yield Extent(offset, length, None)
-                continue
-            if not self._fill(view[:length], offset):
+            data = None if hole else self._read(length, offset)
+            if data is not None and len(data) < length:
                 return  # truncated meanwhile
-            yield Extent(offset, length, view[:length])
+            yield Extent(offset, length, data)
         self.stable = self._is_same()
 
     def _stretches(self) -> Iterator[tuple[int, int, bool]]:
@@ -216,18 +208,19 @@ class StableReader:
             # ENXIO: a hole to the end. Anything else: a file system that cannot tell, so all of it is data.
             return (size, size) if exc.errno == errno.ENXIO else (offset, size)
 
-    def _fill(self, view: memoryview, offset: int) -> bool:
-        """Reads exactly len(view) bytes; False when the file ends before."""
-        done = 0
-        while done < len(view):
+    def _read(self, length: int, offset: int) -> bytes:
+        """The bytes there, fewer only where the file ends before. The kernel writes into the object that is returned:
+        a buffer to read into would be cleared first and copied from afterwards."""
+        data = b""
+        while len(data) < length:
             try:
-                count = os.preadv(self._fd, [view[done:]], offset + done)
+                more = os.pread(self._fd, length - len(data), offset + len(data))
             except OSError as exc:
                 raise EntryUnreadable(path=self.found.path, errno=exc.errno) from exc
-            if count == 0:
-                return False
-            done += count
-        return True
+            if not more:
+                break
+            data = data + more if data else more
+        return data
 
     def _is_same(self) -> bool:
         # By path, not by descriptor: programs write a new version beside and rename it over the old one, and the

@@ -9,6 +9,7 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatkeep.daemon.vault import blob
 from chatkeep.daemon.vault.blob import RAW, ZSTD, BlobKind, IdKeys, compress, decompress
 from chatkeep.daemon.vault.errors import AuthenticationFailed, Malformed
 from chatkeep.daemon.vault.labels import MAX_BLOB
@@ -150,3 +151,24 @@ def test_threads_do_not_share_a_compressor() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_samples_spare_a_photo_and_find_text_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = random.Random(1).randbytes(1 << 20)
+    tried: list[int] = []
+    real = zstandard.ZstdCompressor.compress
+
+    class Counting:
+        def __init__(self, **more: object) -> None:
+            self._inner = zstandard.ZstdCompressor(level=1, write_content_size=True, write_checksum=False)
+
+        def compress(self, content: bytes) -> bytes:
+            tried.append(len(content))
+            return real(self._inner, content)
+
+    monkeypatch.setattr(blob._codecs, "compressors", {1: Counting()})
+    assert compress(BlobKind.CHUNK, noise, 1) == (RAW, noise)
+    assert tried == [8 * 4096], "the whole photo was tried"
+    half = noise[: 1 << 19] + b"text " * (1 << 17)
+    codec, payload = compress(BlobKind.CHUNK, half, 1)
+    assert (codec, decompress(codec, payload, len(half))) == (ZSTD, half)
