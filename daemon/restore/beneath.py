@@ -140,6 +140,18 @@ class Beneath:
                 return False
             return True
 
+    def open_up(self, path: bytes) -> None:
+        """Let the owner, who we are, read, write and enter a directory."""
+        with self._parent(path) as (parent, name):
+            fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            mode = stat.S_IMODE(os.fstat(fd).st_mode)
+            if mode & stat.S_IRWXU != stat.S_IRWXU:
+                # Such a descriptor needs no permission and takes no fchmod; this names it without a path to follow.
+                os.chmod(f"/proc/self/fd/{fd}", mode | stat.S_IRWXU)
+        finally:
+            os.close(fd)
+
     def symlink(self, target: bytes, path: bytes) -> None:
         """A new symbolic link. Nothing is ever written through it."""
         with self._parent(path) as (parent, name):

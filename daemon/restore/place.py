@@ -124,6 +124,11 @@ def place_each(plan: RestorePlan, staging: Staging, target: Beneath, attributes:
     """Every file moves to its name in the target, which exists. What an earlier attempt moved is there already."""
     there = {path for path in plan.parents if target.lstat(path) is not None}
     make_directories(plan, target)
+    for path, file_id in plan.paths.items():
+        # One that its owner may not write takes no files. It gets its own mode back with its attributes, at the end.
+        if path and path not in there and plan.files[file_id].kind is FileKind.DIRECTORY:
+            with writing(path):
+                target.open_up(path)
     journals = _journals(plan)
     links: list[bytes] = []
     for path, file_id in plan.paths.items():

@@ -56,9 +56,14 @@ class Staging:
 
     def remove(self) -> None:
         """Removes it with all that is left in it."""
-        self.close()
         with writing(self.path):
-            shutil.rmtree(self.path)
+            for part in ("tree", "parts", "replaced"):
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(os.path.join(self.path, os.fsencode(part)))
+            # The mark goes last: without it, files under their final names are in the way of a repeated attempt.
+            self.top.unlink(_MOVING)
+            self.close()
+            os.rmdir(self.path)
 
     def __enter__(self) -> Self:
         return self

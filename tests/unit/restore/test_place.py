@@ -13,6 +13,7 @@ import pytest
 
 from chatkeep.daemon.restore.beneath import Beneath
 from chatkeep.daemon.restore.errors import TargetInUse
+from chatkeep.daemon.restore.staging import PREFIX
 from tests.support.restoring import Sample, shape_of, unlock_directories
 
 
@@ -80,10 +81,11 @@ def watch_database(out: Path, sample: Sample) -> None:
         assert (journal.read_bytes() == b"of the other database") == old
 
 
-@pytest.mark.parametrize("existing", [False, True], ids=["new", "existing"])
+@pytest.mark.parametrize("target", ["new", "empty", "existing"])
 def test_killed_before_every_step_it_goes_on(
-    sample: Sample, place: Path, monkeypatch: pytest.MonkeyPatch, existing: bool
+    sample: Sample, place: Path, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
+    existing = target == "existing"
     monkeypatch.setattr("chatkeep.daemon.restore.fill._THREADS", 1)  # the same steps each time
     out = place / "out"
     steps = Steps(monkeypatch, lambda: watch_database(out, sample) if existing else None)
@@ -96,6 +98,8 @@ def test_killed_before_every_step_it_goes_on(
                 shutil.rmtree(out)
             if existing:
                 old_target(out)
+            elif target == "empty":
+                out.mkdir()
         steps.count = 0
 
     prepare()
@@ -108,17 +112,23 @@ def test_killed_before_every_step_it_goes_on(
         with pytest.raises(Killed):
             sample.restore(out, overwrite=existing)
         steps.die_at, steps.count = None, 0
-        if not existing:
+        if target == "new":
             # All or nothing: the target is whole or not there. (Its staging directory may still be.)
             assert not out.exists() or shape_of(out).keys() == sample.shape.keys()
-        if existing or not out.exists():
+        # Cut off before its very last step, the removal of its empty directory, a restore is over; a repeated one
+        # finds the target taken.
+        leftover = out / (os.fsdecode(PREFIX) + sample.snapshot.name.sha256.hex()[:12])
+        over = out.exists() and shape_of(out).keys() - {os.fsencode(leftover.name)} == sample.shape.keys()
+        if existing or not over:
             sample.restore(out, overwrite=existing)
+        elif leftover.exists():
+            leftover.rmdir()
         found = shape_of(out)
         assert found.keys() == sample.shape.keys(), die_at
         assert {path: facts[-1] for path, facts in found.items() if facts[0] != "directory"} == {
             path: facts[-1] for path, facts in sample.shape.items() if facts[0] != "directory"
         }, die_at
-        if existing:
+        if existing or not over:
             assert found == sample.shape, die_at
 
 
