@@ -217,7 +217,11 @@ def seen(tree: Tree) -> tuple[object, ...]:
     return (
         tree.paths,
         tree.files,
-        {file_id: tree.extents(file_id) for file_id, record in tree.files.items() if record.kind is FileKind.FILE},
+        {
+            file_id: tuple(tree.extents(file_id))
+            for file_id, record in tree.files.items()
+            if record.kind is FileKind.FILE
+        },
         {file_id: image(sections) for file_id, sections in tree.sections.items()},
         [(fault.code, fault.params) for fault in tree.faults],
     )

@@ -50,7 +50,7 @@ def test_a_file_of_30_gib_is_split_over_parts_and_tiles() -> None:
     assert all(len(part) <= MAX_BLOB for part in parts)
     layer = join([decode_part(part, OWN) for part in parts])
     assert len(layer.contents) > 2
-    assert resolve_tree([layer]).extents(1) == extents
+    assert list(resolve_tree([layer]).extents(1)) == extents
 
 
 def test_a_long_section_is_split_and_only_its_oldest_piece_is_a_reset() -> None:

@@ -246,7 +246,7 @@ def test_contents_must_tile_the_file(contents: tuple[Content, ...], whole: bool)
 @pytest.mark.parametrize("flags", [PENDING, BUSY])
 def test_an_older_content_stands_while_the_newer_is_missing(flags: int) -> None:
     newer = Layer(entries=(Entry(b"f", 1),), files=(_record(1, size=99, flags=flags),))
-    assert resolve_tree([newer, Layer(contents=(_content(0, 10),))]).extents(1) == [Extent(10, reference(10))]
+    assert list(resolve_tree([newer, Layer(contents=(_content(0, 10),))]).extents(1)) == [Extent(10, reference(10))]
 
 
 def test_what_is_restorable() -> None:
