@@ -25,6 +25,17 @@ class Buffer:
     def __len__(self) -> int:
         return len(self.view)
 
+    def split(self, sizes: Sequence[int]) -> list[Buffer]:
+        """Parts of this memory, one after the other, for several databases in one pin."""
+        parts: list[Buffer] = []
+        at = 0
+        for size in sizes:
+            part = Buffer.__new__(Buffer)
+            part._memory, part.view = self._memory, self.view[at : at + size]
+            parts.append(part)
+            at += size
+        return parts
+
     def close(self) -> None:
         """Give the memory back. Views of it must be gone."""
         self.view.release()
