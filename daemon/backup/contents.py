@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -11,12 +11,13 @@ import msgspec
 from chatkeep.daemon.backup.draft import Draft, DraftFile, Piece, decode_content, encode_record, total
 from chatkeep.daemon.backup.sealing import Lane, Sealer
 from chatkeep.daemon.capture.files import Extent, FileIdentity, StableReader
-from chatkeep.daemon.capture.tree import SourceTree
+from chatkeep.daemon.capture.tree import Found, SourceTree
 from chatkeep.daemon.state import PartialRow
 from chatkeep.daemon.vault.blob import BlobKind, IdKeys
 from chatkeep.daemon.vault.layers import BUSY, PENDING, FileRecord, Reference
 
 FILE_LEVEL: Final = 1  # Zstandard: media does not shrink, and the rest is soon done
+NOWHERE: Final = FileIdentity(0, 0, 0, 0, 0)  # that no file has: the next capture reads it again
 _IDENTITY: Final = struct.Struct(">QQQqqq")
 
 
@@ -35,19 +36,32 @@ class Wanted(NamedTuple):
     """A file whose content must be read. `old` and `old_record`: what the newest snapshot has, if it has it."""
 
     file_id: int
-    path: bytes
-    record: FileRecord
+    found: Found
     old: tuple[Piece, ...] | None
     old_record: bytes | None
 
 
 class ContentPass:
-    """Reads the wanted files of one snapshot until its budget is spent."""
+    """Reads the wanted files of one snapshot until its budget is spent.
+
+    `describe` makes the record of a file as it was found; `tick` is told the bytes of each piece, and may raise.
+    """
 
     def __init__(
-        self, tree: SourceTree, sealer: Sealer, ids: IdKeys, draft: Draft, *, level: int | None, budget: int
+        self,
+        tree: SourceTree,
+        sealer: Sealer,
+        ids: IdKeys,
+        draft: Draft,
+        describe: Callable[[Found, int], FileRecord],
+        tick: Callable[[int], None],
+        *,
+        level: int | None,
+        budget: int,
     ) -> None:
         self._tree = tree
+        self._describe = describe
+        self._tick = tick
         self._sealer = sealer
         self._ids = ids
         self._draft = draft
@@ -69,52 +83,48 @@ class ContentPass:
         if self.spent:
             self._keep_old(wanted, PENDING)
             return False
-        for _ in range(2):
-            done = self._read_once(wanted, partial)
-            if done is not None:
-                return done
-            partial = None
-        self._keep_old(wanted, BUSY)
-        return True
+        done = self._read_once(wanted, partial)
+        if done is None:
+            done = self._read_once(wanted, None)
+        if done is None:
+            # Without an older content there is nothing to stand in: a restore must not make an empty file of it.
+            self._keep_old(wanted, PENDING if wanted.old is None else BUSY)
+        if done is not False and partial is not None:
+            self._draft.finished_partials.append(wanted.found.path)
+        return done is not False
 
     def _read_once(self, wanted: Wanted, partial: PartialRow | None) -> bool | None:
         """True: sealed. False: the budget ended it, the beginning is kept. None: it changed while it was read."""
         pieces: list[Piece] = []
         if partial is not None:
             pieces = decode_content(partial.content)
-        with StableReader(self._tree, wanted.path, start_offset=total(pieces)) as reader:
+        with StableReader(self._tree, wanted.found.path, start_offset=total(pieces)) as reader:
             if partial is not None and decode_identity(partial.identity)[0] != reader.identity:
                 return None
+            # While it is open: a change of the attributes after this shows as another version, like one of the content.
+            record = self._describe(reader.found, wanted.file_id)
             identity = encode_identity(reader.identity, reader.captured_ns)
             old = _by_offset(wanted.old or ())
             for extent in reader.extents():
                 pieces.append(self._piece(extent, old))
                 self.bytes_read += extent.length if extent.data is not None else 0
-                if self.spent and total(pieces) < reader.found.size:
-                    self._draft.partials.append((wanted.path, identity, pieces))
+                self._tick(extent.length)
+                if self.spent and extent.offset + extent.length < reader.found.size:
+                    self._draft.partials.append((wanted.found.path, identity, pieces))
                     self._keep_old(wanted, PENDING)
                     return False
             if not reader.stable:
                 return None
-            size = reader.found.size
-        self._settle(wanted, identity, size, pieces, had_partial=partial is not None)
-        return True
-
-    def _settle(self, wanted: Wanted, identity: bytes, size: int, pieces: list[Piece], *, had_partial: bool) -> None:
-        record = _with(wanted.record, size=size)
         if wanted.old is None or list(wanted.old) != pieces:
-            self._draft.contents[wanted.file_id] = (size, pieces)
+            self._draft.contents[wanted.file_id] = (record.size, pieces)
         self._speak(wanted, record)
         self._draft.files[wanted.file_id] = DraftFile(identity, record, pieces)
-        if had_partial:
-            self._draft.finished_partials.append(wanted.path)
+        return True
 
     def _keep_old(self, wanted: Wanted, flag: int) -> None:
-        record = _with(wanted.record, flags=flag)
+        record = msgspec.structs.replace(self._describe(wanted.found, wanted.file_id), flags=flag)
         self._speak(wanted, record)
-        # An identity that no file has: the next capture reads it again.
-        nowhere = encode_identity(FileIdentity(0, 0, 0, 0, 0), 0)
-        self._draft.files[wanted.file_id] = DraftFile(nowhere, record, wanted.old)
+        self._draft.files[wanted.file_id] = DraftFile(encode_identity(NOWHERE, 0), record, wanted.old)
 
     def _speak(self, wanted: Wanted, record: FileRecord) -> None:
         if encode_record(record) != wanted.old_record:
@@ -140,7 +150,3 @@ def _by_offset(pieces: tuple[Piece, ...]) -> dict[int, tuple[int, Reference]]:
             found[offset] = (piece.length, piece.place)
         offset += piece.length
     return found
-
-
-def _with(record: FileRecord, *, size: int | None = None, flags: int = 0) -> FileRecord:
-    return msgspec.structs.replace(record, size=record.size if size is None else size, flags=flags)

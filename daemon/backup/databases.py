@@ -7,14 +7,17 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
+from chatkeep.daemon.backup.contents import FILE_LEVEL
+from chatkeep.daemon.backup.draft import Piece
 from chatkeep.daemon.backup.listing import Before
-from chatkeep.daemon.backup.sealing import Sealer
+from chatkeep.daemon.backup.sealing import Lane, Sealer
 from chatkeep.daemon.backup.settle import Settler
 from chatkeep.daemon.backup.tables import open_table
 from chatkeep.daemon.backup.tree import Assignment
-from chatkeep.daemon.backup.works import ROOM, PageSealer, Work, Works, aligned, batches
+from chatkeep.daemon.backup.works import MAX_GROUP, ROOM, PageSealer, Work, Works, aligned, batches
 from chatkeep.daemon.backup.writer import Progress, Writer
 from chatkeep.daemon.capture.buffer import Buffer, Copied, PageRun
+from chatkeep.daemon.capture.companions import INDEX, JOURNAL, WAL
 from chatkeep.daemon.capture.database import DatabaseFile, look, pin_all
 from chatkeep.daemon.capture.digests import page_digests
 from chatkeep.daemon.capture.discover import Database
@@ -29,15 +32,12 @@ from chatkeep.daemon.capture.errors import (
 from chatkeep.daemon.capture.pin import Pinned
 from chatkeep.daemon.capture.position import Signature
 from chatkeep.daemon.capture.tree import Found, SourceTree
-from chatkeep.daemon.vault.layers import BUSY, PENDING
+from chatkeep.daemon.vault.blob import BlobKind
+from chatkeep.daemon.vault.layers import BUSY, MAX_BLOB, PENDING
 
 # Copying beforehand chases a writer; after this many rounds a longer pin takes what is left.
 MAX_PASSES: Final = 3
 MAX_TRIES: Final = 3
-# A log holds 1,000 pages when SQLite's own checkpoint begins.
-LOG_ROOM: Final = 4 * 1024 * 1024
-# Databases pinned at once: each holds three descriptors. More changed ones are captured in several groups.
-MAX_GROUP: Final = 32
 
 
 class DatabaseProblem(NamedTuple):
@@ -73,38 +73,58 @@ class DatabasePass:
         self.bytes_read = 0
         self.problems: list[DatabaseProblem] = []
         self.plain: list[Found] = []
+        self.group = True
+        self._moments = 0  # how many at least: of one only, the databases are a group
+        self._seen: set[int] = set()
+        self._ready: list[Work] = []
+        self._unchanged: list[tuple[bytes, Signature]] = []
 
-    def run(self, tree: SourceTree, databases: Sequence[Database], assignment: Assignment, stream: bytes) -> bool:
-        """Capture every changed database that the budget allows, smallest first. True: they are of one moment.
+    def run(self, tree: SourceTree, databases: Sequence[Database], assignment: Assignment, stream: bytes) -> None:
+        """Capture every changed database that the budget allows, smallest first. `group`: they are of one moment.
 
         Those that are no databases after all are left in `plain`, to be kept as ordinary files.
         """
-        ready: list[Work] = []
-        seen: set[int] = set()
-        for database in sorted(databases, key=lambda one: (one.found.size, one.found.path)):
+        for database in sorted(databases, key=_smallest_first):
             self._writer.check_cancelled()
             file_id = assignment.ids[database.found.path]
-            if file_id in seen:
+            if file_id in self._seen:
                 continue  # another hard link of the same file
-            seen.add(file_id)
+            self._seen.add(file_id)
             work = self._open(tree, database, file_id)
             if work is None:
                 continue
-            work.begin(open_table(self._writer.state, stream, file_id, work.page_size))
+            self._begin(work, stream)
             with self._guarded(work):
                 if self._copy_ahead(work):
-                    ready.append(work)
+                    self._join(work)
                 else:
-                    self._settler.postpone(work, PENDING)
-        return self._capture(ready)
+                    self._put_off(work)
+        self._capture()
+        self.group = self._moments < 2 and self._still_unchanged()
+
+    def _join(self, work: Work) -> None:
+        """Pin it together with others, as many as memory and descriptors allow."""
+        if len(self._ready) == MAX_GROUP or work.dirty_bytes + sum(one.dirty_bytes for one in self._ready) > ROOM:
+            self._capture()
+        self._ready.append(work)
+
+    def _put_off(self, work: Work) -> None:
+        self._moments = 2
+        self._settler.postpone(work, PENDING)
+        if not work.touched:
+            self._works.finish(work)  # nothing to go on from: no descriptor is held for it until the next round
+
+    def _still_unchanged(self) -> bool:
+        """Whether what was found unchanged still was when the others were pinned: else they are of two moments."""
+        try:
+            return not any(look(path).changed_since(last) for path, last in self._unchanged)
+        except CaptureError:
+            return False
 
     # -- before any pin -----------------------------------------------------------------------------------------------
 
     def _open(self, tree: SourceTree, database: Database, file_id: int) -> Work | None:
         """The database if it may have changed."""
-        known = self._works.by_id.get(file_id)
-        if known is not None:
-            return known
         found = database.found
         path = os.path.join(tree.root, found.path)
         row = self._before.databases.get(file_id)
@@ -113,16 +133,32 @@ class DatabasePass:
                 last = Signature.decode(row.signature)
                 if last is not None and not look(path).changed_since(last):
                     self._settler.unchanged(file_id, found)
+                    self._unchanged.append((path, last))
                     return None
-            work = Work(file_id, found, DatabaseFile(path, database.page_size), database.page_size, row)
+            record = self._settler.describe(found, file_id)
+            work = self._works.by_id.get(file_id)
+            if work is not None and work.path == path:
+                work.found, work.record, work.row = found, record, row
+                return work
+            if work is not None:
+                self._works.finish(work)  # renamed between two rounds
+            work = Work(file_id, found, record, DatabaseFile(path, database.page_size), database.page_size, row)
         except CaptureError as error:
             self._problem(found, error)
             return None
         self._works.by_id[file_id] = work
         return work
 
+    def _begin(self, work: Work, stream: bytes) -> None:
+        table = open_table(self._writer.state, stream, work.file_id, work.page_size)
+        if not self._settler.is_believed(work, table):
+            table.truncate(0)
+        work.begin(table)
+
     def _copy_ahead(self, work: Work) -> bool:
         """Bring what is dirty down to what a short pin can copy. False: the budget ended it; the next round goes on."""
+        if self._sealer.size >= self._budget:
+            return False
         while True:
             if work.mark is None:
                 self._scan(work)
@@ -140,10 +176,6 @@ class DatabasePass:
         last = None if row is None else Signature.decode(row.signature)
         work.mark = work.file.scan(work.digests, work.dirty, self._seed, self._works.buffer, last)
         self.bytes_read += work.mark.bytes_read
-        if work.digests.count == 0:
-            pages = work.found.size // work.page_size
-            work.dirty.resize(pages)
-            work.dirty.add_range(1, pages)
 
     def _copy(self, work: Work) -> bool:
         """Seal dirty pages as the file has them now; False when the budget is spent before the last."""
@@ -170,31 +202,33 @@ class DatabasePass:
 
     # -- the pin ------------------------------------------------------------------------------------------------------
 
-    def _capture(self, ready: list[Work]) -> bool:
-        # The busiest is pinned last: then all others only have to stand still until it is.
-        ready.sort(key=lambda work: work.dirty_bytes)
-        group = True
-        for start in range(0, len(ready), MAX_GROUP):
-            group &= self._capture_group(ready[start : start + MAX_GROUP]) and len(ready) <= MAX_GROUP
-        return group
-
-    def _capture_group(self, works: list[Work]) -> bool:
-        left = list(works)
-        for attempt in range(MAX_TRIES):
-            last_try = attempt == MAX_TRIES - 1
+    def _capture(self) -> None:
+        """Capture what was gathered, of one moment if its applications leave one."""
+        left, self._ready = self._ready, []
+        if not left:
+            return
+        self._moments += 1
+        attempts = 0
+        while left:
+            # Who kept a pin waiting comes first: nobody stands still for it. The busiest of the others comes last.
+            left.sort(key=lambda work: (-work.tries, work.dirty_bytes))
+            attempts += 1
             try:
-                group, again = self._try_group(left, last_try=last_try)
+                if self._try_group(left, last_try=attempts >= MAX_TRIES):
+                    return
             except CaptureError as error:
-                culprit = [work for work in left if work.path == error.params.get("path")] or left
-                for work in culprit:
-                    if last_try or not isinstance(error, SourceBusy | PageSizeChanged):
-                        self._give_up(work, error)
-                        left.remove(work)
-                    else:
-                        self._restart(work, error)
-                continue
-            if not again:
-                return group
+                left = [work for work in left if not _concerns(error, work) or self._again(work, error)]
+
+    def _again(self, work: Work, error: CaptureError) -> bool:
+        """Get ready for another try; False when there is none: an older capture stands."""
+        work.tries += 1
+        if work.tries < MAX_TRIES and isinstance(error, SourceBusy | PageSizeChanged):
+            try:
+                self._restart(work, error)
+                return True
+            except CaptureError as another:
+                error = another
+        self._give_up(work, error)
         return False
 
     def _restart(self, work: Work, error: CaptureError) -> None:
@@ -203,15 +237,13 @@ class DatabasePass:
             now = error.params["now"]
             assert isinstance(now, int)
             work.page_size = now
-            work.begin(open_table(self._writer.state, self._settler.stream, work.file_id, now))
-        work.mark = None
+            self._begin(work, self._settler.stream)
         self._scan(work)
 
-    def _try_group(self, works: list[Work], *, last_try: bool) -> tuple[bool, bool]:
-        """Pin all, complete, copy. Returns whether they are of one moment, and whether it must be tried again."""
-        if not works:
-            return True, False
-        buffers = [*(_buffer(work) for work in works[:-1]), self._works.buffer]
+    def _try_group(self, works: list[Work], *, last_try: bool) -> bool:
+        """Pin all, complete, copy. False: it must be tried again, for one could not be proven, or a commit fell
+        between."""
+        buffers = self._works.share(works)
         for work, buffer in zip(works, buffers, strict=True):
             work.file.prefetch(work.dirty, work.page_size, buffer)
         with contextlib.ExitStack() as stack:
@@ -223,23 +255,24 @@ class DatabasePass:
                 for work in unproven:
                     work.unproven = True
                     self._scan(work)
-                return group, True
+                return False
             for work, pinned in zip(works, pins, strict=True):
                 if work in unproven:
                     pinned.scan_all(work.digests, work.dirty, self._seed, self._works.buffer)
             copies = self._copy_pinned(works, pins, buffers)
             for pinned in pins:
                 pinned.validate()
+        self._moments += 0 if group else 1
         for work, pinned, copied in zip(works, pins, copies, strict=True):
-            self._seal(work, pinned, copied)
-        return group, False
+            with self._guarded(work):
+                self._seal(work, pinned, copied)
+        return True
 
     def _copy_pinned(self, works: list[Work], pins: list[Pinned], buffers: list[Buffer]) -> list[Copied | None]:
         """Copy what is dirty; what is more than the buffer holds is sealed under the pin, part by part."""
         copies: list[Copied | None] = []
         for work, pinned, buffer in zip(works, pins, buffers, strict=True):
-            if pinned.needs_recovery:
-                self._settler.journal(work, pinned, self._sealer, compress=self._compress)
+            work.journal = self._journal(pinned) if pinned.needs_recovery else None
             if work.dirty_bytes <= len(buffer):
                 copies.append(pinned.copy(work.dirty, buffer))
                 continue
@@ -249,6 +282,12 @@ class DatabasePass:
                     self._take(work, pages, pinned.copy(part, buffer))
             copies.append(None)
         return copies
+
+    def _journal(self, pinned: Pinned) -> list[Piece]:
+        content = pinned.journal()
+        level = FILE_LEVEL if self._compress else None
+        parts = [content[at : at + MAX_BLOB] for at in range(0, len(content), MAX_BLOB)]
+        return [Piece(len(part), self._sealer.submit(Lane.MEDIA, BlobKind.CHUNK, part, level)) for part in parts]
 
     # -- after the pin ------------------------------------------------------------------------------------------------
 
@@ -277,7 +316,9 @@ class DatabasePass:
             self._give_up(work, error)
 
     def _give_up(self, work: Work, error: CaptureError) -> None:
-        if isinstance(error, DatabaseDamaged | UnsupportedSource) and work.row is None:
+        self._moments = 2
+        captured = work.row is not None and work.row.digest is not None
+        if isinstance(error, DatabaseDamaged | UnsupportedSource) and not captured:
             self.plain.append(work.found)
         else:
             self._settler.postpone(work, BUSY)
@@ -285,6 +326,7 @@ class DatabasePass:
         self._works.finish(work)
 
     def _problem(self, found: Found, error: CaptureError) -> None:
+        self._moments = 2
         self.problems.append(DatabaseProblem(found.path, error))
 
 
@@ -311,6 +353,12 @@ def _complete(work: Work, pinned: Pinned) -> bool:
     return True
 
 
-def _buffer(work: Work) -> Buffer:
-    """Memory for a database beside the busiest one: what is known to be dirty, and room for what the log adds."""
-    return Buffer(min(work.dirty_bytes, ROOM) + LOG_ROOM)
+def _smallest_first(database: Database) -> tuple[int, int, int, bool, bytes]:
+    """Of several names of one file, the one comes first that has the log: only that name's companions count."""
+    found = database.found
+    return found.size, found.dev, found.ino, database.wal is None and database.journal is None, found.path
+
+
+def _concerns(error: CaptureError, work: Work) -> bool:
+    path = error.params.get("path")
+    return path is None or path in (work.path, *(work.path + suffix for suffix in (WAL, INDEX, JOURNAL)))

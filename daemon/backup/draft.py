@@ -16,7 +16,7 @@ import msgspec
 from chatkeep.daemon.backup.sealing import Blob
 from chatkeep.daemon.state import DatabaseRow, FileRow, PartialRow, RedoRow, RunRow
 from chatkeep.daemon.vault.layer_build import LayerBuilder
-from chatkeep.daemon.vault.layers import Extent, FileRecord, Reference, Run, Section, encode_ranges
+from chatkeep.daemon.vault.layers import Extent, FileKind, FileRecord, Reference, Run, Section, encode_ranges
 
 _EXTENT: Final = struct.Struct(">Q32sII32s")
 _HOLE: Final = (bytes(32), 1, 0, bytes(32))
@@ -36,6 +36,14 @@ class DraftRun(NamedTuple):
 
     ranges: list[tuple[int, int]]
     place: Blob | Reference
+
+
+class RunAhead(NamedTuple):
+    """A run whose database had no consistent capture yet."""
+
+    file_id: int
+    page_size: int
+    run: DraftRun
 
 
 class DraftSection(NamedTuple):
@@ -67,7 +75,7 @@ class Draft:
     sections: list[DraftSection] = field(default_factory=list)
     files: dict[int, DraftFile] = field(default_factory=dict)
     databases: dict[int, DatabaseRow] = field(default_factory=dict)
-    runs: list[tuple[int, DraftRun]] = field(default_factory=list)
+    runs: list[RunAhead] = field(default_factory=list)
     redo: list[RedoRow] = field(default_factory=list)
     published: list[int] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
@@ -79,12 +87,25 @@ class Draft:
         """Whether a snapshot is worth making: it would differ from the last, or carries work that must not be lost."""
         return bool(self.paths or self.spoken or self.contents or self.sections or self.runs or self.partials)
 
-    def drop_paths_without_record(self, known: Container[int]) -> None:
-        """A file that vanished between the walk and its read has a path and nothing else: no snapshot may show that."""
-        self.paths = [
-            (path, file_id)
-            for path, file_id in self.paths
-            if file_id is None or file_id in self.files or file_id in known
+    def drop_paths_without_record(self, paths: Container[bytes], files: Container[int]) -> None:
+        """A file that vanished between the walk and its read has a path and nothing else: no snapshot may show that.
+
+        `paths` and `files`: what the newest snapshot has. What had the path there was given a new name, or is gone.
+        """
+        kept: list[tuple[bytes, int | None]] = []
+        for path, file_id in self.paths:
+            if file_id is None or file_id in self.files or file_id in files:
+                kept.append((path, file_id))
+            elif path in paths:
+                kept.append((path, None))
+        self.paths = kept
+
+    def demote(self, databases: Container[int]) -> None:
+        """Note which of `databases`, those of the newest snapshot, are something else in this one."""
+        self.demoted = [
+            file_id
+            for file_id, file in self.files.items()
+            if file_id in databases and file.record.kind is not FileKind.DATABASE
         ]
 
     def layer(self) -> LayerBuilder:
@@ -112,7 +133,7 @@ class Draft:
 
     def run_rows(self) -> list[RunRow]:
         """Rows of the runs sealed ahead; every pack must be finished."""
-        return [run_row(file_id, run) for file_id, run in self.runs]
+        return [_run_row(ahead) for ahead in self.runs]
 
     def partial_rows(self) -> list[PartialRow]:
         """Rows of the half sealed files; every pack must be finished."""
@@ -124,11 +145,11 @@ def settled(place: Blob | Reference) -> Reference:
     return place if isinstance(place, Reference) else place.reference()
 
 
-def run_row(file_id: int, run: DraftRun) -> RunRow:
-    """A run as the state keeps it."""
-    reference = settled(run.place)
+def _run_row(ahead: RunAhead) -> RunRow:
+    reference = settled(ahead.run.place)
     assert reference.pack is not None, "a row outlives the pack it names"
-    return RunRow(file_id, encode_ranges(run.ranges), reference.pack, reference.slot, reference.id)
+    pages = encode_ranges(ahead.run.ranges)
+    return RunRow(ahead.file_id, ahead.page_size, pages, reference.pack, reference.slot, reference.id)
 
 
 def encode_content(pieces: Sequence[Piece] | None) -> bytes | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chatkeep.daemon.backup.contents import decode_identity
-from chatkeep.daemon.capture.discover import Database, classify, header_probe
+from chatkeep.daemon.capture.discover import COMPANIONS, Database, classify, header_probe
 from chatkeep.daemon.capture.exclude import Exclusions
 from chatkeep.daemon.capture.files import FileIdentity, unchanged
 from chatkeep.daemon.capture.tree import Found, Kind, SourceTree
@@ -37,6 +37,22 @@ class Listing:
     databases: list[Database] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
+    def after(self, later: Listing) -> Listing:
+        """The databases of this listing, as they were captured, and all else as `later` found it.
+
+        A file that a row of a captured database names was there before the row: a walk after the capture sees it.
+        """
+        captured = {database.found.path for database in self.databases}
+        # A log whose database was deleted meanwhile is an ordinary file to `later`; beside the captured database it
+        # would be replayed into it.
+        taken = captured | {path + suffix for path in captured for suffix in COMPANIONS}
+        ordinary = [found for found in later.ordinary if found.path not in taken]
+        there = {found.path for found in ordinary}
+        # A folder that went away since: its database was captured in it.
+        above = {parent for path in captured for parent in _parents(path)} - there
+        ordinary += [found for found in self.ordinary if found.path in above]
+        return Listing(ordinary, self.databases, later.problems)
+
     @property
     def everything(self) -> list[Found]:
         """What gets a path in the snapshot."""
@@ -65,6 +81,11 @@ def list_source(tree: SourceTree, exclude: Exclusions, before: Before) -> Listin
         listing.databases += split.databases
         listing.problems += directory.problems
     return listing
+
+
+def _parents(path: bytes) -> list[bytes]:
+    parts = path.split(b"/")[:-1]
+    return [b"/".join(parts[:count]) for count in range(len(parts) + 1)]
 
 
 def is_proven(row: FileRow, found: Found) -> bool:

@@ -28,6 +28,7 @@ from chatkeep.daemon.state import (
     SnapshotStatistics,
     StackRow,
     StreamRow,
+    refusals,
 )
 from chatkeep.daemon.vault import fold
 from chatkeep.daemon.vault.blob import BlobKind, BlobRef
@@ -38,6 +39,7 @@ from chatkeep.daemon.vault.names import ManifestName, PackName
 from chatkeep.providers.durable import fsync_directory, write_durably
 
 LAYER_LEVEL: Final = 3  # Zstandard: layers are small and are read at every restore
+LAYER_ROOM: Final = 32 * 1024 * 1024  # bytes; with 16 MiB of pages they fit into the 64 MiB of one pack
 _PART: Final = struct.Struct(">32sI32s")
 _LENGTH: Final = struct.Struct(">I")
 _MEMBER: Final = struct.Struct(">Q32s")
@@ -98,7 +100,13 @@ def publish(writer: Writer, stream: StreamRow, draft: Draft, sealer: Sealer, out
     # Every pack must be finished before the layer is encoded, but the one that the layer goes into.
     sealer.close(Lane.BASE, Lane.MEDIA)
     own = draft.layer().parts()
-    own_blobs = sealer.append_layer(Lane.FRESH, own, LAYER_LEVEL)
+    if sum(map(len, own)) <= LAYER_ROOM:
+        own_blobs = sealer.append_layer(Lane.FRESH, own, LAYER_LEVEL)
+    else:
+        # Of a million files: packs of its own, as many as it takes, so nothing in it may say "this pack".
+        sealer.close(Lane.FRESH)
+        own = draft.layer().parts()
+        own_blobs = [sealer.submit(Lane.FRESH, BlobKind.LAYER, part, LAYER_LEVEL) for part in own]
     folded = [(merge, *_fold(sealer, old, merge)) for merge in fold.due([_entry(row) for row in old], now)]
     sealer.close(Lane.FRESH, Lane.FOLDED)
 
@@ -209,14 +217,15 @@ def _to_outbox(writer: Writer, sealer: Sealer, stream: bytes, seq: int, raw: byt
     outbox = writer.state.outbox.directory
     device = writer.credential.device_id
     objects: list[ObjectRow] = []
-    for pack in sealer.packs:
-        os.rename(pack.path, outbox / pack.sha256.hex())
-        objects.append(ObjectRow(str(PackName(device, pack.sha256)), pack.sha256, pack.size, is_manifest=False))
     sha256 = hashlib.sha256(raw).digest()
     name = str(ManifestName(device, stream, seq, sha256))
-    write_durably(outbox / sha256.hex(), raw)
-    # Without this a power cut after the commit could leave rows whose files never got their names.
-    fsync_directory(outbox)
+    with refusals(outbox):
+        for pack in sealer.packs:
+            os.rename(pack.path, outbox / pack.sha256.hex())
+            objects.append(ObjectRow(str(PackName(device, pack.sha256)), pack.sha256, pack.size, is_manifest=False))
+        write_durably(outbox / sha256.hex(), raw)
+        # Without this a power cut after the commit could leave rows whose files never got their names.
+        fsync_directory(outbox)
     objects.append(ObjectRow(name, sha256, len(raw), is_manifest=True))
     return objects
 
@@ -230,14 +239,15 @@ def _entry(row: StackRow) -> fold.StackEntry:
 
 def _fold(sealer: Sealer, old: Sequence[StackRow], merge: fold.Merge) -> tuple[list[bytes], list[Blob]]:
     """Merge layers from what the state remembers of them: a locked device cannot read them back."""
-    layers = [_layer(row) for row in old[merge.start : merge.stop]]
+    layers = [stored_layer(row) for row in old[merge.start : merge.stop]]
     builder = LayerBuilder()
     builder.add_layer(fold.merge(layers, oldest=merge.stop == len(old)))
     parts = builder.parts()
     return parts, [sealer.submit(Lane.FOLDED, BlobKind.LAYER, part, LAYER_LEVEL) for part in parts]
 
 
-def _layer(row: StackRow) -> Layer:
+def stored_layer(row: StackRow) -> Layer:
+    """What a layer of the stack says, from what the state remembers of it."""
     raw = zstandard.ZstdDecompressor().decompress(row.body)
     parts: list[Layer] = []
     at = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,16 +21,17 @@ from chatkeep.daemon.backup.publish import Outline, Published, publish
 from chatkeep.daemon.backup.sealing import Sealer
 from chatkeep.daemon.backup.settle import Settler
 from chatkeep.daemon.backup.tables import remove_tables, replay_redo
-from chatkeep.daemon.backup.tree import Assignment, Known, assign_ids
+from chatkeep.daemon.backup.tree import Assignment, Known, assign_ids, ids_gone, path_changes
 from chatkeep.daemon.backup.works import Works
 from chatkeep.daemon.backup.writer import Progress, Writer
+from chatkeep.daemon.capture.companions import JOURNAL
 from chatkeep.daemon.capture.errors import EntryUnreadable, EntryVanished
 from chatkeep.daemon.capture.exclude import Exclusions
 from chatkeep.daemon.capture.files import FileIdentity, OwnerNames, attributes
 from chatkeep.daemon.capture.tree import Found, Kind, SourceTree
 from chatkeep.daemon.capture.walk import Problem, Reason
 from chatkeep.daemon.state import PartialRow, StreamRow
-from chatkeep.daemon.vault.layers import BUSY, PENDING, FileKind, FileRecord
+from chatkeep.daemon.vault.layers import BUSY, NEEDS_RECOVERY, PENDING, FileKind, FileRecord
 
 MAX_ROUNDS: Final = 1_000_000  # 256 TiB
 
@@ -96,29 +97,58 @@ class _Round:
         level = None if self._source.compression == "off" else FILE_LEVEL
         try:
             with SourceTree(os.fsencode(self._source.path)) as tree:
-                listing = list_source(tree, Exclusions(self._source.exclude), self._before)
-                assignment = self._assign(listing)
-                group, read = self._capture(tree, listing, assignment, level)
-            return self._commit(listing, clock, group=group, read=read)
+                listing = self._list(tree)
+                first = assign_ids(listing.everything, self._known(), self._unseen(listing))
+                databases = self._databases(tree, listing, first, level)
+                if self._draft.sections:
+                    # Databases first, then the files: what a captured row refers to may be newer than the first walk.
+                    listing = listing.after(self._list(tree))
+                ids = self._assign(listing, first)
+                contents = self._contents(tree, level)
+                self._result.problems = [*listing.problems, *databases.problems]
+                self._files(tree, [*listing.ordinary, *databases.plain], ids, contents)
+            self.spent = contents.spent
+            read = databases.bytes_read + contents.bytes_read
+            self._result.bytes_read += read
+            return self._commit(listing, clock, group=databases.group, read=read)
         except BaseException:
             self._sealer.abort()
             raise
 
-    def _assign(self, listing: Listing) -> Assignment:
+    def _list(self, tree: SourceTree) -> Listing:
+        return list_source(tree, Exclusions(self._source.exclude), self._before)
+
+    def _known(self) -> Known:
         inodes = {}
         for file_id, row in self._before.files.items():
             identity = _identity(row.identity)
             if identity is not None and identity.ino:
                 inodes[identity.dev, identity.ino] = file_id
-        known = Known(self._before.paths, inodes, self._stream.next_file_id)
-        assignment = assign_ids(listing.everything, known, listing.hidden)
-        self._draft.paths = assignment.changed_paths
-        self._draft.forgotten = assignment.forgotten
-        return assignment
+        return Known(self._before.paths, inodes, self._stream.next_file_id)
 
-    def _capture(
-        self, tree: SourceTree, listing: Listing, assignment: Assignment, level: int | None
-    ) -> tuple[bool, int]:
+    def _assign(self, listing: Listing, first: Assignment) -> Mapping[bytes, int]:
+        """The ids of everything, those of the first walk kept; and what the draft says about paths."""
+        before = self._known()
+        known = Known({**before.paths, **first.ids}, {**before.inodes, **first.inodes}, first.next_file_id)
+        final = assign_ids(listing.everything, known, self._unseen(listing))
+        # What the capture of the databases added itself (journals) comes last, and so wins.
+        self._draft.paths = [*path_changes(before.paths, final.ids), *self._draft.paths]
+        self._draft.forgotten += ids_gone(before.paths, final.ids)
+        self._stream = dataclasses.replace(self._stream, next_file_id=final.next_file_id)
+        return final.ids
+
+    def _unseen(self, listing: Listing) -> list[bytes]:
+        """Where the newest snapshot stands whatever the walk found: what was hidden from it, and journals that captured
+        databases need for their recovery, each until its database is captured anew."""
+        return [*listing.hidden, *self._journals(listing)]
+
+    def _journals(self, listing: Listing) -> Iterator[bytes]:
+        for database in listing.databases:
+            row = self._before.files.get(self._before.paths.get(database.found.path, 0))
+            if row is not None and decode_record(row.record).flags & NEEDS_RECOVERY:
+                yield database.found.path + JOURNAL
+
+    def _databases(self, tree: SourceTree, listing: Listing, assignment: Assignment, level: int | None) -> DatabasePass:
         stream = self._stream.stream
         settler = Settler(
             self._writer,
@@ -137,18 +167,23 @@ class _Round:
             compress=level is not None,
             source=self._source.name,
         )
-        group = databases.run(tree, listing.databases, assignment, stream)
-        self._result.problems = [*listing.problems, *databases.problems]
-        contents = ContentPass(tree, self._sealer, self._ids, self._draft, level=level, budget=self._writer.budget)
-        self._files(tree, [*listing.ordinary, *databases.plain], assignment, contents)
-        self.spent = contents.spent
-        self._stream = dataclasses.replace(self._stream, next_file_id=assignment.next_file_id)
-        read = databases.bytes_read + contents.bytes_read
-        self._result.bytes_read += read
-        return group, read
+        databases.run(tree, listing.databases, assignment, stream)
+        return databases
 
-    def _files(self, tree: SourceTree, found: Sequence[Found], assignment: Assignment, contents: ContentPass) -> None:
-        changed = [item for item in found if not self._is_settled(item, assignment.ids[item.path])]
+    def _contents(self, tree: SourceTree, level: int | None) -> ContentPass:
+        return ContentPass(
+            tree,
+            self._sealer,
+            self._ids,
+            self._draft,
+            lambda found, file_id: self._record(tree, found, file_id),
+            lambda _: self._writer.check_cancelled(),
+            level=level,
+            budget=self._writer.budget,
+        )
+
+    def _files(self, tree: SourceTree, found: Sequence[Found], ids: Mapping[bytes, int], contents: ContentPass) -> None:
+        changed = [item for item in found if not self._is_settled(item, ids[item.path])]
         # Newest first: what a person would miss most is safe first.
         changed.sort(key=lambda item: (item.kind is Kind.FILE, -item.mtime_ns))
         partials = self._writer.state.partials(self._stream.stream)
@@ -157,7 +192,7 @@ class _Round:
         seen: set[int] = set()
         for item in changed:
             self._writer.check_cancelled()
-            file_id = assignment.ids[item.path]
+            file_id = ids[item.path]
             if file_id in seen:
                 continue  # another hard link of the same file
             seen.add(file_id)
@@ -172,18 +207,16 @@ class _Round:
     def _file(
         self, tree: SourceTree, item: Found, file_id: int, contents: ContentPass, partial: PartialRow | None
     ) -> None:
-        if file_id in self._before.databases:
-            self._draft.demoted.append(file_id)
         row = self._before.files.get(file_id)
         old_record = None if row is None else row.record
-        if contents.spent and old_record is not None and decode_record(old_record).flags & PENDING:
+        if contents.spent and old_record is not None and _waits(decode_record(old_record), item):
             return  # it was pending before and stays so: nothing new to say, and no time to lose on its attributes
         try:
-            record = self._record(tree, item, file_id)
             if item.kind is Kind.FILE:
                 old = None if row is None or row.content is None else tuple(decode_content(row.content))
-                contents.read(Wanted(file_id, item.path, record, old, old_record), partial)
+                contents.read(Wanted(file_id, item, old, old_record), partial)
                 return
+            record = self._record(tree, item, file_id)
         except EntryVanished:
             return
         except EntryUnreadable as error:
@@ -215,12 +248,13 @@ class _Round:
 
     def _commit(self, listing: Listing, clock: int, *, group: bool, read: int) -> Published | None:
         draft = self._draft
-        draft.drop_paths_without_record(self._before.files.keys())
+        draft.drop_paths_without_record(self._before.paths.keys(), self._before.files.keys())
+        draft.demote(self._before.databases.keys())
         self._count(listing)
         self._result.last_seq = self._stream.seq
         if not draft.says_something():
-            self._sealer.close()
-            self._sealer.shutdown()
+            # Not empty if something was read in vain: a file that changed meanwhile and is marked as busy already.
+            self._sealer.abort()
             self._writer.state.refresh(self._stream.stream, draft.file_rows(), list(draft.databases.values()))
             return None
         self._writer.check_cancelled()
@@ -256,6 +290,10 @@ class _Round:
         everything = [item for item in listing.everything if item.kind is Kind.FILE]
         result.files = len(everything)
         result.source_bytes = sum(item.size for item in everything)
+
+
+def _waits(record: FileRecord, item: Found) -> bool:
+    return bool(record.flags & PENDING) and int(record.kind) == int(item.kind)
 
 
 def _identity(raw: bytes) -> FileIdentity | None:

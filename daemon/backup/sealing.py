@@ -71,7 +71,7 @@ class Sealer:
             collections.deque()
         )
         self._open: dict[Lane, tuple[PackWriter, Ticket]] = {}
-        self._finishing: list[tuple[PackWriter, Ticket, Future[SealedPack]]] = []
+        self._finishing: list[tuple[int, Ticket, Future[SealedPack]]] = []  # the size before padding
         self.packs: list[SealedPack] = []
         self.new_plaintext = 0
 
@@ -79,7 +79,7 @@ class Sealer:
     def size(self) -> int:
         """Bytes of packs so far: finished, finishing, open, and an upper bound for what is in the window."""
         waiting = sum(blob.raw_size for _, blob, _, _ in self._window)
-        finishing = sum(writer.size for writer, _, _ in self._finishing)
+        finishing = sum(size for size, _, _ in self._finishing)
         return sum(p.size for p in self.packs) + finishing + sum(w.size for w, _ in self._open.values()) + waiting
 
     def submit(self, lane: Lane, kind: BlobKind, data: bytes, level: int | None) -> Blob:
@@ -152,7 +152,7 @@ class Sealer:
     def _finish(self, lane: Lane) -> None:
         writer, ticket = self._open.pop(lane, (None, None))
         if writer is not None and ticket is not None:
-            self._finishing.append((writer, ticket, self._finisher.submit(writer.finish, self._ids)))
+            self._finishing.append((writer.size, ticket, self._finisher.submit(writer.finish, self._ids)))
 
 
 def _prepare(ids: IdKeys, kind: BlobKind, data: bytes, level: int | None) -> tuple[bytes, int, bytes]:

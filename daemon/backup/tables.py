@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Final
 
 from chatkeep.daemon.capture.digests import DIGEST_SIZE, DigestTable, Overlay
-from chatkeep.daemon.state import RedoRow, State
+from chatkeep.daemon.state import RedoRow, State, refusals
 
 _RUN: Final = struct.Struct(">II")
 
 
 def open_table(state: State, stream: bytes, file_id: int, page_size: int) -> DigestTable:
     """The digest table of one database; empty when it is new, or of another page size or another life of the state."""
-    return DigestTable(_path(state, stream, file_id), page_size, state.generation)
+    with refusals(state.tables):
+        return DigestTable(_path(state, stream, file_id), page_size, state.generation)
 
 
 def redo_of(file_id: int, overlay: Overlay) -> RedoRow:
@@ -36,7 +37,7 @@ def replay_redo(state: State, stream: bytes) -> None:
     """Bring the tables up to the last commit. Must run before anything is compared with them."""
     rows = state.redo(stream)
     for row in rows:
-        with open_table(state, stream, row.file_id, row.page_size) as table:
+        with refusals(state.tables), open_table(state, stream, row.file_id, row.page_size) as table:
             table.truncate(row.reach)
             table.apply(_runs(row.runs))
             table.sync()
@@ -46,12 +47,10 @@ def replay_redo(state: State, stream: bytes) -> None:
 
 def remove_tables(state: State, stream: bytes, file_ids: Iterable[int] | None = None) -> None:
     """Drop the tables of databases that are gone, or all of a stream's."""
-    if file_ids is None:
-        for path in state.tables.glob(f"{stream.hex()}-*"):
+    every = state.tables.glob(f"{stream.hex()}-*")
+    with refusals(state.tables):
+        for path in every if file_ids is None else [_path(state, stream, file_id) for file_id in file_ids]:
             path.unlink(missing_ok=True)
-        return
-    for file_id in file_ids:
-        _path(state, stream, file_id).unlink(missing_ok=True)
 
 
 def _runs(raw: bytes) -> Iterable[tuple[int, bytes]]:

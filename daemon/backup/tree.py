@@ -23,11 +23,10 @@ class Known:
 
 @dataclass
 class Assignment:
-    """Which id each path has now."""
+    """Which id each path has now, and each inode that has content."""
 
     ids: dict[bytes, int] = field(default_factory=dict)
-    changed_paths: list[tuple[bytes, int | None]] = field(default_factory=list)
-    forgotten: list[int] = field(default_factory=list)
+    inodes: dict[tuple[int, int], int] = field(default_factory=dict)
     next_file_id: int = 1
 
     def allocate(self) -> int:
@@ -37,17 +36,24 @@ class Assignment:
 
 
 def assign_ids(found: Sequence[Found], known: Known, hidden: Sequence[bytes] = ()) -> Assignment:
-    """Give every found path its file id, and say which paths came, moved or went, and which ids are gone.
+    """Give every found path its file id.
 
     `hidden`: paths at or below which the walk could not see. What the newest snapshot knows there stays: it was not
     deleted, it could not be looked at.
     """
     result = Assignment(next_file_id=known.next_file_id)
-    by_inode: dict[tuple[int, int], int] = {}
-    taken: set[int] = set()
+    by_inode = result.inodes
+    visible = {item.path for item in found}
+    unseen = {
+        path: file_id for path, file_id in known.paths.items() if path not in visible and _is_hidden(path, hidden)
+    }
+    result.ids.update(unseen)
+    # The inode of a file that cannot be looked at may have a new owner: only a path that had the id before keeps it.
+    reserved = set(unseen.values())
+    taken = set(reserved)
     for item in found:
         file_id = None if item.kind is Kind.DIRECTORY else known.inodes.get((item.dev, item.ino))
-        if file_id is not None:
+        if file_id is not None and (file_id not in reserved or known.paths.get(item.path) == file_id):
             by_inode[item.dev, item.ino] = file_id
             taken.add(file_id)
     for item in found:
@@ -60,15 +66,19 @@ def assign_ids(found: Sequence[Found], known: Known, hidden: Sequence[bytes] = (
                 by_inode[item.dev, item.ino] = file_id
             taken.add(file_id)
         result.ids[item.path] = file_id
-        if known.paths.get(item.path) != file_id:
-            result.changed_paths.append((item.path, file_id))
-    for path, file_id in known.paths.items():
-        if path not in result.ids and any(_at_or_below(path, place) for place in hidden):
-            result.ids[path] = file_id
-    result.changed_paths += [(path, None) for path in known.paths if path not in result.ids]
-    result.forgotten = sorted(set(known.paths.values()) - set(result.ids.values()))
     return result
 
 
-def _at_or_below(path: bytes, place: bytes) -> bool:
-    return path == place or path.startswith(place + b"/") or not place
+def path_changes(before: Mapping[bytes, int], now: Mapping[bytes, int]) -> list[tuple[bytes, int | None]]:
+    """Which paths came or moved, with their ids, and which went (None)."""
+    came = [(path, file_id) for path, file_id in now.items() if before.get(path) != file_id]
+    return [*came, *((path, None) for path in before if path not in now)]
+
+
+def ids_gone(before: Mapping[bytes, int], now: Mapping[bytes, int]) -> list[int]:
+    """The ids that no path has any more."""
+    return sorted(set(before.values()) - set(now.values()))
+
+
+def _is_hidden(path: bytes, places: Sequence[bytes]) -> bool:
+    return any(path == place or path.startswith(place + b"/") or not place for place in places)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from chatkeep.daemon.backup.draft import DraftRun
+from chatkeep.daemon.backup.draft import DraftRun, Piece
 from chatkeep.daemon.backup.sealing import Lane, Sealer
 from chatkeep.daemon.capture.buffer import Buffer, PageRun
 from chatkeep.daemon.capture.database import DatabaseFile
@@ -16,10 +16,14 @@ from chatkeep.daemon.capture.pin import ScanMark
 from chatkeep.daemon.capture.tree import Found
 from chatkeep.daemon.state import DatabaseRow
 from chatkeep.daemon.vault.blob import BlobKind
-from chatkeep.daemon.vault.layers import MAX_BLOB
+from chatkeep.daemon.vault.layers import MAX_BLOB, FileRecord
 
 # Bytes of dirty pages that a short pin copies; more are copied beforehand, without locks.
 ROOM: Final = 32 * 1024 * 1024
+# What the log brings until the pin, all databases together. SQLite's own checkpoint begins at 4 MB of it.
+LOG_ROOM: Final = 16 * 1024 * 1024
+# Databases pinned at once: each holds three descriptors.
+MAX_GROUP: Final = 32
 BASE_LEVEL: Final = 1  # Zstandard: a base is large and written once in weeks
 FRESH_LEVEL: Final = 3  # changed pages are few: a tenth of their size is worth the time
 
@@ -30,17 +34,20 @@ class Work:
 
     file_id: int
     found: Found
+    record: FileRecord
     file: DatabaseFile
     page_size: int
     row: DatabaseRow | None
     dirty: DirtySet = field(default_factory=DirtySet)
     mark: ScanMark | None = None
     passes: int = 0  # times that everything dirty was copied ahead
+    tries: int = 0  # pins in vain
     touched: bool = False  # pages were sealed that no capture has published yet
     unproven: bool = False  # the last signature cannot tell what changed
     table: DigestTable | None = None
     overlay: Overlay | None = None
     ahead: list[DraftRun] = field(default_factory=list)
+    journal: Sequence[Piece] | None = None  # of a transaction that was cut off
 
     @property
     def path(self) -> bytes:
@@ -80,16 +87,17 @@ class Works:
         self._buffer: Buffer | None = None
 
     @property
-    def unfinished(self) -> bool:
-        """Whether a database is half copied."""
-        return bool(self.by_id)
-
-    @property
     def buffer(self) -> Buffer:
-        """ROOM bytes that exist before any pin."""
+        """Memory that exists before any pin."""
         if self._buffer is None:
-            self._buffer = Buffer(ROOM)
+            self._buffer = Buffer(ROOM + LOG_ROOM)
         return self._buffer
+
+    def share(self, group: Sequence[Work]) -> list[Buffer]:
+        """That memory, for databases pinned together: what is dirty of each, and as much of what is left to each."""
+        dirty = [work.dirty_bytes for work in group]
+        spare = max(0, len(self.buffer) - sum(dirty)) // len(group)
+        return self.buffer.split([min(size, ROOM) + spare for size in dirty])
 
     def finish(self, work: Work) -> None:
         """The database is captured, or given up for this backup."""

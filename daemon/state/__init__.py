@@ -13,6 +13,7 @@ from chatkeep.daemon.state.errors import (
     StateForeign,
     StateFull,
     StateUnusable,
+    refusals,
 )
 from chatkeep.daemon.state.outbox import Outbox
 from chatkeep.daemon.state.rows import (
@@ -54,4 +55,5 @@ __all__ = [
     "StateFull",
     "StateUnusable",
     "StreamRow",
+    "refusals",
 ]

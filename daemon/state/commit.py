@@ -62,7 +62,8 @@ def _tree(db: sqlite3.Connection, commit: Commit) -> None:
     stream = commit.stream
     gone = [(stream, path) for path, file_id in commit.paths if file_id is None]
     kept = [(stream, path, file_id) for path, file_id in commit.paths if file_id is not None]
-    db.executemany("DELETE FROM paths WHERE stream=? AND path=?", gone)
+    for table in ("paths", "partials"):
+        db.executemany(f"DELETE FROM {table} WHERE stream=? AND path=?", gone)  # noqa: S608 the names stand one line above
     db.executemany("INSERT OR REPLACE INTO paths VALUES(?,?,?)", kept)
     db.executemany(
         "INSERT OR REPLACE INTO files VALUES(?,?,?,?,?)",
@@ -82,8 +83,8 @@ def _databases(db: sqlite3.Connection, commit: Commit) -> None:
     )
     db.executemany("DELETE FROM runs WHERE stream=? AND file_id=?", [(stream, file_id) for file_id in commit.published])
     db.executemany(
-        "INSERT INTO runs(stream, file_id, pages, pack, slot, blob) VALUES(?,?,?,?,?,?)",
-        [(stream, run.file_id, run.pages, run.pack, run.slot, run.blob) for run in commit.runs],
+        "INSERT INTO runs(stream, file_id, page_size, pages, pack, slot, blob) VALUES(?,?,?,?,?,?,?)",
+        [(stream, run.file_id, run.page_size, run.pages, run.pack, run.slot, run.blob) for run in commit.runs],
     )
     db.executemany(
         "INSERT INTO redo(stream, file_id, page_size, reach, runs) VALUES(?,?,?,?,?)",

@@ -39,8 +39,9 @@ class Connection:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All of the block, durably, or none of it."""
         with self.serial, _translated(self._directory):
-            self._connection.execute("BEGIN IMMEDIATE")
             try:
+                # Inside: an interrupt right after it must not leave the transaction open for the next one to fail on.
+                self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:

@@ -120,7 +120,7 @@ class State:
 
     def runs(self, stream: bytes, file_id: int) -> list[RunRow]:
         """Runs sealed ahead for a database, oldest first."""
-        query = "SELECT file_id, pages, pack, slot, blob FROM runs WHERE stream=? AND file_id=? ORDER BY position"
+        query = "SELECT file_id, page_size, pages, pack, slot, blob FROM runs WHERE stream=? AND file_id=? ORDER BY position"
         return [RunRow(*row) for row in self._connection.rows(query, stream, file_id)]
 
     def partials(self, stream: bytes) -> dict[bytes, PartialRow]:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
 from chatkeep.config.errors import ChatkeepError, Disposition
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class StateError(ChatkeepError):
@@ -51,3 +58,14 @@ class OutboxLost(StateError):
 
     code = "outbox-lost"
     disposition = Disposition.REBUILD
+
+
+@contextlib.contextmanager
+def refusals(path: Path) -> Iterator[None]:
+    """Turns what the system refuses below the state directory into StateFull or StateUnusable."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StateFull(path=str(path)) from error
+        raise StateUnusable(path=str(path), errno=error.errno) from error

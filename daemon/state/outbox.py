@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from chatkeep.daemon.state.connection import Connection
+from chatkeep.daemon.state.errors import refusals
 from chatkeep.daemon.state.rows import Queued
 
 
@@ -103,7 +104,7 @@ class Outbox:
         Files without a row are of a snapshot that never was; released rows whose file stayed are unlinked again. A row
         that needs its file and has none, or one of another size, is a lost object: its stream is to be abandoned.
         """
-        with self._connection.serial:
+        with self._connection.serial, refusals(self.directory):
             for leftover in (self.directory / "tmp").iterdir():
                 leftover.unlink()
             query = "SELECT sha256, size, stream FROM objects WHERE released=0"

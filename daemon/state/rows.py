@@ -85,6 +85,7 @@ class RunRow:
     """Pages sealed ahead of the consistent capture that will publish them."""
 
     file_id: int
+    page_size: int
     pages: bytes
     pack: bytes
     slot: int

@@ -26,8 +26,8 @@ CREATE TABLE files(stream BLOB, file_id INTEGER, identity BLOB NOT NULL, record 
   PRIMARY KEY(stream, file_id)) WITHOUT ROWID;
 CREATE TABLE databases(stream BLOB, file_id INTEGER, page_size INTEGER NOT NULL, page_count INTEGER NOT NULL,
   signature BLOB NOT NULL, digest BLOB, PRIMARY KEY(stream, file_id)) WITHOUT ROWID;
-CREATE TABLE runs(position INTEGER PRIMARY KEY, stream BLOB NOT NULL, file_id INTEGER NOT NULL, pages BLOB NOT NULL,
-  pack BLOB NOT NULL, slot INTEGER NOT NULL, blob BLOB NOT NULL);
+CREATE TABLE runs(position INTEGER PRIMARY KEY, stream BLOB NOT NULL, file_id INTEGER NOT NULL,
+  page_size INTEGER NOT NULL, pages BLOB NOT NULL, pack BLOB NOT NULL, slot INTEGER NOT NULL, blob BLOB NOT NULL);
 CREATE INDEX runs_file ON runs(stream, file_id);
 CREATE TABLE redo(position INTEGER PRIMARY KEY, stream BLOB NOT NULL, file_id INTEGER NOT NULL,
   page_size INTEGER NOT NULL, reach INTEGER NOT NULL, runs BLOB NOT NULL);

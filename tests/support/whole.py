@@ -21,6 +21,7 @@ from chatkeep.daemon.vault.create import Way, create_vault
 from chatkeep.daemon.vault.credential import WriterCredential
 from chatkeep.daemon.vault.reader import Snapshot, VaultReader
 from chatkeep.daemon.vault.unlock import unlock
+from tests.support.invariants import check_state
 from tests.support.memory_provider import MemoryProvider
 
 
@@ -47,12 +48,15 @@ class Device:
         """This device's state, as every command opens it."""
         return State.open(self.state_dir, self.credential.vault_id, self.credential.device_id)
 
-    def back_up(self, source: Path, *, exclude: Sequence[str] = (), send: bool = True) -> SourceResult:
-        """One backup of `source`, as the command makes it."""
+    def back_up(
+        self, source: Path, *, exclude: Sequence[str] = (), send: bool = True, name: str = "chat"
+    ) -> SourceResult:
+        """One backup of `source`, as the command makes it; the state is checked after it."""
         with self.open_state() as state:
             assert state.outbox.recover() == []
             writer = Writer(self.credential, state, clock=self.clock, budget=self.budget)
-            result = back_up(writer, Source(source, name="chat", exclude=tuple(exclude)))
+            result = back_up(writer, Source(source, name=name, exclude=tuple(exclude)))
+            check_state(state, writer.ids)
             if send:
                 self.send(state)
         return result

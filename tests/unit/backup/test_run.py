@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import sqlite3
@@ -16,23 +15,9 @@ from chatkeep.daemon.backup.works import ROOM
 from chatkeep.daemon.capture.files import Extent, StableReader
 from chatkeep.daemon.capture.tree import SourceTree
 from chatkeep.daemon.capture.walk import Reason
+from tests.support.sources import HOUR, Clock, back_and_forth, database, fill
 from tests.support.trees import describe
 from tests.support.whole import Device
-
-HOUR = 3_600_000_000_000
-
-
-class Clock:
-    """Wall time in ns that a test moves. It starts a day ahead, so nothing in the source is fresh to it."""
-
-    def __init__(self) -> None:
-        import time
-
-        self.now = time.time_ns() + 24 * HOUR
-
-    def __call__(self) -> int:
-        self.now += 1_000_000_000
-        return self.now
 
 
 @pytest.fixture
@@ -45,34 +30,6 @@ def source(tmp_path: Path) -> Path:
     made = tmp_path / "source"
     made.mkdir()
     return made
-
-
-@contextlib.contextmanager
-def database(path: Path, **pragmas: object) -> Iterator[sqlite3.Connection]:
-    """A connection that is closed, and so checkpointed, before anything is captured."""
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        for name, value in pragmas.items():
-            connection.execute(f"PRAGMA {name}={value}")
-        yield connection
-
-
-def fill(path: Path, rows: int, seed: int = 0, **pragmas: object) -> None:
-    """A database, or more rows in one."""
-    source = random.Random(seed)
-    with database(path, **pragmas) as db:
-        db.execute("CREATE TABLE IF NOT EXISTS message(id INTEGER PRIMARY KEY, text TEXT, blob BLOB)")
-        db.execute("BEGIN")
-        for _ in range(rows):
-            db.execute(
-                "INSERT INTO message(text, blob) VALUES(?,?)", (source.randbytes(20).hex(), source.randbytes(300))
-            )
-        db.execute("COMMIT")
-
-
-def back_and_forth(device: Device, source: Path, target: Path) -> None:
-    """What is restored equals the source."""
-    device.restore(target)
-    assert describe(target) == describe(source)
 
 
 def test_everything_a_directory_can_hold(device: Device, source: Path, tmp_path: Path) -> None:

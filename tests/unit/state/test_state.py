@@ -64,7 +64,7 @@ def test_a_commit_is_read_back(state: State) -> None:
             paths=[(b"a", 1), (b"b", 2)],
             files=[FileRow(1, b"i", b"r", b"c"), FileRow(2, b"i", b"r", None)],
             databases=[DatabaseRow(2, 4096, 7, b"sig", None)],
-            runs=[RunRow(2, b"\0\1", b"p" * 32, 3, b"b" * 32)],
+            runs=[RunRow(2, 4096, b"\0\1", b"p" * 32, 3, b"b" * 32)],
             redo=[RedoRow(2, 4096, 7, b"runs")],
         )
     )
