@@ -95,7 +95,7 @@ class SourceReport:
         if result.pending:
             yield "pending", f"{counted(result.pending, 'file')} not in the vault yet; the next backup continues"
         if result.busy:
-            yield "busy", f"{counted(result.busy, 'file')} changed while being read; the version before stands"
+            yield "busy", f"{counted(result.busy, 'file')} could not be read at rest; the version before stands"
         if result.problems:
             shown = [_problem_words(problem, out) for problem in result.problems[:MOST_SHOWN]]
             rest = len(result.problems) - len(shown)

@@ -75,9 +75,9 @@ def _time(word: str, now_ns: int, zone: dt.tzinfo | None) -> int | None:
     except ValueError:
         return None
     try:
-        # To the end of the second, or minute, that was typed: the list shows whole seconds.
-        least = 1 if when.second or word.count(":") > 1 else 60
-        return _ns(when if when.tzinfo else _local(when, zone)) + (0 if when.microsecond else least * 10**9 - 1)
+        # To the end of what was typed, be it a minute or a microsecond: the list shows whole seconds.
+        least = 10**3 if "." in word else 10**9 if word.count(":") > 1 else 60 * 10**9
+        return _ns(when if when.tzinfo else _local(when, zone)) + least - 1
     except (OverflowError, OSError):
         return None
 

@@ -81,7 +81,7 @@ _CAPTURE: Final = {
     "digest-table-incomplete": Words("The record of page {page} is missing.", _AGAIN, Exit.FAILED),
     "database-damaged": Words(
         "The database {path} is damaged ({reason}).",
-        "Its files are kept as they are. Older snapshots may hold it whole: chatkeep snapshots",
+        "What was backed up of it while it was whole stays: chatkeep snapshots",
         Exit.FAILED,
     ),
     "entry-vanished": Words("{path} vanished while it was read.", _AGAIN, Exit.FAILED),
@@ -273,6 +273,11 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
     ("credential-refused", "permissions"): Words(
         "Other users may read or write this device's key (mode {mode}). It was not used.",
         "chmod 600 the file chatkeep-writer in the state directory.",
+        Exit.FAILED,
+    ),
+    ("database-damaged", "size"): Words(
+        "The database {path} is damaged: it ends in the middle of a page.",
+        "It was cut short. What was backed up of it while it was whole stays: chatkeep snapshots",
         Exit.FAILED,
     ),
     ("no-vault", "expected"): Words(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import time
 
 import pytest
 
-from chatkeep.daemon.cli.output import Output, plain
+from chatkeep.daemon.cli import bars
+from chatkeep.daemon.cli.output import Output, fields, plain
 
 
 class Terminal(io.StringIO):
@@ -49,14 +51,59 @@ def test_a_table_for_each_reader() -> None:
     assert json.loads(out.getvalue()) == {"rows": rows}
 
 
-def test_progress_shows_on_a_terminal_only() -> None:
-    for kind, as_json, shown in ((Terminal, False, True), (Terminal, True, False), (io.StringIO, False, False)):
-        output, out, err = pair(kind, as_json=as_json)
-        with output.progress(sized=True) as step:
-            step("Sealing", 5, None)
-            step("Sealing", 10, 10)
-        assert ("Sealing" in err.getvalue()) is shown
-        assert out.getvalue() == ""
+@pytest.mark.parametrize("kind", [Terminal, io.StringIO])
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize("single", [True, False])
+def test_progress_shows_on_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, kind: type[io.StringIO], as_json: bool, single: bool
+) -> None:
+    monkeypatch.setattr(bars, "PATIENCE", 0.0)
+    output, out, err = pair(kind, as_json=as_json)
+    visible = kind is Terminal and not as_json
+    with output.progress(sized=True, single=single) as step:
+        until = time.monotonic() + 10
+        step("Sealing", 5, None)
+        step("Sealing", 1_500_000, 3_000_000)
+        while visible and "1.50 MB of 3.00 MB" not in err.getvalue() and time.monotonic() < until:
+            step("Sealing", 1_500_000, 3_000_000)
+    assert ("Sealing" in err.getvalue()) is visible
+    assert ("1.50 MB of 3.00 MB" in err.getvalue()) is visible
+    assert out.getvalue() == ""
+
+
+def test_short_work_shows_nothing() -> None:
+    output, _, err = pair(Terminal)
+    with output.progress() as step:
+        step("Sealing", 1, 2)
+    assert err.getvalue() == ""
+
+
+def test_fields_are_aligned_whatever_their_colour() -> None:
+    assert fields([("a", "one\ntwo"), ("\x1b[1mlong\x1b[0m", "three"), ("b", "")]) == [
+        "  a     one",
+        "        two",
+        "  \x1b[1mlong\x1b[0m  three",
+        "  b",
+    ]
+
+
+def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert pair(io.StringIO)[0].styled("x", "bad") == "x"
+    assert pair(Terminal)[0].styled("x", "bad") != "x"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert pair(Terminal)[0].styled("x", "bad") == "x"
+    assert pair(Terminal)[0].remark("x", "bad") == "x"
+
+
+def test_the_second_screen_is_left_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    output, _, err = pair(Terminal)
+    with pytest.raises(KeyboardInterrupt), output.aside():
+        raise KeyboardInterrupt
+    assert err.getvalue().startswith("\x1b[?1049h")
+    assert err.getvalue().endswith("\x1b[2J\x1b[H\x1b[?1049l")
 
 
 def test_plain() -> None:
