@@ -154,6 +154,8 @@ def _tell(frame: Frame, config: Config, made: CreatedVault, key_file: Path | Non
     ]
     head = out.styled("The vault is made, and every way into it was tried.", "head")
     out.result(value, head, "", *fields(rows), "", "Next: chatkeep backup")
+    if out.as_json:
+        return
     if key_file is not None:
         out.note(f"Move {printable(str(key_file))} to a safe place that is not this machine.")
     if len(kinds) < 2:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import pty
-import select
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -18,8 +14,7 @@ from chatkeep.daemon.cli import ask
 from chatkeep.daemon.cli.output import Output
 from chatkeep.daemon.keys import recovery
 from chatkeep.daemon.keys.errors import RecoveryTypo
-
-DEADLINE = 20.0  # seconds; a child that asks answers within one
+from tests.support import terminal
 
 
 @pytest.fixture
@@ -148,8 +143,7 @@ sys.exit(main.main(["ask"]))
 
 
 HEAD = """
-import os, sys
-os.open(os.ttyname(0), os.O_RDWR)  # makes it the terminal of this session, so that Ctrl-C typed there is a signal
+import sys
 from chatkeep.daemon.cli import ask
 from chatkeep.daemon.cli.output import Output
 """
@@ -158,35 +152,4 @@ from chatkeep.daemon.cli.output import Output
 def converse(script: str, talk: list[tuple[str, str]], *, frame: bool = False) -> tuple[int, str]:
     """Runs a script in a child with a terminal of its own; types each answer when its question has appeared."""
     body = FRAME.format(script=script) if frame else script
-    terminal, inner = pty.openpty()
-    child = subprocess.Popen(
-        [sys.executable, "-c", HEAD + body], stdin=inner, stdout=inner, stderr=inner, start_new_session=True
-    )
-    os.close(inner)
-    try:
-        shown = ""
-        for question, answer in talk:
-            shown += _until(terminal, question)
-            os.write(terminal, answer.encode() + (b"" if answer == "\x03" else b"\r"))
-        shown += _until(terminal, None)
-    finally:
-        os.close(terminal)  # a child that still asks gets an end of file, and ends
-    return child.wait(DEADLINE), shown
-
-
-def _until(terminal: int, text: str | None) -> str:
-    """What the child shows, up to a text; without one, to its end."""
-    shown = ""
-    until = time.monotonic() + DEADLINE
-    while text is None or text not in shown:
-        ready, _, _ = select.select([terminal], [], [], max(0.0, until - time.monotonic()))
-        assert ready, f"never asked {text!r}: {shown!r}"
-        try:
-            part = os.read(terminal, 4096)
-        except OSError:  # how Linux says that the child closed its end
-            part = b""
-        if not part:
-            assert text is None, f"ended before {text!r}: {shown!r}"
-            return shown
-        shown += part.decode()
-    return shown
+    return terminal.converse([sys.executable, "-c", HEAD + body], talk)
