@@ -151,6 +151,7 @@ class _Books:
         if key is not None:
             self._db.execute(f"PRAGMA key='{key}'")
         mode = pragmas.pop("journal_mode", "WAL")
+        pragmas.setdefault("synchronous", "NORMAL")
         for name, value in pragmas.items():
             self._db.execute(f"PRAGMA {name}={value}")
         self._db.execute(f"PRAGMA journal_mode={mode}")

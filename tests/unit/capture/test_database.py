@@ -343,10 +343,11 @@ def test_a_commit_taken_back_is_noticed(path: Path, kept: Callable[..., Kept]) -
     for seed in (1, 2):
         log.write_bytes(beginning)
         with App(path, seed=seed, wal_autocheckpoint=0) as app:
-            app.book(1, pages=4)
+            app.book(1, pages=0)
         histories.append(log.read_bytes())
     assert histories[0][:32] == histories[1][:32]
     assert histories[0] != histories[1]
+    assert len(histories[0]) == len(histories[1])
     log.write_bytes(histories[0])
     keeper = kept()
     keeper.capture()
@@ -354,6 +355,17 @@ def test_a_commit_taken_back_is_noticed(path: Path, kept: Callable[..., Kept]) -
     outcome = keeper.capture()
     assert outcome.how == "scan"
     assert exact(keeper, outcome)
+
+
+def test_pages_without_a_digest_are_dirty_whatever_the_frames_say(path: Path, kept: Callable[..., Kept]) -> None:
+    with App(path) as app:
+        app.book(20)
+        keeper = kept()
+        keeper.capture()
+        keeper.table.truncate(3)
+        outcome = keeper.capture()
+        assert outcome.how == "frames"
+        assert outcome.changed == len(outcome.truth) // 4096 - 3
 
 
 # What happens between scan and pin
@@ -409,6 +421,23 @@ def test_another_generation_is_not_proven(path: Path, kept: Callable[..., Kept],
             with keeper.file.pin() as pinned, pytest.raises(NotProven):
                 pinned.complete(keeper.table, dirty, mark)
         assert exact(keeper, keeper.capture())
+
+
+def test_a_file_overwritten_with_nobody_alive_is_not_proven(path: Path, kept: Callable[..., Kept]) -> None:
+    with App(path, wal_autocheckpoint=0) as app:
+        app.book(20)
+        app.checkpoint("TRUNCATE")
+        app.book(1)
+    keeper = kept()
+    keeper.capture()
+    dirty = DirtySet()
+    mark = keeper.file.scan(keeper.table, dirty, SEED, keeper.buffer, keeper.last)
+    assert not mark.scanned
+    with path.open("r+b") as file:
+        file.seek(5 * 4096 + 100)
+        file.write(b"a restore from elsewhere")
+    with keeper.file.pin() as pinned, pytest.raises(NotProven):
+        pinned.complete(keeper.table, dirty, mark)
 
 
 def test_a_log_that_begins_anew_over_an_untouched_file_is_proven_by_the_file(

@@ -12,6 +12,7 @@ import pytest
 
 from chatkeep.daemon.capture import locks
 from chatkeep.daemon.capture.buffer import Buffer
+from chatkeep.daemon.capture.companions import Companions
 from chatkeep.daemon.capture.database import DatabaseFile, pin_all
 from chatkeep.daemon.capture.digests import DigestTable
 from chatkeep.daemon.capture.dirty import DirtySet
@@ -329,12 +330,46 @@ def test_a_journal_kept_for_next_time_is_not_hot(path: Path) -> None:
             assert pinned.state is PinState.ROLLBACK
 
 
+@pytest.mark.parametrize("meanwhile", [Path.unlink, _replace], ids=["gone", "another"])
+def test_a_journal_that_does_not_stay_is_not_hot(path: Path, meanwhile: Callable[[Path], None]) -> None:
+    left_by(PinState.HOT_JOURNAL, path)
+    fd = os.open(path, os.O_RDONLY)
+    side = Companions(os.fsencode(path))
+    try:
+        assert side.hot_journal(fd)
+        meanwhile(Path(f"{path}-journal"))
+        assert not side.hot_journal(fd)
+    finally:
+        side.close()
+        os.close(fd)
+
+
+def test_a_journal_left_beside_a_living_log_is_of_no_meaning(path: Path) -> None:
+    with App(path) as app:
+        app.book(4)
+        Path(f"{path}-journal").write_bytes(b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" + bytes(504))
+        with file_at(path) as file, file.pin() as pinned:
+            assert pinned.state is PinState.LIVE_WAL
+
+
+def test_an_index_that_outlived_its_owners_is_not_believed(
+    path: Path, tmp_path: Path, oracle: Oracle, buffer: Buffer
+) -> None:
+    with App(path) as app:
+        app.book(2)
+        stale = Path(f"{path}-shm").read_bytes()
+        app.book(2)
+    Path(f"{path}-shm").write_bytes(stale)
+    assert entries(image_of(path, buffer), tmp_path, oracle) == 4
+
+
 def test_a_journal_being_written_is_not_hot(path: Path, buffer: Buffer) -> None:
-    with App(path, journal_mode="DELETE") as app:
+    # With synchronous=OFF its header is complete from the start; else only once the journal was synced.
+    with App(path, journal_mode="DELETE", synchronous="OFF") as app:
         app.book(4)
         image = image_of(path, buffer)
         app.book(1, end="")
-        assert Path(f"{path}-journal").stat().st_size > 0
+        assert Path(f"{path}-journal").read_bytes()[:1] != b"\0"
         with file_at(path) as file, file.pin() as pinned:
             assert pinned.state is PinState.ROLLBACK
             assert whole(pinned, buffer) == image

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from chatkeep.daemon.capture.buffer import Buffer
 from chatkeep.daemon.capture.database import DatabaseFile
 from chatkeep.daemon.capture.layout import PinState
-from chatkeep.daemon.capture.logfile import CommitSizes, WalIndex, shrank, trusted_index, verify
+from chatkeep.daemon.capture.logfile import CommitSizes, VerifiedLog, WalIndex, shrank, trusted_index, verify
 from chatkeep.daemon.capture.wal import (
     FRAME_HEADER_SIZE,
     HEADER_SIZE,
@@ -242,6 +242,43 @@ def test_what_was_read_ahead_of_a_log_is_not_used_for_another(tmp_path: Path) ->
 def test_a_database_that_shrank(commits: list[tuple[int, int]], pages: tuple[int, ...], expected: bool) -> None:
     index = WalIndex(4096, b"saltsalt", 3, 6, bytes(8), pages, 3, tuple(Commit(*one) for one in commits), None)
     assert shrank(index) is expected
+
+
+@pytest.mark.parametrize(
+    ("at", "what"), [(16, "checksum of the last frame"), (8, "salts of the last frame"), (None, "salts of the log")]
+)
+def test_an_index_and_a_log_that_disagree_are_not_believed(tmp_path: Path, at: int | None, what: str) -> None:
+    path = tmp_path / "chat.db"
+    log = Path(f"{path}-wal")
+    with App(path, wal_autocheckpoint=0) as app:
+        app.book(5)
+        wal, shm = os.open(log, os.O_RDONLY), os.open(f"{path}-shm", os.O_RDONLY)
+        try:
+            living = trusted_index(wal, shm, CommitSizes())
+            assert living is not None
+            with log.open("r+b") as file:
+                file.seek(16 if at is None else frame_offset(living.mx_frame, 4096) + at)
+                file.write(b"else")
+            assert trusted_index(wal, shm, CommitSizes()) is None, what
+        finally:
+            os.close(wal)
+            os.close(shm)
+
+
+def test_a_log_is_summed_up_once_unless_it_may_have_changed_unseen(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    with App(path) as app:
+        app.book(5)
+    wal = os.open(f"{path}-wal", os.O_RDONLY)
+    try:
+        written_ns, verified = os.fstat(wal).st_mtime_ns, VerifiedLog()
+        young = verified.read(wal, written_ns + 1)
+        old = verified.read(wal, written_ns + 60 * 10**9)
+        assert young == old
+        assert young is not old
+        assert verified.read(wal, written_ns + 60 * 10**9) is old
+    finally:
+        os.close(wal)
 
 
 def test_the_index_keeps_page_numbers_in_blocks() -> None:
