@@ -115,8 +115,8 @@ class FolderOptions:
     path: Annotated[
         Path,
         Key(
-            "The directory that holds the vault. It must exist: a disk that is not mounted must not be mistaken for an "
-            "empty one.",
+            "The directory that holds the vault. chatkeep init makes it where its parent exists; nothing else does: a "
+            "disk that is not mounted must not be mistaken for an empty one.",
             example="/mnt/backup/chatkeep",
         ),
     ]

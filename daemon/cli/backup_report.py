@@ -44,23 +44,24 @@ class SourceReport:
 
     def value(self) -> dict[str, Any]:
         """For --json."""
-        common: dict[str, Any] = {"name": self.name, "snapshots": self.made, "seconds": round(self.seconds, 3)}
-        if self.result is None:
-            return common | {"error": None if self.error is None else plain_error(self.error)}
         result = self.result
-        return common | {
-            "error": None,
-            "snapshot": None if not result.snapshots else _snapshot(result.snapshots[-1]),
-            "last_seq": result.last_seq,
-            "changed": _changed(result.snapshots),
-            "new_bytes": sum(one.new_plaintext for one in result.snapshots),
-            "stored_bytes": sum(one.stored for one in result.snapshots),
-            "read_bytes": result.bytes_read,
-            "files": result.files,
-            "source_bytes": result.source_bytes,
-            "pending": result.pending,
-            "busy": result.busy,
-            "problems": [_problem(problem) for problem in result.problems],
+        made = [] if result is None else result.snapshots
+        return {
+            "name": self.name,
+            "error": None if self.error is None else plain_error(self.error),
+            "seconds": round(self.seconds, 3),
+            "snapshots": self.made,
+            "snapshot": _snapshot(made[-1]) if made else None,
+            "last_seq": None if result is None else result.last_seq,
+            "changed": _changed(made),
+            "new_bytes": sum(one.new_plaintext for one in made),
+            "stored_bytes": sum(one.stored for one in made),
+            "read_bytes": None if result is None else result.bytes_read,
+            "files": None if result is None else result.files,
+            "source_bytes": None if result is None else result.source_bytes,
+            "pending": None if result is None else result.pending,
+            "busy": None if result is None else result.busy,
+            "problems": [] if result is None else [_problem(problem) for problem in result.problems],
         }
 
     def lines(self, out: Output) -> Iterator[str]:

@@ -136,7 +136,7 @@ def make_state_dir(config: Config) -> None:
 
 def _tell(frame: Frame, config: Config, made: CreatedVault, key_file: Path | None) -> None:
     out = frame.out
-    kinds = ["recovery", "passphrase"][: len(made.slots)]
+    kinds = ["recovery-64", "passphrase"][: len(made.slots)]
     value: dict[str, Any] = {
         "vault": made.vault_id.hex(),
         "device": made.credential.device_id.hex(),

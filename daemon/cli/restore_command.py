@@ -76,7 +76,7 @@ def restore(
             _announce(out, chosen, label, plan, target)
         value = _plan_value(chosen, label, plan, target)
         if dry_run:
-            out.result({**value, "restored": None}, "Nothing was written: --dry-run.")
+            out.result({**value, "restored": None, "findings": []}, "Nothing was written: --dry-run.")
             return Exit.DONE
         choices = Choices(overwrite, salvage, Attributes(owner, special_bits))
         with stopping() as stopped, out.progress(sized=True) as step:

@@ -50,29 +50,30 @@ def status(frame: Frame) -> None:
         frame.out.result({"set_up": False}, text, "Make a vault: chatkeep init. Write one that exists: chatkeep join")
         return
     screen = Screen(time.time_ns())
-    if not glance.exists(config.state_dir):
-        value: dict[str, Any] = {"set_up": True, "vault": None, "running": False, "sources": [], "providers": []}
-        frame.out.result(
-            {**value, "problems": []}, "This device is set up, and nothing was backed up yet.", "Begin: chatkeep backup"
-        )
-        return
     running = glance.is_in_use(config.state_dir)
-    with glance.Glance(config.state_dir) as seen:
-        _sources(screen, config, seen)
-        _providers(screen, config, seen, frame.out)
-        objects, waiting = seen.waiting()
-        vault = seen.vault().hex()
+    vault, waiting = None, (0, 0)
+    if glance.exists(config.state_dir):
+        with glance.Glance(config.state_dir) as seen:
+            _sources(screen, config, seen)
+            _providers(screen, config, seen, frame.out)
+            waiting = seen.waiting()
+            vault = seen.vault().hex()
+    else:
+        for source in config.sources:
+            _source(screen, source, None, None)
+        for provider in config.providers:
+            _provider(screen, provider, glance.ProviderGlance(0, 0, {}, None, None, None), 0, frame.out)
     value = {
         "set_up": True,
         "vault": vault,
         "running": running,
         "sources": screen.sources,
         "providers": screen.providers,
-        "outbox_objects": objects,
-        "outbox_bytes": waiting,
+        "outbox_objects": waiting[0],
+        "outbox_bytes": waiting[1],
         "problems": screen.problems,
     }
-    frame.out.result(value, *_lines(frame.out, screen, running, (objects, waiting)))
+    frame.out.result(value, *_lines(frame.out, screen, running, waiting))
 
 
 def _lines(out: Output, screen: Screen, running: bool, waiting: tuple[int, int]) -> Iterator[str]:

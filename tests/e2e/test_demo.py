@@ -1,0 +1,71 @@
+"""The demonstration shows what is so, and fails where it is not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from scripts import demo_proof, demo_run
+from scripts.demo_proof import Failed
+from tests.support.station import fill, sql
+
+SMALL = ["--messages", "300", "--snapshots", "1"]
+
+
+def test_the_demonstration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert demo_run.main(SMALL) == 0
+    shown = capsys.readouterr().out
+    assert "rows compared with the original's one by one, all equal" in shown
+    assert "objects checked without any key" in shown
+    assert re.search(r"none of \d+ texts", shown)
+    assert "All of it in" in shown
+
+
+def lost(show: demo_run.Show, process: object, count: int) -> int:
+    """In place of waiting for commits: the application wrote something that its ledger does not know."""
+    seen = WAIT(show, process, count)  # type: ignore[arg-type]
+    sql(show.profile / "messages.db", "UPDATE messages SET body = body || '!' WHERE id = 1")
+    return seen
+
+
+WAIT = demo_run.wait_for
+
+
+def test_a_row_that_was_never_committed_fails_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo_run, "wait_for", lost)
+    assert demo_run.main(SMALL) == 1
+    assert "not a state that was ever committed" in capsys.readouterr().err
+
+
+def test_plaintext_in_the_vault_fails_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    ended = demo_run.prove_end
+
+    def leaking(show: demo_run.Show, proof: demo_proof.Proof) -> None:
+        ended(show, proof)
+        (show.vault / "leak").write_bytes((show.profile / "contacts.db").read_bytes())
+
+    monkeypatch.setattr(demo_run, "prove_end", leaking)
+    assert demo_run.main(SMALL) == 1
+    assert "plaintext in the vault" in capsys.readouterr().err
+
+
+def test_rows_are_compared_one_by_one(tmp_path: Path) -> None:
+    for name in ("one.db", "other.db"):
+        fill(tmp_path / name, 20)
+    assert demo_proof.rows_equal(tmp_path / "one.db", tmp_path / "other.db") == 20
+    sql(tmp_path / "other.db", "UPDATE messages SET body = 'x' WHERE id = 7")
+    with pytest.raises(Failed, match="messages differs"):
+        demo_proof.rows_equal(tmp_path / "one.db", tmp_path / "other.db")
+    sql(tmp_path / "other.db", "CREATE TABLE more(a)")
+    with pytest.raises(Failed, match="other tables"):
+        demo_proof.rows_equal(tmp_path / "one.db", tmp_path / "other.db")
+
+
+def test_what_is_not_encrypted_shrinks(tmp_path: Path) -> None:
+    (tmp_path / "pack").write_bytes(b"only compressed, or not even that" * 1000)
+    before, after = demo_proof.squeezed(tmp_path)
+    assert after < before * 0.98
