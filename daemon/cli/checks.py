@@ -145,7 +145,7 @@ def _records(config: Config) -> Iterator[Check]:
         yield Check(
             "fail",
             "records",
-            f"{counted(lacking, 'object')} waiting to be uploaded are gone from this device",
+            f"gone from this device before it was uploaded: {counted(lacking, 'object')}",
             "Run chatkeep backup: it begins the snapshots anew. The disk of this device may be failing.",
         )
     else:
