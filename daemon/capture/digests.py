@@ -119,7 +119,10 @@ class DigestTable:
     def apply(self, runs: Iterable[tuple[int, bytes]]) -> None:
         """Set digests: (first page, 16 bytes per page). Pages skipped beyond the end become unknown."""
         for first, digests in runs:
-            os.pwrite(self._fd, digests, self._at(first))
+            left, at = memoryview(digests), self._at(first)
+            while left:  # a full disk takes a part; what stood in place of the rest would be believed
+                written = os.pwrite(self._fd, left, at)
+                left, at = left[written:], at + written
             self._count = max(self._count, first - 1 + len(digests) // DIGEST_SIZE)
 
     def truncate(self, count: int) -> None:
