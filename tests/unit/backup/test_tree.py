@@ -94,3 +94,16 @@ def test_what_could_not_be_seen_is_kept() -> None:
     result = assigned([thing(b"d", 9, Kind.DIRECTORY)], before, hidden=[b"d"])
     assert result.changed_paths == [(b"d2", None)]
     assert result.forgotten == [3]
+
+
+def test_the_inode_of_a_hidden_file_may_have_a_new_owner() -> None:
+    before = Known({b"d": 1, b"d/a": 2}, {(1, 10): 2}, 3)
+    result = assigned([thing(b"d", 9, Kind.DIRECTORY), thing(b"new", 10)], before, hidden=[b"d"])
+    assert result.ids == {b"d": 1, b"d/a": 2, b"new": 3}
+
+
+def test_a_hard_link_of_a_hidden_file_keeps_its_id_unless_it_is_replaced() -> None:
+    before = Known({b"d": 1, b"d/a": 2, b"link": 2}, {(1, 10): 2}, 3)
+    directory = thing(b"d", 9, Kind.DIRECTORY)
+    assert assigned([directory, thing(b"link", 10)], before, hidden=[b"d"]).ids[b"link"] == 2
+    assert assigned([directory, thing(b"link", 11)], before, hidden=[b"d"]).ids[b"link"] == 3

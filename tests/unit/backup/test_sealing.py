@@ -1,0 +1,86 @@
+"""The sealer when something in its threads fails: no file, no thread, no key is left."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from chatkeep.daemon.backup import sealing
+from chatkeep.daemon.backup.sealing import Lane, Sealer
+from chatkeep.daemon.vault.blob import BlobKind
+from chatkeep.daemon.vault.errors import PackBroken
+from chatkeep.daemon.vault.labels import PACK_TARGET
+from chatkeep.daemon.vault.pack import PackWriter, SealedPack
+from tests.support.writers import sealer_of
+
+MIB = 1 << 20
+
+
+def nothing_left(directory: Path) -> None:
+    assert os.listdir(directory / "staging") == []
+    assert not [one.name for one in threading.enumerate() if one.name.startswith(("seal", "finish"))]
+
+
+def submit(sealer: Sealer, count: int, lane: Lane = Lane.MEDIA) -> None:
+    for _ in range(count):
+        sealer.submit(lane, BlobKind.CHUNK, os.urandom(MIB), None)
+
+
+def test_a_worker_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fired = []
+
+    def failing(*_: object) -> tuple[bytes, int, bytes]:
+        fired.append(1)
+        raise MemoryError
+
+    sealer = sealer_of(tmp_path)
+    submit(sealer, 3)
+    monkeypatch.setattr(sealing, "_prepare", failing)
+    with pytest.raises(MemoryError):
+        submit(sealer, 20)
+    assert fired
+    sealer.abort()
+    nothing_left(tmp_path)
+
+
+def test_a_pack_that_cannot_be_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fired = []
+    finish = PackWriter.finish
+
+    def failing(self: PackWriter, ids: object) -> SealedPack:
+        fired.append(1)
+        if len(fired) == 2:
+            self.abort()
+            raise PackBroken(errno=28)
+        return finish(self, ids)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PackWriter, "finish", failing)
+    sealer = sealer_of(tmp_path)
+    submit(sealer, 3 * PACK_TARGET // MIB + 9)
+    with pytest.raises(PackBroken):
+        sealer.close(*Lane)
+    assert len(fired) >= 2
+    sealer.abort()
+    nothing_left(tmp_path)
+
+
+def test_given_up_in_the_middle(tmp_path: Path) -> None:
+    sealer = sealer_of(tmp_path)
+    submit(sealer, PACK_TARGET // MIB + 9)
+    submit(sealer, 2, Lane.FRESH)
+    sealer.abort()
+    nothing_left(tmp_path)
+
+
+def test_the_size_counts_everything_once(tmp_path: Path) -> None:
+    sealer = sealer_of(tmp_path)
+    submit(sealer, 40)
+    before = sealer.size
+    assert 40 * MIB <= before < 41 * MIB
+    sealer.close(*Lane)
+    assert 40 * MIB < sealer.size < 45 * MIB
+    assert sealer.size == sum(pack.size for pack in sealer.packs)
+    sealer.shutdown()
