@@ -55,10 +55,10 @@ def texts(path: Path) -> list[tuple[object, ...]]:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, statements: str = "BEGIN EXCLUSIVE") -> Iterator[None]:
     """Another process keeps everybody else out. Not this one: closing any descriptor of the file would end it."""
-    code = "import sqlite3, sys; d = sqlite3.connect(sys.argv[1], isolation_level=None); d.execute('BEGIN EXCLUSIVE')"
-    code += "; print(flush=True); sys.stdin.read()"
+    code = "import sqlite3, sys; d = sqlite3.connect(sys.argv[1], isolation_level=None)"
+    code += f"; d.executescript('{statements}'); print(flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", code, path], stdin=-1, stdout=-1) as holder:
         assert holder.stdin is not None
         assert holder.stdout is not None
@@ -67,9 +67,13 @@ def locked(path: Path) -> Iterator[None]:
         holder.stdin.close()
 
 
+OWN_LOG = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; CREATE TABLE IF NOT EXISTS mine(a)"
+
+
+@pytest.mark.parametrize("statements", ["BEGIN EXCLUSIVE", OWN_LOG])
 @pytest.mark.parametrize("first", [True, False])
 def test_a_locked_database_holds_up_no_other(
-    device: Device, source: Path, tmp_path: Path, no_waiting: None, first: bool
+    device: Device, source: Path, tmp_path: Path, no_waiting: None, first: bool, statements: str
 ) -> None:
     for name in ("a.db", "b.db", "c.db"):
         fill(source / name, 50)
@@ -79,7 +83,7 @@ def test_a_locked_database_holds_up_no_other(
         old = describe(source)
         for name in ("a.db", "b.db", "c.db"):
             fill(source / name, 50, seed=7)
-    with locked(source / "b.db"):
+    with locked(source / "b.db", statements):
         result = device.back_up(source)
     assert [problem.path for problem in result.problems] == [b"b.db"]
     assert (result.pending, result.busy) == ((1, 0) if first else (0, 1))
