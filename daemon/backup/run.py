@@ -64,6 +64,7 @@ def back_up(writer: Writer, source: Source) -> SourceResult:
             # Only the budget is a reason to go on at once: what else is pending waits for the next backup.
             if this.run() is None or not this.spent:
                 break
+            writer.between()
     finally:
         works.close()
     return result

@@ -33,13 +33,18 @@ def _nobody(progress: Progress) -> None:
     """Nobody watches."""
 
 
+def _nothing() -> None:
+    """Nothing is done between two snapshots."""
+
+
 @dataclass(frozen=True)
 class Writer:
     """A device that can write a vault and cannot read it.
 
     `clock` gives wall time in ns. `cancelled` is asked often and never from two threads; once True, the snapshot at
     hand is dropped and Cancelled raised: what was committed before stands. `budget`: bytes of new packs in a
-    snapshot.
+    snapshot. `between` is called after a snapshot that the budget ended, before the next one begins: the time to upload
+    it, so that the outbox never holds all of a large first backup.
     """
 
     credential: WriterCredential
@@ -48,6 +53,7 @@ class Writer:
     host: str = field(default_factory=socket.gethostname)
     report: Callable[[Progress], None] = _nobody
     cancelled: Callable[[], bool] = bool
+    between: Callable[[], None] = _nothing
     budget: int = BUDGET
 
     @property
