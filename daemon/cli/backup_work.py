@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from chatkeep.config.errors import Cancelled, ChatkeepError
 from chatkeep.config.model import Config, Source
 from chatkeep.daemon.backup.run import back_up
 from chatkeep.daemon.backup.tables import remove_tables
-from chatkeep.daemon.backup.writer import Progress, Writer
+from chatkeep.daemon.backup.writer import Writer
 from chatkeep.daemon.cli import device, storage
 from chatkeep.daemon.cli.backup_report import ProviderReport, Report, SourceReport
-from chatkeep.daemon.cli.output import Output
+from chatkeep.daemon.cli.output import Output, Step
 from chatkeep.daemon.cli.stopping import stopping
 from chatkeep.daemon.state import OutboxLost, State
 from chatkeep.daemon.sync import upload as sync
@@ -22,6 +25,7 @@ from chatkeep.providers.base import Provider
 from chatkeep.providers.wrap import Retrying
 
 Stopped = Callable[[], bool]
+_UNASKED: Final = ChatkeepError()
 
 
 def run(config: Config, sources: Sequence[Source], out: Output, *, upload: bool) -> Report:
@@ -29,11 +33,19 @@ def run(config: Config, sources: Sequence[Source], out: Output, *, upload: bool)
     report = Report()
     credential = device.load_credential(config)
     try:
-        with device.open_state(config, credential) as state, stopping(lambda: _acknowledge(out)) as stopped:
+        with (
+            device.open_state(config, credential) as state,
+            stopping(lambda: _acknowledge(out)) as stopped,
+            out.progress(sized=True) as step,
+        ):
             _recover(state, config, report)
-            _capture(credential, state, sources, report, out, stopped)
-            if upload and not stopped():
-                _upload(config, state, credential.vault_id, report, out, stopped)
+            uploads = Uploads(config, state, credential.vault_id, step, stopped) if upload else None
+            with contextlib.closing(uploads) if uploads else contextlib.nullcontext():
+                _capture(credential, state, sources, report, step, stopped, uploads)
+                if uploads and not stopped():
+                    uploads.finish(report)
+            if uploads:
+                _give_up_damaged(config, state, report)
             report.cancelled = stopped()
             report.waiting = state.outbox.waiting()
     finally:
@@ -69,20 +81,27 @@ def _capture(
     state: State,
     sources: Sequence[Source],
     report: Report,
-    out: Output,
+    step: Step,
     stopped: Stopped,
+    uploads: Uploads | None,
 ) -> None:
-    with out.progress(sized=True, single=True) as step:
+    between = uploads.send if uploads else _nothing
+    writer = Writer(
+        credential,
+        state,
+        report=lambda at: step(at.source, at.done, at.expected),
+        cancelled=stopped,
+        between=between,
+    )
+    for source in sources:
+        if stopped():
+            return
+        step(source.name, 0, None)
+        report.sources.append(_back_up(writer, source))
 
-        def show(at: Progress) -> None:
-            step(f"{at.source}: {at.stage}", at.done, at.expected)
 
-        writer = Writer(credential, state, report=show, cancelled=stopped)
-        for source in sources:
-            if stopped():
-                return
-            step(f"{source.name}: looking for changes", 0, None)
-            report.sources.append(_back_up(writer, source))
+def _nothing() -> None:
+    """Without an upload nothing is done between two snapshots."""
 
 
 def _back_up(writer: Writer, source: Source) -> SourceReport:
@@ -102,35 +121,78 @@ def _back_up(writer: Writer, source: Source) -> SourceReport:
     return SourceReport(source.name, result, error, made, seconds)
 
 
-def _upload(config: Config, state: State, vault_id: bytes, report: Report, out: Output, stopped: Stopped) -> None:
-    begun = time.monotonic()
-    with storage.opened(config.providers, patient=False) as providers, out.progress(sized=True) as step:
-        results = {provider.name: _refused(state, provider, vault_id) for provider in providers}
-        right = [provider for provider in providers if results[provider.name] is None]
-        for result in sync.upload_all(
-            state.outbox, right, lambda at: step(f"to {at.provider}", at.bytes, at.bytes_total), stopped
-        ):
-            results[result.provider] = result
-    seconds = time.monotonic() - begun
-    for provider in config.providers:
-        outcome = results[provider.name]
-        assert outcome is not None, "a provider was neither refused nor uploaded to"
-        queue = state.outbox.queue(provider.name)
-        waiting = (len(queue), sum(item.size for item in queue))
-        report.providers.append(ProviderReport(outcome, provider.required, waiting, seconds))
-    # Every configured provider, also one that is away: what all have is let go, and nothing else.
-    sync.release(state.outbox, [provider.name for provider in config.providers])
-    _give_up_damaged(config, state, report)
+class Uploads:
+    """The uploads of one backup: after each bounded snapshot, and once more at the end."""
 
+    def __init__(self, config: Config, state: State, vault_id: bytes, step: Step, stopped: Stopped) -> None:
+        self._config = config
+        self._state = state
+        self._vault_id = vault_id
+        self._step = step
+        self._stopped = stopped
+        self._stack = contextlib.ExitStack()
+        self._providers = self._stack.enter_context(storage.opened(config.providers, patient=False))
+        self._refused: dict[str, ChatkeepError | None] = {}
+        self._results: dict[str, sync.UploadResult] = {}
+        self._seconds = 0.0
 
-def _refused(state: State, provider: Provider, vault_id: bytes) -> sync.UploadResult | None:
-    """None when this vault is at the provider; else what the upload to it came to: nothing."""
-    try:
-        storage.require_vault(Retrying(provider), vault_id)
-    except ChatkeepError as exc:
-        state.outbox.note_upload(provider.name, time.time_ns(), exc.code)
-        return sync.UploadResult(provider.name, 0, 0, {}, (exc,), cancelled=False)
-    return None
+    def close(self) -> None:
+        """Closes the providers."""
+        self._stack.close()
+
+    def send(self) -> None:
+        """Sends what is committed to the providers that gave no trouble so far, and lets go of what all have."""
+        self._send([one for one in self._providers if not self._problems(one.name)])
+
+    def finish(self, report: Report) -> None:
+        """Sends what is left, also to those that gave trouble: it may have passed."""
+        self._send(self._providers)
+        for config in self._config.providers:
+            queue = self._state.outbox.queue(config.name)
+            waiting = (len(queue), sum(item.size for item in queue))
+            report.providers.append(ProviderReport(self._results[config.name], config.required, waiting, self._seconds))
+
+    def _send(self, providers: Sequence[Provider]) -> None:
+        begun = time.monotonic()
+        right = []
+        for provider in providers:
+            problem = self._wrong_place(provider)
+            if problem is None:
+                right.append(provider)
+            else:
+                self._state.outbox.note_upload(provider.name, time.time_ns(), problem.code)
+                self._add(sync.UploadResult(provider.name, 0, 0, {}, (problem,), cancelled=False))
+        for result in sync.upload_all(self._state.outbox, right, self._show, self._stopped):
+            self._add(result)
+        # Every configured provider, also one that is away: what all have is let go, and nothing else.
+        sync.release(self._state.outbox, [config.name for config in self._config.providers])
+        self._seconds += time.monotonic() - begun
+
+    def _wrong_place(self, provider: Provider) -> ChatkeepError | None:
+        """Why nothing may be sent there: it cannot be asked, or holds another vault. Asked until it is right."""
+        if self._refused.get(provider.name, _UNASKED) is None:
+            return None
+        try:
+            storage.require_vault(Retrying(provider), self._vault_id)
+            self._refused[provider.name] = None
+        except ChatkeepError as exc:
+            self._refused[provider.name] = exc
+        return self._refused[provider.name]
+
+    def _problems(self, name: str) -> bool:
+        return name in self._results and bool(self._results[name].problems)
+
+    def _add(self, result: sync.UploadResult) -> None:
+        """What was sent adds up; how it went is the last word."""
+        before = self._results.get(result.provider)
+        if before is not None:
+            result = dataclasses.replace(
+                result, objects=result.objects + before.objects, bytes=result.bytes + before.bytes
+            )
+        self._results[result.provider] = result
+
+    def _show(self, at: sync.Progress) -> None:
+        self._step(f"to {at.provider}", at.bytes, at.bytes_total)
 
 
 def _give_up_damaged(config: Config, state: State, report: Report) -> None:

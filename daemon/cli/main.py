@@ -7,6 +7,7 @@ Python and click take.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -18,11 +19,16 @@ import click
 from chatkeep.config.errors import Cancelled, ChatkeepError
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.frame import Frame, Group, Later
+from chatkeep.daemon.cli.measures import printable
 from chatkeep.daemon.cli.output import Output, ReaderLeft, plain
 from chatkeep.daemon.cli.stopping import interruptible
 from chatkeep.daemon.cli.telling import Told, tell
 
 _CLI = "chatkeep.daemon.cli"
+# Full, read-only, forbidden, failing, too many files: facts about the machine, not mistakes of ours.
+_OF_THE_SYSTEM = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
+)
 COMMANDS = {
     "init": Later(f"{_CLI}.init_command", "init", "Make the vault, and its recovery key."),
     "backup": Later(f"{_CLI}.backup_command", "backup", "Back up what changed. Needs no secret."),
@@ -88,6 +94,10 @@ def _run(words: list[str], frame: Frame) -> int:
         return _report(frame.out, tell(exc))
     except ReaderLeft:
         raise
+    except OSError as exc:
+        if exc.errno not in _OF_THE_SYSTEM:
+            raise
+        return _report(frame.out, _system(exc))
     except Exception as exc:
         if not frame.out.as_json:
             raise  # a mistake of ours: the traceback is the report
@@ -99,6 +109,12 @@ def _usage(exc: click.ClickException) -> Told:
     context = getattr(exc, "ctx", None)
     command = context.command_path if context is not None else "chatkeep"
     return Told("usage", exc.format_message(), f"See: {command} --help", Exit.USAGE, {})
+
+
+def _system(exc: OSError) -> Told:
+    """What the system refused, where nobody had a better word for it."""
+    where = f"{printable(str(exc.filename))}: " if exc.filename is not None else ""
+    return Told("system", f"{where}{os.strerror(exc.errno or 0)}.", "", Exit.FAILED, {"errno": exc.errno})
 
 
 def _report(out: Output, told: Told) -> int:

@@ -33,8 +33,13 @@ def from_option(command: Decorated) -> Decorated:
 
 def named(frame: Frame, folder: Path | None) -> Sequence[ProviderConfig]:
     """The providers to read from: the folder if one is named, else those of the configuration. Raises ConfigError."""
+    from chatkeep.config.problems import ConfigMissing
+
     if folder is None:
-        return frame.config().providers
+        try:
+            return frame.config().providers
+        except ConfigMissing as exc:
+            raise ConfigMissing(**exc.params, reason="to-read") from exc
     from chatkeep.config.model import FolderOptions, ProviderConfig
 
     return [ProviderConfig(str(folder), "folder", FolderOptions(folder))]

@@ -269,6 +269,9 @@ WORDS: Final[Mapping[str, Words]] = {
 
 # Where the reason of an error says more than its code: (code, reason).
 CASES: Final[Mapping[tuple[str, str], Words]] = {
+    ("config-missing", "to-read"): Words(
+        "There is no configuration at {file}.", "Name the storage itself: --from FOLDER", Exit.USAGE
+    ),
     ("credential-refused", "absent"): WORDS["not-set-up"],
     ("credential-refused", "permissions"): Words(
         "Other users may read or write this device's key (mode {mode}). It was not used.",
