@@ -128,25 +128,35 @@ def test_every_page_size(place: Path, oracle: Oracle, buffer: Buffer, page_size:
     assert ours != log.db
 
 
-def big_endian(log: Log) -> bytes:
-    """The same log as a machine of the other byte order writes it: other magic, other checksums."""
-    header = struct.pack(">I", 0x377F0683) + log.wal[4:24]
-    state = checksum(header, big_endian=True)
+def rewritten(log: Log, magic: int, page_zero: int | None = None) -> bytes:
+    """The same log as another machine writes it, with its own checksums; `page_zero`: a frame that names no page."""
+    big_endian = magic == 0x377F0683
+    header = struct.pack(">I", magic) + log.wal[4:24]
+    state = checksum(header, big_endian)
     out = bytearray(header + struct.pack(">II", *state))
     size = log.page_size + FRAME_HEADER_SIZE
-    for at in range(HEADER_SIZE, len(log.wal) - size + 1, size):
+    for number, at in enumerate(range(HEADER_SIZE, len(log.wal) - size + 1, size), start=1):
         frame = log.wal[at : at + size]
-        state = checksum(frame[:8] + frame[FRAME_HEADER_SIZE:], big_endian=True, state=state)
+        if number == page_zero:
+            frame = bytes(4) + frame[4:]
+        state = checksum(frame[:8] + frame[FRAME_HEADER_SIZE:], big_endian, state)
         out += frame[:16] + struct.pack(">II", *state) + frame[FRAME_HEADER_SIZE:]
     return bytes(out)
 
 
 def test_a_log_of_the_other_byte_order(place: Path, log: Log, oracle: Oracle, buffer: Buffer) -> None:
     # SQLite's own reading of the rewritten log is the judge of the rewriting.
-    wal = big_endian(log)
+    wal = rewritten(log, 0x377F0683)
     ours, sqlites = ours_and_sqlites(place, oracle, buffer, log.db, wal)
     assert ours == sqlites
     assert ours == ours_and_sqlites(place, oracle, buffer, log.db, log.wal)[0]
+
+
+def test_the_log_ends_before_a_frame_that_names_no_page(place: Path, log: Log, oracle: Oracle, buffer: Buffer) -> None:
+    assert rewritten(log, 0x377F0682)[: 1 << 15] == log.wal[: 1 << 15]
+    ours, sqlites = ours_and_sqlites(place, oracle, buffer, log.db, rewritten(log, 0x377F0682, page_zero=20))
+    assert ours == sqlites
+    assert ours != ours_and_sqlites(place, oracle, buffer, log.db, log.wal)[0]
 
 
 def test_frames_summed_side_by_side_equal_frames_summed_one_by_one(log: Log) -> None:
