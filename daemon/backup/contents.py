@@ -18,6 +18,7 @@ from chatkeep.daemon.vault.layers import BUSY, PENDING, FileRecord, Reference
 
 FILE_LEVEL: Final = 1  # Zstandard: media does not shrink, and the rest is soon done
 NOWHERE: Final = FileIdentity(0, 0, 0, 0, 0)  # that no file has: the next capture reads it again
+MAX_RESTARTS: Final = 2
 _IDENTITY: Final = struct.Struct(">QQQqqq")
 
 
@@ -45,6 +46,7 @@ class ContentPass:
     """Reads the wanted files of one snapshot until its budget is spent.
 
     `describe` makes the record of a file as it was found; `tick` is told the bytes of each piece, and may raise.
+    `restarts`, kept from snapshot to snapshot of one backup, counts how often a half sealed file was found changed.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class ContentPass:
         draft: Draft,
         describe: Callable[[Found, int], FileRecord],
         tick: Callable[[int], None],
+        restarts: dict[bytes, int],
         *,
         level: int | None,
         budget: int,
@@ -62,6 +65,7 @@ class ContentPass:
         self._tree = tree
         self._describe = describe
         self._tick = tick
+        self._restarts = restarts
         self._sealer = sealer
         self._ids = ids
         self._draft = draft
@@ -84,7 +88,7 @@ class ContentPass:
             self._keep_old(wanted, PENDING)
             return False
         done = self._read_once(wanted, partial)
-        if done is None:
+        if done is None and (partial is None or self._may_restart(wanted)):
             done = self._read_once(wanted, None)
         if done is None:
             # Without an older content there is nothing to stand in: a restore must not make an empty file of it.
@@ -92,6 +96,11 @@ class ContentPass:
         if done is not False and partial is not None:
             self._draft.finished_partials.append(wanted.found.path)
         return done is not False
+
+    def _may_restart(self, wanted: Wanted) -> bool:
+        """A file longer than a snapshot that never rests would be begun in every one, and the backup never end."""
+        self._restarts[wanted.found.path] = self._restarts.get(wanted.found.path, 0) + 1
+        return self._restarts[wanted.found.path] <= MAX_RESTARTS
 
     def _read_once(self, wanted: Wanted, partial: PartialRow | None) -> bool | None:
         """True: sealed. False: the budget ended it, the beginning is kept. None: it changed while it was read."""

@@ -36,6 +36,7 @@ class Listing:
     ordinary: list[Found] = field(default_factory=list)
     databases: list[Database] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    late: list[bytes] = field(default_factory=list)  # databases that came too late to be captured
 
     def after(self, later: Listing) -> Listing:
         """The databases of this listing, as they were captured, and all else as `later` found it.
@@ -51,7 +52,11 @@ class Listing:
         # A folder that went away since: its database was captured in it.
         above = {parent for path in captured for parent in _parents(path)} - there
         ordinary += [found for found in self.ordinary if found.path in above]
-        return Listing(ordinary, self.databases, later.problems)
+        if any(found.path in captured and found.kind is Kind.DIRECTORY for found in later.ordinary):
+            # A folder in the place of a captured database: what is in it belongs to the next snapshot.
+            ordinary = [found for found in ordinary if not captured.intersection(_parents(found.path))]
+        late = [database.found.path for database in later.databases if database.found.path not in captured]
+        return Listing(ordinary, self.databases, later.problems, late)
 
     @property
     def everything(self) -> list[Found]:
@@ -60,8 +65,8 @@ class Listing:
 
     @property
     def hidden(self) -> Sequence[bytes]:
-        """Paths at or below which the walk could not see."""
-        return [problem.path for problem in self.problems if problem.hides_content]
+        """Paths at or below which the walk could not see, or not in time: what is known of them stays."""
+        return [*(problem.path for problem in self.problems if problem.hides_content), *self.late]
 
 
 def list_source(tree: SourceTree, exclude: Exclusions, before: Before) -> Listing:

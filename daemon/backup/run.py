@@ -179,6 +179,7 @@ class _Round:
             self._draft,
             lambda found, file_id: self._record(tree, found, file_id),
             lambda _: self._writer.check_cancelled(),
+            self._works.restarts,
             level=level,
             budget=self._writer.budget,
         )

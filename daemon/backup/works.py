@@ -80,9 +80,11 @@ class Work:
 
 
 class Works:
-    """The databases that one backup has open, and the memory for their pages."""
+    """What one backup carries from round to round: the databases it has open, the memory for their pages, and how often
+    it began each large file anew."""
 
     def __init__(self) -> None:
+        self.restarts: dict[bytes, int] = {}
         self.by_id: dict[int, Work] = {}
         self._buffer: Buffer | None = None
 

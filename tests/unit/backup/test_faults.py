@@ -18,7 +18,7 @@ from chatkeep.daemon.capture.database import DatabaseFile
 from chatkeep.daemon.capture.errors import EntryVanished, SourceBusy, SourceUnreadable
 from chatkeep.daemon.capture.files import Extent, StableReader
 from chatkeep.daemon.capture.pin import Pinned
-from chatkeep.daemon.capture.tree import Found
+from chatkeep.daemon.capture.tree import Found, SourceTree
 from tests.support.sources import Clock, back_and_forth, database, fill
 from tests.support.trees import describe
 from tests.support.whole import Device
@@ -447,3 +447,32 @@ def test_one_moment_is_said_only_when_it_is_true(
     assert fired
     _, (newest, *_) = device.snapshots()
     assert not newest.manifest.group
+
+
+def test_a_long_file_that_never_rests_does_not_keep_the_backup_going(
+    device: Device, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.budget = 2 << 20
+    log = source / "log"
+    log.write_bytes(os.urandom(5 << 20))
+    (source / "note").write_text("short")
+    opened: list[int] = []
+
+    class Growing(StableReader):
+        def __init__(self, tree: SourceTree, path: bytes, *, start_offset: int = 0) -> None:
+            if path == b"log":
+                opened.append(start_offset)
+                assert len(opened) < 30, "the backup never ends"
+                with open(log, "ab") as file:
+                    file.write(b"more")
+            super().__init__(tree, path, start_offset=start_offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(contents, "StableReader", Growing)
+        result = device.back_up(source)
+    assert any(opened), "the fault did not fire: it was never half sealed"
+    assert result.pending == 1
+    device.restore(tmp_path / "now")
+    assert sorted(os.listdir(tmp_path / "now")) == ["note"]
+    device.back_up(source)
+    back_and_forth(device, source, tmp_path / "later")
