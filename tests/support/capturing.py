@@ -32,8 +32,14 @@ class Outcome(NamedTuple):
     how: str  # "frames": no page was compared; "scan": without locks; "pinned": under the pin
     dirty: int
     changed: int
+    exact: bool
     truth: bytes
     journal: bytes | None
+
+
+def later() -> int:
+    """A clock that is ahead: every file is old to it, so that timestamps settle without a wait."""
+    return time.time_ns() + 60_000_000_000
 
 
 class Kept:
@@ -91,7 +97,7 @@ class Kept:
         self.last = pinned.signature
         changed = self.commit(copied, pinned.page_count)
         how = "pinned" if mark is None else "scan" if mark.scanned else "frames"
-        return Outcome(pinned.state, how, len(dirty), changed, truth, journal)
+        return Outcome(pinned.state, how, len(dirty), changed, bytes(self.image) == truth, truth, journal)
 
     def commit(self, copied: Copied, page_count: int) -> int:
         """Apply changed pages to the image and their digests to the table; how many they were."""

@@ -92,7 +92,7 @@ class Ordeal:
             return False
         self.tally[outcome.state.value] += 1
         self.tally[outcome.how] += 1
-        assert bytes(self.kept.image) == outcome.truth, f"not exact: {self.wrong(outcome)}"
+        assert outcome.exact, f"not exact: {self.wrong(outcome)}"
         number = self.judge(outcome)
         after = acknowledged(self.acknowledged)
         assert before <= number <= after + 1, "not a state of its time"

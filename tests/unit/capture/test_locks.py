@@ -15,11 +15,6 @@ from tests.support.sqlite_app import App, Refused
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "chat.db"
-
-
-@pytest.fixture
 def fds(path: Path) -> Iterator[list[int]]:
     opened: list[int] = []
     yield opened

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,21 +32,8 @@ from tests.support.sqlite_app import App, Oracle, Refused
 
 
 @pytest.fixture(scope="module")
-def oracle() -> Iterator[Oracle]:
-    with Oracle() as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
 def buffer() -> Buffer:
     return Buffer(4 << 20)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    where = tmp_path / "profile"
-    where.mkdir()
-    return where / "chat.db"
 
 
 def file_at(path: Path) -> DatabaseFile:

@@ -6,7 +6,6 @@ import os
 import random
 import struct
 from array import array
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,12 +57,6 @@ def written(where: Path, page_size: int, seed: int) -> Log:
         app.book(1, pages=60, end="")
         db, wal = path.read_bytes(), Path(f"{path}-wal").read_bytes()
     return Log(db, wal, page_size)
-
-
-@pytest.fixture(scope="module")
-def oracle() -> Iterator[Oracle]:
-    with Oracle() as process:
-        yield process
 
 
 @pytest.fixture(scope="module")
