@@ -55,6 +55,7 @@ class PageRun:
 
     @property
     def count(self) -> int:
+        """How many pages."""
         return len(self.digests) // DIGEST_SIZE
 
 

@@ -43,6 +43,7 @@ class Companions:
         return self.shm_fd is None or locks.share_index(self.shm_fd)
 
     def unlock(self) -> None:
+        """Give up the locks on the index."""
         if self.shm_fd is not None:
             locks.release(self.shm_fd)
 
@@ -55,6 +56,7 @@ class Companions:
         return self.wal_fd is None or FileVersion.of(os.fstat(self.wal_fd)) == self.wal
 
     def same_journal(self) -> bool:
+        """Whether the journal at the path is the one that was opened."""
         return version_at(self._path + JOURNAL) == self.journal
 
     def hot_journal(self, db_fd: int) -> bool:

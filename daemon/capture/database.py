@@ -240,6 +240,7 @@ class DatabaseFile:
             raise DatabaseReplaced(path=self.path)
 
     def close(self) -> None:
+        """Let go of the file; safe to repeat."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

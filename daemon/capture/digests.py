@@ -76,12 +76,15 @@ class Digests(Protocol):
     """Digests of pages 1 ... `count`; `read` gives UNKNOWN for pages that have none."""
 
     @property
-    def page_size(self) -> int: ...
+    def page_size(self) -> int:
+        """Bytes in a page."""
 
     @property
-    def count(self) -> int: ...
+    def count(self) -> int:
+        """The highest page that may have a digest."""
 
-    def read(self, first: int, pages: int) -> bytes: ...
+    def read(self, first: int, pages: int) -> bytes:
+        """16 bytes for each of `pages` pages from `first` on."""
 
 
 class DigestTable:
@@ -104,6 +107,7 @@ class DigestTable:
 
     @property
     def page_size(self) -> int:
+        """Bytes in a page."""
         return self._page_size
 
     @property
@@ -112,6 +116,7 @@ class DigestTable:
         return self._count
 
     def read(self, first: int, pages: int) -> bytes:
+        """As `Digests.read`."""
         known = min(pages, max(0, self._count - first + 1))
         found = os.pread(self._fd, known * DIGEST_SIZE, self._at(first)) if known else b""
         return found + bytes(pages * DIGEST_SIZE - len(found))
@@ -132,9 +137,11 @@ class DigestTable:
             self._count = count
 
     def sync(self) -> None:
+        """Make what was applied durable."""
         os.fdatasync(self._fd)
 
     def close(self) -> None:
+        """Let go of the file; safe to repeat."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -164,10 +171,12 @@ class Overlay:
 
     @property
     def page_size(self) -> int:
+        """Bytes in a page."""
         return self._under.page_size
 
     @property
     def count(self) -> int:
+        """The highest page that may have a digest."""
         return self._count
 
     def put(self, first: int, digests: bytes) -> None:
@@ -184,6 +193,7 @@ class Overlay:
         self._reach = min(self._reach, count)
 
     def read(self, first: int, pages: int) -> bytes:
+        """As `Digests.read`."""
         known = min(pages, max(0, self._reach - first + 1))
         found = bytearray(self._under.read(first, known) if known else b"")
         found.extend(bytes(pages * DIGEST_SIZE - len(found)))

@@ -26,9 +26,11 @@ class DirtySet:
 
     @property
     def page_count(self) -> int:
+        """The highest page number there is."""
         return len(self._marks) - 1
 
     def add(self, page: int) -> None:
+        """Add one page."""
         if not 0 < page < len(self._marks):
             raise ValueError(page)
         self._marks[page] = 1
@@ -43,17 +45,21 @@ class DirtySet:
             marks[page] = 1
 
     def add_range(self, first: int, count: int) -> None:
+        """Add `count` pages from `first` on."""
         self._fill(first, count, _DIRTY)
 
     def discard(self, page: int) -> None:
+        """Take one page out."""
         if not 0 < page < len(self._marks):
             raise ValueError(page)
         self._marks[page] = 0
 
     def discard_range(self, first: int, count: int) -> None:
+        """Take `count` pages out, from `first` on."""
         self._fill(first, count, _CLEAN)
 
     def clear(self) -> None:
+        """Take every page out."""
         self._marks = bytearray(len(self._marks))
 
     def resize(self, page_count: int) -> None:
@@ -65,6 +71,7 @@ class DirtySet:
             self._marks.extend(bytes(-surplus))
 
     def copy(self) -> DirtySet:
+        """The same pages in a set of their own."""
         twin = DirtySet()
         twin._marks = bytearray(self._marks)
         return twin

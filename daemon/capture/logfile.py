@@ -51,6 +51,7 @@ def read_shm(fd: int) -> ShmHeader | None:
 
 
 def mark_of(header: ShmHeader) -> IndexMark:
+    """What a living index counts."""
     return IndexMark(header.changes, header.mx_frame, header.salts)
 
 
@@ -100,6 +101,7 @@ def _page_numbers(shm_fd: int, mx_frame: int) -> tuple[int, ...]:
 
 
 def read_header(wal_fd: int) -> WalHeader | None:
+    """The header of a log, None when it has none."""
     return parse_header(os.pread(wal_fd, HEADER_SIZE, 0))
 
 
@@ -193,4 +195,5 @@ def shrank(index: WalIndex) -> bool:
 
 
 def anchor_of(checksum: tuple[int, int]) -> bytes:
+    """A running checksum as the log has it."""
     return checksum[0].to_bytes(4, "big") + checksum[1].to_bytes(4, "big")

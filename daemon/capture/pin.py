@@ -65,14 +65,17 @@ class Pinned:
 
     @property
     def page_size(self) -> int:
+        """Bytes in a page."""
         return self.layout.page_size
 
     @property
     def page_count(self) -> int:
+        """Pages of the pinned image."""
         return self.layout.page_count
 
     @property
     def state(self) -> PinState:
+        """What the image is made of."""
         return self.layout.state
 
     @property

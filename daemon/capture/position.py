@@ -31,6 +31,7 @@ class FileVersion(NamedTuple):
 
     @classmethod
     def of(cls, facts: os.stat_result) -> FileVersion:
+        """The version that `facts` are of."""
         return cls(facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
 
     def settled(self, now_ns: int) -> bool:

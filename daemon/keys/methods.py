@@ -18,7 +18,8 @@ class SlotMethod(Protocol):
     """One way to come by a slot's secret. `kind` is that of the slots it can open."""
 
     @property
-    def kind(self) -> SlotKind: ...
+    def kind(self) -> SlotKind:
+        """The kind of slot that this method opens."""
 
     def fresh_params(self) -> Params:
         """The parameters of a new slot."""

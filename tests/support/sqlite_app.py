@@ -34,7 +34,7 @@ class Refused(Exception):
     """What SQLite answered, in the other process: the type's name and the text."""
 
 
-class _Process:
+class _Program:
     """One of our programs, asked one thing at a time."""
 
     def __init__(self, role: str) -> None:
@@ -93,7 +93,7 @@ class _Process:
         self.kill()
 
 
-class App(_Process):
+class App(_Program):
     """The application. It runs until it is closed or killed."""
 
     def __init__(self, path: str | os.PathLike[str], **settings: Any) -> None:
@@ -119,7 +119,7 @@ class App(_Process):
         return row
 
 
-class Oracle(_Process):
+class Oracle(_Program):
     """Judges an image that lies by itself in a directory of the test."""
 
     def __init__(self) -> None:
