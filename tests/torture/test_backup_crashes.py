@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from chatkeep.config.errors import ChatkeepError
+from chatkeep.daemon.state import Commit, State
 from tests.support.crashing import Crash, Steps, crash, durable_steps, kill, refuse
 from tests.support.sources import Clock, database, fill
 from tests.support.trees import Thing, describe
@@ -145,6 +146,53 @@ def test_killed_by_the_kernel(scene: Scene) -> None:
                 os._exit(7)
         assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == 9, f"step {at} was not reached"
         scene.check_after(f"kill -9 at step {at}: {steps.names[at]}")
+
+
+def test_nothing_is_committed_before_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order that a power cut asks for: bytes synced, names given, names synced, then the commit; and the tables
+    synced before their redo is forgotten."""
+    events: list[tuple[str, int]] = []
+    calls = {name: getattr(os, name) for name in ("fsync", "fdatasync", "pwrite", "rename")}
+
+    def watched(name: str) -> Callable[..., object]:
+        def call(target: int | str, *arguments: object, **options: object) -> object:
+            number = os.stat(target).st_ino
+            done = calls[name](target, *arguments, **options)
+            events.append((name, number))
+            return done
+
+        return call
+
+    def last(kind: str, path: Path) -> int:
+        event = (kind, path.stat().st_ino)
+        assert event in events, f"no {kind} of {path}"
+        return len(events) - 1 - events[::-1].index(event)
+
+    commit, redo_done = State.commit, State.redo_done
+    fired = []
+
+    def committing(self: State, what: Commit) -> None:
+        names_synced = last("fsync", self.outbox.directory)
+        for row in what.objects:
+            path = self.outbox.directory / row.sha256.hex()
+            assert last("fsync", path) < last("rename", path) < names_synced
+        fired.append("commit")
+        commit(self, what)
+
+    def forgetting(self: State, stream: bytes) -> None:
+        for row in self.redo(stream):
+            table = self.tables / f"{stream.hex()}-{row.file_id}"
+            assert last("pwrite", table) < last("fdatasync", table)
+            fired.append("redo")
+        redo_done(self, stream)
+
+    for name in calls:
+        monkeypatch.setattr(os, name, watched(name))
+    monkeypatch.setattr(State, "commit", committing)
+    monkeypatch.setattr(State, "redo_done", forgetting)
+    scene = Scene(tmp_path)
+    scene.device.back_up(scene.source)
+    assert fired == ["commit", "redo", "redo", "commit", "redo"]
 
 
 def test_a_torn_state_database_is_told(tmp_path: Path, scene: Scene) -> None:
