@@ -17,10 +17,10 @@ class Buffer:
     It is used again for capture after capture. `view` is its whole length.
     """
 
-    def __init__(self, size: int = DEFAULT_ROOM) -> None:
+    def __init__(self, size: int = DEFAULT_ROOM, part: memoryview | None = None) -> None:
         populated = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
-        self._memory = mmap.mmap(-1, size, flags=populated)
-        self.view = memoryview(self._memory)
+        # A view keeps its mapping: it goes with the last of them.
+        self.view = memoryview(mmap.mmap(-1, size, flags=populated)) if part is None else part
 
     def __len__(self) -> int:
         return len(self.view)
@@ -30,16 +30,13 @@ class Buffer:
         parts: list[Buffer] = []
         at = 0
         for size in sizes:
-            part = Buffer.__new__(Buffer)
-            part._memory, part.view = self._memory, self.view[at : at + size]
-            parts.append(part)
+            parts.append(Buffer(size, self.view[at : at + size]))
             at += size
         return parts
 
     def close(self) -> None:
-        """Give the memory back. Views of it must be gone."""
+        """Let go of the memory; it is given back when no view of it is left."""
         self.view.release()
-        self._memory.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,8 @@ class State:
 
     def runs(self, stream: bytes, file_id: int) -> list[RunRow]:
         """Runs sealed ahead for a database, oldest first."""
-        query = "SELECT file_id, page_size, pages, pack, slot, blob FROM runs WHERE stream=? AND file_id=? ORDER BY position"
+        columns = "file_id, page_size, pages, pack, slot, blob"
+        query = f"SELECT {columns} FROM runs WHERE stream=? AND file_id=? ORDER BY position"  # noqa: S608 fixed names
         return [RunRow(*row) for row in self._connection.rows(query, stream, file_id)]
 
     def partials(self, stream: bytes) -> dict[bytes, PartialRow]:
