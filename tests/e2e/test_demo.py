@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -41,16 +42,14 @@ def test_a_row_that_was_never_committed_fails_it(
     assert "not a state that was ever committed" in capsys.readouterr().err
 
 
-def test_plaintext_in_the_vault_fails_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    ended = demo_run.prove_end
-
-    def leaking(show: demo_run.Show, proof: demo_proof.Proof) -> None:
-        ended(show, proof)
-        (show.vault / "leak").write_bytes((show.profile / "contacts.db").read_bytes())
-
-    monkeypatch.setattr(demo_run, "prove_end", leaking)
-    assert demo_run.main(SMALL) == 1
-    assert "plaintext in the vault" in capsys.readouterr().err
+def test_plaintext_in_the_vault_fails_it(tmp_path: Path) -> None:
+    show = demo_run.Show(tmp_path)
+    show.vault.mkdir(parents=True)
+    (show.vault / "sealed").write_bytes(os.urandom(100_000))
+    demo_run.prove_sealed(show, demo_proof.Proof(), [b"see you tomorrow"])
+    (show.vault / ".leak").write_bytes(os.urandom(1000) + b"see you tomorrow" + os.urandom(1000))
+    with pytest.raises(Failed, match="plaintext in the vault"):
+        demo_run.prove_sealed(show, demo_proof.Proof(), [b"see you tomorrow"])
 
 
 def test_rows_are_compared_one_by_one(tmp_path: Path) -> None:
