@@ -86,7 +86,7 @@ class SourceReport:
         assert self.result is not None
         made = self.result.snapshots
         new, stored = sum(one.new_plaintext for one in made), sum(one.stored for one in made)
-        yield "changed", f"{_changed_words(_changed(made))}: {size(new)}"
+        yield "changed", _changed_words(_changed(made)) + (f": {size(new)}" if new else "")
         yield "stored", f"{size(stored)}, compressed and sealed"
         yield "took", duration(self.seconds)
 

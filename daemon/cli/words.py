@@ -57,7 +57,7 @@ _PROVIDERS: Final = {
     ),
     "storage-missing": Words(
         "The place where the vault is stored is not there.",
-        "Mount the disk or create the directory, then run the command again.",
+        "Mount the disk, or put the directory back where it was. What waits for it is kept until then.",
         Exit.STORAGE,
     ),
     "invalid-name": Words("{object} cannot be the name of an object.", _REPORT, Exit.FAILED),
