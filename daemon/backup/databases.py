@@ -38,6 +38,7 @@ from chatkeep.daemon.vault.layers import BUSY, MAX_BLOB, PENDING
 # Copying beforehand chases a writer; after this many rounds a longer pin takes what is left.
 MAX_PASSES: Final = 3
 MAX_TRIES: Final = 3
+AHEAD: Final = MAX_BLOB  # bytes copied beforehand at a time
 
 
 class DatabaseProblem(NamedTuple):
@@ -180,7 +181,7 @@ class DatabasePass:
     def _copy(self, work: Work) -> bool:
         """Seal dirty pages as the file has them now; False when the budget is spent before the last."""
         pages = PageSealer(self._sealer, work.page_size, compress=self._compress)
-        step = (1 << 20) // work.page_size
+        step = AHEAD // work.page_size
         view = self._works.buffer.view
         with _kept_ahead(work, pages):
             for first, count in aligned(work.dirty, step):
