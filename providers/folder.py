@@ -106,6 +106,10 @@ class FolderProvider:
                 if problem.errno in _CANNOT_LINK:
                     return False
                 raise
+            # Another provider on this file system shares the file already: two copies that are one are no two copies.
+            if os.stat(target, follow_symlinks=False).st_nlink > 2:
+                os.unlink(target)
+                return False
             durable.fsync_directory(target.parent)
         return True
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chatkeep.daemon.sync.errors import OutboxDamaged
-from chatkeep.daemon.sync.upload import Pace, release, upload
+from chatkeep.daemon.sync.upload import Pace, release, upload, upload_all
 from chatkeep.providers import base
 from chatkeep.providers.folder import FolderProvider
 from tests.support.memory_provider import MemoryProvider
@@ -57,6 +57,17 @@ def test_a_folder_on_another_file_system_gets_a_copy(state, monkeypatch, folder)
     for item in state.outbox.queue("nobody"):
         assert folder.get(item.name) == item.path.read_bytes()
         assert item.path.stat().st_nlink == 1
+
+
+def test_two_folders_of_one_file_system_never_share_an_object(state, folder, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    snapshot(state)
+    second = FolderProvider("second", tmp_path / "second", create=True)
+    upload_all(state.outbox, [folder, second], pace=Pace(threads=2))
+    for item in state.outbox.queue("nobody"):
+        places = [path for path in tmp_path.rglob("*") if path.name.endswith(item.path.name) and path != item.path]
+        assert len(places) == 2
+        assert len({path.stat().st_ino for path in places}) == 2
+        assert {path.read_bytes() for path in places} == {item.path.read_bytes()}
 
 
 def test_an_unmounted_folder_adopts_nothing(tmp_path: Path) -> None:
