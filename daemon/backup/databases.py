@@ -183,11 +183,16 @@ class DatabasePass:
         pages = PageSealer(self._sealer, work.page_size, compress=self._compress)
         step = AHEAD // work.page_size
         view = self._works.buffer.view
+        assert work.mark is not None, "a database is scanned before it is copied"
+        # Beyond the end of the file there is nothing to copy: the database shrank, or the log has it.
+        last = -(-work.mark.since.db.size // work.page_size)
         with _kept_ahead(work, pages):
             for first, count in aligned(work.dirty, step):
+                if first > last:
+                    break
                 if self._sealer.size >= self._budget:
                     return False
-                self._copy_run(work, pages, first, count, view)
+                self._copy_run(work, pages, first, min(count, last + 1 - first), view)
         return True
 
     def _copy_run(self, work: Work, pages: PageSealer, first: int, count: int, view: memoryview) -> None:

@@ -91,3 +91,14 @@ def test_a_layer_too_large_for_the_pack_of_its_pages(
         device.restore(tmp_path / f"t{seq}", seq)
         assert describe(tmp_path / f"t{seq}") == expected
     assert os.listdir(tmp_path / "state" / "outbox" / "tmp") == []
+
+
+def test_a_database_that_shrank_is_not_copied_beyond_its_end(device: Device, source: Path, tmp_path: Path) -> None:
+    fill(source / "a.db", 110_000)
+    assert (source / "a.db").stat().st_size > works.ROOM
+    device.back_up(source)
+    with database(source / "a.db") as db:
+        db.executescript("DELETE FROM message WHERE id > 100; VACUUM")
+    result = device.back_up(source)
+    assert result.snapshots[0].new_plaintext < 200_000
+    back_and_forth(device, source, tmp_path / "target")
