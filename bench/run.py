@@ -19,6 +19,7 @@ from pathlib import Path
 
 from bench.figures import figures
 from bench.generate import Generator, chosen
+from bench.measure import CommandFailed
 from bench.numbers import parse_size, size
 from bench.outcome import Outcome
 from bench.report import tables
@@ -50,14 +51,15 @@ def _measure(options: argparse.Namespace, generator: Generator, work: Path) -> t
     if missing:
         _say(f"not installed, not measured: {', '.join(missing)}. To install them: {INSTALL}")
     works = Works(profile, work, tools, generator, options.seed, _say)
-    works.full(options.repeat_full)
-    works.restore(options.repeat_full)
-    works.unchanged(options.repeat)
-    works.append(100, options.appends)
-    works.append(10_000, 1)
-    works.scan(options.repeat)
-    if options.latency:
-        works.latency(options.latency, options.window, options.rate)
+    with _told(works.outcome):
+        works.full(options.repeat_full)
+        works.restore(options.repeat_full)
+        works.unchanged(options.repeat)
+        works.append(100, options.appends)
+        works.append(10_000, 1)
+        works.scan(options.repeat)
+        if options.latency:
+            works.latency(options.latency, options.window, options.rate)
     return works.outcome, tools
 
 
@@ -70,16 +72,26 @@ def _measure_large(options: argparse.Namespace, generator: Generator, work: Path
     generator.make(profile, options.large_size, options.seed, _LARGE_MEDIA)
     tools, _ = available(place, profile, [CHATKEEP])
     works = Works(profile, place, tools, generator, options.seed, _say)
-    works.full(1)
-    works.restore(1)
-    works.unchanged(1)
-    works.append(100, 3)
+    with _told(works.outcome):
+        works.full(1)
+        works.restore(1)
+        works.unchanged(1)
+        works.append(100, 3)
     return works.outcome
+
+
+@contextlib.contextmanager
+def _told(outcome: Outcome) -> Iterator[None]:
+    """A command that fails ends the work, and is told with what was measured before it."""
+    try:
+        yield
+    except (CommandFailed, subprocess.CalledProcessError) as error:
+        outcome.wrong.append(str(error))
 
 
 def _prepare(options: argparse.Namespace, generator: Generator, profile: Path) -> None:
     if options.profile is not None:
-        if not room(profile.parent, options.profile):
+        if not room(profile.parent, options.profile, 1 + len(TOOLS) * options.repeat_full):
             raise SystemExit(f"{profile.parent} has too little space for {options.profile}: use --work")
         subprocess.run(["cp", "--archive", "--reflink=auto", str(options.profile), str(profile)], check=True)
     else:

@@ -47,14 +47,16 @@ class Works:
                 self._backup(FULL, tool, run)
 
     def restore(self, repeat: int) -> None:
-        """Each tool its newest backup, into a new directory, compared with the profile."""
+        """Each tool its newest backup, into a new directory, compared with the profile.
+
+        Nothing is deleted before the end of the run: for minutes after thousands of files were, ext4 makes new ones
+        several times as slowly (it does not give out their inodes again), and the next tool would pay for it.
+        """
         for run in range(repeat):
             for tool in self._turn(run):
-                target = self._work / "restored"
-                usage, top = tool.restore(target)
+                usage, top = tool.restore(self._work / f"restored-{tool.name}-{run}")
                 self._keep(RESTORE, tool.name, usage, run)
                 self._compare(tool, top)
-                shutil.rmtree(target)
 
     def unchanged(self, repeat: int) -> None:
         """A backup with nothing to do."""
@@ -100,9 +102,7 @@ class Works:
             )
         # What was captured while somebody wrote must be right as well: one more, now that the writer has closed.
         tool.backup(self._profile)
-        target = self._work / "restored"
-        self._compare(tool, tool.restore(target)[1])
-        shutil.rmtree(target)
+        self._compare(tool, tool.restore(self._work / "restored-last")[1])
 
     def _chatkeep(self) -> Chatkeep | None:
         return next((tool for tool in self._tools if isinstance(tool, Chatkeep)), None)
@@ -151,6 +151,6 @@ def occupied(profile: Path) -> int:
     return total
 
 
-def room(place: Path, profile: Path) -> bool:
-    """Whether a run has space: the copy, three vaults, a state with what waits for upload, a restored tree."""
-    return shutil.disk_usage(place).free > 6 * tree_size(profile)
+def room(place: Path, profile: Path, trees: int) -> bool:
+    """Whether a run has space: the copy, three vaults, what waits for upload, and so many restored trees."""
+    return shutil.disk_usage(place).free > (6 + trees) * tree_size(profile)
