@@ -39,8 +39,9 @@ def test_more_in_the_log_than_memory(
     fill(source / "a.db", 500, journal_mode="WAL")
     fill(source / "b.db", 500, journal_mode="WAL")
     device.back_up(source)
-    parts, failed = [], []
-    batches, validate = databases.batches, Pinned.validate
+    parts: list[object] = []
+    failed: list[object] = []
+    batches, validate = works.batches, Pinned.validate
 
     def counted(*arguments: object) -> object:
         parts.append(1)

@@ -14,6 +14,8 @@ import pytest
 
 from chatkeep.daemon.backup import contents, databases, run
 from chatkeep.daemon.backup.works import ROOM
+from chatkeep.daemon.capture import database as capture_database
+from chatkeep.daemon.capture import files as capture_files
 from chatkeep.daemon.capture.database import DatabaseFile
 from chatkeep.daemon.capture.errors import EntryVanished, SourceBusy, SourceUnreadable
 from chatkeep.daemon.capture.files import Extent, StableReader
@@ -90,8 +92,8 @@ def test_a_locked_database_holds_up_no_other(
     assert not result.snapshots[-1].complete or not first
     report = device.restore(tmp_path / "now")
     assert report.pending == ((b"b.db",) if first else ())
-    for name in (b"a.db", b"c.db"):
-        assert describe(tmp_path / "now")[name].content == describe(source)[name].content
+    for kept in (b"a.db", b"c.db"):
+        assert describe(tmp_path / "now")[kept].content == describe(source)[kept].content
     if old is not None:
         assert describe(tmp_path / "now")[b"b.db"].content == old[b"b.db"].content
         assert report.stale == (b"b.db",)
@@ -104,7 +106,7 @@ def test_a_companion_that_cannot_be_opened_concerns_its_database_only(
 ) -> None:
     for name in ("a.db", "b.db", "c.db"):
         fill(source / name, 50)
-    fired = []
+    fired: list[object] = []
     pin = DatabaseFile.pin
 
     def refused(self: DatabaseFile) -> Pinned:
@@ -152,7 +154,7 @@ def test_a_database_deleted_right_after_its_pin(
     device.back_up(source)
     for name in ("a.db", "b.db", "c.db"):
         fill(source / name, 50, seed=3)
-    fired = []
+    fired: list[object] = []
     release = Pinned.release
 
     def deleting(self: Pinned) -> None:
@@ -166,8 +168,8 @@ def test_a_database_deleted_right_after_its_pin(
         device.back_up(source)
     assert fired
     device.restore(tmp_path / "now")
-    for name in (b"a.db", b"c.db"):
-        assert describe(tmp_path / "now")[name].content == describe(source)[name].content
+    for kept in (b"a.db", b"c.db"):
+        assert describe(tmp_path / "now")[kept].content == describe(source)[kept].content
     device.back_up(source)
     back_and_forth(device, source, tmp_path / "later")
 
@@ -241,7 +243,7 @@ def test_a_hot_journal_is_kept_once_however_often_the_pin_is_tried(
     path = source / "a.db"
     fill(path, 500, journal_mode="DELETE")
     cut_off(path)
-    fired = []
+    fired: list[object] = []
     validate = Pinned.validate
 
     def once_busy(self: Pinned) -> None:
@@ -311,7 +313,7 @@ def test_a_database_replaced_by_a_file_that_cannot_be_read(
     old = describe(source)
     (source / "a.db").unlink()
     (source / "a.db").write_text("no database")
-    fired = []
+    fired: list[object] = []
 
     def refused(self: object, wanted: contents.Wanted, partial: object) -> bool:
         fired.append(wanted.found.path)
@@ -331,7 +333,7 @@ def test_a_file_written_between_the_walk_and_its_read_gets_its_own_time(
     device: Device, source: Path, tmp_path: Path, settled: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (source / "note").write_text("first")
-    fired = []
+    fired: list[object] = []
     reading = contents.ContentPass.read
 
     def late(self: contents.ContentPass, *arguments: object) -> bool:
@@ -371,8 +373,8 @@ def test_a_path_that_got_another_file_and_lost_it_again_is_gone(
     device.back_up(source)
     (source / "a").rename(source / "b")
     (source / "a").write_text("new, and gone before it is read")
-    fired = []
-    attributes = run.attributes
+    fired: list[object] = []
+    attributes = capture_files.attributes
 
     def vanishing(tree: object, found: Found, names: object) -> object:
         if found.path == b"a":
@@ -397,7 +399,7 @@ def test_a_table_that_outlived_its_database_is_not_believed(
     body = path.read_bytes()
     device.back_up(source)
     path.write_text("a file for a while")
-    fired = []
+    fired: list[object] = []
     with monkeypatch.context() as patch:  # killed after the commit and before the table is removed
         patch.setattr(run, "remove_tables", lambda *_: fired.append(1))
         device.back_up(source)
@@ -432,8 +434,8 @@ def test_one_moment_is_said_only_when_it_is_true(
     _, (newest, *_) = device.snapshots()
     assert newest.manifest.group
     fill(source / "b.db", 50, seed=2)
-    fired = []
-    pin_all = databases.pin_all
+    fired: list[object] = []
+    pin_all = capture_database.pin_all
 
     def late(files: list[DatabaseFile]) -> list[Pinned]:
         if not fired:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,7 @@ def test_attributes_alone_cost_no_content(device: Device, source: Path, tmp_path
         (source / "link").unlink()
         (source / "link").symlink_to("elsewhere")
 
-    changes = [
+    changes: list[Callable[[], object]] = [
         lambda: os.setxattr(source / "file", "user.tag", b"new"),
         lambda: (source / "file").chmod(0o600),
         lambda: os.utime(source / "file", ns=(1, 1_500_000_000_000_000_001)),

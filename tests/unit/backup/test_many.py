@@ -8,7 +8,7 @@ import resource
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from chatkeep.daemon.backup import databases
 from chatkeep.daemon.backup.run import back_up
 from chatkeep.daemon.backup.works import MAX_GROUP
 from chatkeep.daemon.backup.writer import Progress, Writer
+from chatkeep.daemon.capture import database as capture_database
 from chatkeep.daemon.capture.database import DatabaseFile
 from chatkeep.daemon.capture.pin import Pinned
 from tests.support.sources import Clock, back_and_forth, fill
@@ -107,7 +108,7 @@ def test_one_path_becomes_everything(device: Device, source: Path, tmp_path: Pat
         path.mkdir()
         (path / "child").write_text(f"child {number}")
 
-    kinds = {
+    kinds: dict[str, Callable[[], object]] = {
         "file": lambda: path.write_text(f"file {number} " * 500),
         "database": lambda: fill(path, 60, seed=number),
         "directory": directory,
@@ -151,8 +152,8 @@ def test_a_database_replaced_between_scan_and_pin(
     for name in ("a.db", "b.db"):
         fill(source / name, 10, seed=4)
     fill(tmp_path / "new.db", 77, seed=9)
-    fired = []
-    pin_all = databases.pin_all
+    fired: list[object] = []
+    pin_all = capture_database.pin_all
 
     def late(files: list[DatabaseFile]) -> list[Pinned]:
         if not fired:
@@ -177,7 +178,7 @@ def test_a_database_replaced_between_scan_and_pin(
 def test_interrupted_by_the_keyboard(device: Device, source: Path, tmp_path: Path, stage: str) -> None:
     fill(source / "a.db", 110_000)
     (source / "video").write_bytes(os.urandom(3 << 20))
-    fired = []
+    fired: list[object] = []
 
     def interrupt(progress: Progress) -> None:
         if progress.stage == stage:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chatkeep.daemon.backup import run
+from chatkeep.daemon.backup import listing, run
 from tests.support.sources import Clock, back_and_forth, database, fill
 from tests.support.trees import describe
 from tests.support.whole import Device
@@ -29,7 +29,7 @@ def source(tmp_path: Path) -> Path:
 def between_the_walks(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> list[int]:
     """Do something after the databases were captured and before the files are listed."""
     fired: list[int] = []
-    listed = run.list_source
+    listed = listing.list_source
 
     def late(*arguments: object) -> object:
         fired.append(1)
