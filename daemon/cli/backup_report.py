@@ -138,9 +138,8 @@ class ProviderReport:
         if not self.result.problems and not self.waiting[0]:
             yield f"{head}: has everything" + (f", {sent}" if sent else "")
             return
-        yield f"{head}: {counted(self.waiting[0], 'object')} of {size(self.waiting[1])} still to be sent" + (
-            f", {sent}" if sent else ""
-        )
+        waiting = f"{counted(self.waiting[0], 'object')} of {size(self.waiting[1])}" if self.waiting[0] else "nothing"
+        yield f"{head}: {waiting} still to be sent" + (f", {sent}" if sent else "")
         for problem in self.result.problems:
             told = tell(problem, name_provider=False)
             text = out.styled(told.text, "bad" if self.required else "warn")

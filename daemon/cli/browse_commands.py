@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,8 @@ import click
 
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.measures import counted, local_time, printable, size, stamp
-from chatkeep.daemon.cli.output import ReaderLeft
 from chatkeep.daemon.cli.storage import from_option
+from chatkeep.daemon.cli.telling import plain_error
 from chatkeep.daemon.cli.unlocking import Secret, secret_options
 
 if TYPE_CHECKING:
@@ -41,12 +40,14 @@ def ls(
         snapshot, label = vault.find(snap, source)
         top = _path(snapshot, path)
         listed = list(list_tree(read_tree(vault.reader, snapshot), top, recursive=recursive))
+        findings = vault.findings()
         value = {
             "source": label,
             "seq": snapshot.header.seq,
             "id": snapshot.name.sha256.hex(),
             "path": top,
             "entries": [_value(one) for one in listed],
+            "findings": [plain_error(finding) for finding in findings],
         }
         alone = len(listed) == 1 and listed[0].path == top
         prefix = b"" if recursive or alone or not top else top + b"/"
@@ -55,6 +56,8 @@ def ls(
         if not frame.out.as_json and frame.out.out.isatty():
             name = reading.name_of(snapshot)
             frame.out.note(frame.out.remark(f"{counted(len(rows), 'entry', 'entries')} in snapshot {name}", "dim"))
+        if not frame.out.as_json:
+            reading.tell_findings(frame.out, findings)
 
 
 @click.command(cls=Command, short_help="Write a file of a snapshot to standard output.")
@@ -78,12 +81,8 @@ def cat(frame: Frame, snap: str, path: str, source: str | None, folder: Path | N
     with reading.opened(frame, folder, secret) as vault:
         snapshot, _ = vault.find(snap, source)
         tree = read_tree(vault.reader, snapshot)
-        try:
-            for piece in read_file(vault.reader, snapshot, tree, _path(snapshot, path)):
-                sys.stdout.buffer.write(piece)
-            sys.stdout.buffer.flush()
-        except BrokenPipeError as exc:
-            raise ReaderLeft from exc
+        frame.out.write_bytes(read_file(vault.reader, snapshot, tree, _path(snapshot, path)))
+        reading.tell_findings(frame.out, vault.findings())
 
 
 def _path(snapshot: Snapshot, path: str) -> bytes:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from chatkeep.config.places import default_file
 from chatkeep.daemon.cli.frame import Frame, Group, pass_frame
 from chatkeep.daemon.cli.measures import printable
+
+if TYPE_CHECKING:
+    from chatkeep.config.model import Config
 
 
 @click.group(cls=Group, short_help="Check the configuration, or learn to write it.")
@@ -20,10 +25,8 @@ def config() -> None:
 @pass_frame
 def check(frame: Frame) -> None:
     """Name everything that is wrong with the file and with the directories it names."""
-    from chatkeep.config.paths import check_paths
-
     found = frame.config()
-    check_paths(found)
+    made = _check(found)
     value = {
         "file": found.origin.file,
         "vault": found.vault_name,
@@ -36,7 +39,32 @@ def check(frame: Frame) -> None:
         f"{printable(str(found.origin.file))}: right",
         *(f"  keeps {printable(source.name)}: {printable(str(source.path))}" for source in found.sources),
         *(f"  in {printable(provider.name)} ({provider.type})" for provider in found.providers),
+        *(f"  {printable(path)} is not there yet: chatkeep init makes it" for path in made),
     )
+
+
+def _check(found: Config) -> list[str]:
+    """The folders that `chatkeep init` will make. Raises ConfigInvalid for what else is wrong on the disk."""
+    from chatkeep.config.paths import check_paths
+    from chatkeep.config.problems import ConfigInvalid, Reason
+    from chatkeep.daemon.cli.device import is_set_up
+
+    try:
+        check_paths(found)
+    except ConfigInvalid as exc:
+        made = [
+            problem
+            for problem in exc.problems
+            if problem.reason is Reason.PATH_MISSING
+            and problem.key.startswith("providers[")
+            and Path(problem.found).parent.is_dir()
+            and not is_set_up(found)
+        ]
+        rest = [problem for problem in exc.problems if problem not in made]
+        if rest:
+            raise ConfigInvalid(found.origin.file, rest) from exc
+        return [problem.found for problem in made]
+    return []
 
 
 @config.command()

@@ -6,6 +6,7 @@ CommandError
   NotSetUp            no vault was made or joined on this device
   NoSuchSnapshot      no snapshot is meant by what was typed
   SeveralSnapshots    more than one is
+  TargetInsideVault   a restore would write into the storage, or among this device's records
 """
 
 from __future__ import annotations
@@ -48,3 +49,9 @@ class SeveralSnapshots(CommandError):
     """More than one snapshot is meant. Parameters: wanted, candidates (ways to name each)."""
 
     code = "several-snapshots"
+
+
+class TargetInsideVault(CommandError):
+    """A restore would leave plain files where the vault or the state is. Parameters: path, folder."""
+
+    code = "target-inside-vault"

@@ -20,7 +20,7 @@ from chatkeep.config.errors import Cancelled, ChatkeepError
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.frame import Frame, Group, Later
 from chatkeep.daemon.cli.measures import printable
-from chatkeep.daemon.cli.output import Output, ReaderLeft, plain
+from chatkeep.daemon.cli.output import Output, OutputLost, ReaderLeft, plain
 from chatkeep.daemon.cli.stopping import interruptible
 from chatkeep.daemon.cli.telling import Told, tell
 
@@ -64,6 +64,7 @@ def cli() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line (without the program's name) and returns its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _fill_standard_streams()
     # Known before the line is parsed, so that an error of the parser comes out as JSON too.
     before_end = words[: words.index("--")] if "--" in words else words
     frame = Frame(out=Output(as_json="--json" in before_end))
@@ -71,10 +72,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         with interruptible():
             return _run(words, frame)
     except ReaderLeft:
-        # What Python still holds would fail again, with a message, when it exits.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_output()
         return Exit.CANCELLED
+    except OutputLost as lost:
+        _let_go_of_output()
+        frame.out.note(f"chatkeep: standard output: {os.strerror(lost.number)}.")
+        return Exit.FAILED
+
+
+def _fill_standard_streams() -> None:
+    """Whoever started us may have closed some. The next file opened would get that number - a pack, a database - and
+    every library that prints would write into it. Standard output is filled with what cannot be written: what is lost
+    must not look as if it had been shown."""
+    for number, flags in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)  # gets the lowest free number
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def _let_go_of_output() -> None:
+    # What Python still holds would fail again, with a message, when it exits.
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: list[str], frame: Frame) -> int:
@@ -92,7 +115,7 @@ def _run(words: list[str], frame: Frame) -> int:
         return _report(frame.out, tell(Cancelled()))
     except ChatkeepError as exc:
         return _report(frame.out, tell(exc))
-    except ReaderLeft:
+    except (ReaderLeft, OutputLost):
         raise
     except OSError as exc:
         if exc.errno not in _OF_THE_SYSTEM:

@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO
 
@@ -28,11 +28,20 @@ _STYLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "warn": {"fg": "yellow"},
     "bad": {"fg": "red", "bold": True},
 }
+_SHORT: Final = 20  # characters of a column that is never folded: times, modes, sizes
 Style = Literal["head", "dim", "good", "warn", "bad"]
 
 
 class ReaderLeft(Exception):
     """Nobody reads standard output any more (`| head`): an end like any other, without a message."""
+
+
+class OutputLost(Exception):
+    """What was to be shown cannot be written: a full disk, a closed descriptor. `number`: the errno."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 class Output:
@@ -76,23 +85,33 @@ class Output:
             from rich.text import Text
 
             shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-            for column in columns:
-                number = column in right
-                shown.add_column(column, justify="right" if number else "left", no_wrap=number, overflow="fold")
-            for row in rows:
-                shown.add_row(*(Text(printable(cell)) for cell in row))
+            cells = [[printable(cell) for cell in row] for row in rows]
+            widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+            for column, width in zip(columns, widths, strict=True):
+                side: Literal["left", "right"] = "right" if column in right else "left"
+                shown.add_column(column, justify=side, no_wrap=width <= _SHORT, overflow="fold")
+            for row in cells:
+                shown.add_row(*map(Text, row))
             console = Console(file=self.out)
+            # On a terminal too narrow for that its own folding of lines reads better than columns of three letters.
+            console.width = max(console.width, sum(min(width, _SHORT) + 2 for width in widths))
             with console.capture() as captured:
                 console.print(shown)
             self.write(captured.get())
 
     def write(self, text: str) -> None:
-        """Text to standard output, at once. Raises ReaderLeft."""
-        try:
+        """Text to standard output, at once. Raises ReaderLeft, OutputLost."""
+        with _writing():
             self.out.write(text)
             self.out.flush()
-        except BrokenPipeError as exc:
-            raise ReaderLeft from exc
+
+    def write_bytes(self, pieces: Iterable[bytes]) -> None:
+        """Bytes to standard output as they are. Raises ReaderLeft, OutputLost, and what `pieces` raises."""
+        for piece in pieces:
+            with _writing():
+                self.out.buffer.write(piece)
+        with _writing():
+            self.out.flush()
 
     def note(self, text: str) -> None:
         """Something a person may want to know now. Not part of the result."""
@@ -167,6 +186,16 @@ def plain(value: object) -> object:
     if isinstance(value, set | frozenset | tuple):
         return sorted(value, key=repr) if not isinstance(value, tuple) else list(value)
     return str(value)
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as exc:
+        raise ReaderLeft from exc
+    except OSError as exc:
+        raise OutputLost(exc.errno or 0) from exc
 
 
 def _shows_colour(stream: TextIO) -> bool:

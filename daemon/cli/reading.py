@@ -96,6 +96,9 @@ class OpenVault:
         candidates = _candidates(wanted, chosen)
         if not candidates:
             newest = max((one for history in chosen for one in [history.newest] if one), key=_time, default=None)
+            if not chosen and weight(self.findings()) is Exit.INTEGRITY:
+                # None is left that could be read, which is not the same as none yet.
+                raise next(one for one in self.findings() if tell(one).exit is Exit.INTEGRITY)
             known = "There is none yet." if newest is None else f"The newest is {name_of(newest)}."
             raise NoSuchSnapshot(wanted=text, known=known)
         if len(candidates) > 1:
@@ -104,6 +107,13 @@ class OpenVault:
             ]
             raise SeveralSnapshots(wanted=text, candidates=shown[:MOST_FINDINGS])
         return candidates[0]
+
+    def hidden(self, text: str, label: str) -> list[ChatkeepError]:
+        """Why a source may have had a newer snapshot than the one found; nothing if that one was named itself."""
+        wanted = understand(text, time.time_ns())
+        if wanted is not None and (wanted.number is not None or wanted.prefix is not None):
+            return []
+        return [one for history in self.histories if history.label == label for one in history.chain.findings]
 
     def findings(self) -> list[ChatkeepError]:
         """What was met in storage and ought not to be, as far as was read."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chatkeep.daemon.cli import storage
+from chatkeep.daemon.cli.errors import TargetInsideVault
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.measures import counted, local_time, printable, size, stamp
@@ -69,6 +71,7 @@ def restore(
     allocator.keep_blocks()
 
     out = frame.out
+    _refuse_vault(frame, folder, target)
     with reading.opened(frame, folder, secret) as vault:
         chosen, label = vault.find(snap, source)
         plan = engine.plan(vault.reader, chosen, relative(chosen, paths))
@@ -94,7 +97,22 @@ def restore(
         out.result(value, *_proof(out, plan, report, target))
         if not out.as_json:
             reading.tell_findings(out, findings)
-        return Exit.INTEGRITY if report.damaged else Exit.DONE
+        return Exit.INTEGRITY if report.damaged else reading.weight(vault.hidden(snap, label))
+
+
+def _refuse_vault(frame: Frame, folder: Path | None, target: Path) -> None:
+    """Raises TargetInsideVault: whoever reads the storage, or syncs it, would get everything as plain files."""
+    from chatkeep.config.model import FolderOptions
+    from chatkeep.daemon.restore.errors import writing
+
+    with writing(os.fsencode(target)):  # there may be no current directory any more
+        real = Path(os.path.realpath(target))
+    places = [one.options.path for one in storage.named(frame, folder) if isinstance(one.options, FolderOptions)]
+    if folder is None:
+        places.append(frame.config().state_dir)
+    for place in places:
+        if real.is_relative_to(os.path.realpath(place)):
+            raise TargetInsideVault(path=str(target), folder=str(place))
 
 
 def relative(snapshot: Snapshot, paths: Sequence[str]) -> list[bytes] | None:

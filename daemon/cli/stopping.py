@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Final
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, with KeyboardInterrupt, so that it is tidied up."""
-    with _handled((signal.SIGTERM,), _interrupt):
+    """SIGTERM, and the terminal that closes, end the block as Ctrl-C does: with KeyboardInterrupt, so that it is tidied
+    up."""
+    with _handled((signal.SIGTERM, signal.SIGHUP), _interrupt):
         yield
 
 
@@ -47,7 +48,9 @@ def _handled(signals: tuple[signal.Signals, ...], handler: Callable[[int, FrameT
     if threading.current_thread() is not threading.main_thread():
         yield  # Python hands signals to the main thread only
         return
-    before = {number: signal.signal(number, handler) for number in signals}
+    # What was ignored when we were started stays so: nohup, or a job that a script put into the background.
+    heard = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
     try:
         yield
     finally:

@@ -226,6 +226,12 @@ _COMMANDS: Final = {
         "Make a vault with chatkeep init, or join one that exists with chatkeep join.",
         Exit.USAGE,
     ),
+    "target-inside-vault": Words(
+        "The target {path} lies inside {folder}, which holds the vault or what belongs to it: whoever reads that would "
+        "get everything as plain files.",
+        "Restore to a place outside it.",
+        Exit.USAGE,
+    ),
     "no-such-snapshot": Words("There is no snapshot {wanted}.", "{known} See: chatkeep snapshots", Exit.USAGE),
     "several-snapshots": Words(
         "{wanted} can mean several snapshots: {candidates}.", "See: chatkeep snapshots", Exit.USAGE
@@ -287,6 +293,19 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
         "This device's vault is not in this storage.",
         "Is the right disk mounted? A new provider begins with a copy of another one's folder.",
         Exit.STORAGE,
+    ),
+    ("no-slot-opened", "absent"): Words(
+        "Storage has no key slot for a secret of this kind.", "See which there are: chatkeep key list", Exit.LOCKED
+    ),
+    ("no-slot-opened", "damaged"): Words(
+        "No key slot of the vault opened, and not all of them are whole. The secret may be right.",
+        "Try another one, or another copy of the storage. " + _VERIFY,
+        Exit.LOCKED,
+    ),
+    ("target-exists", "kind"): Words(
+        "{path} is in the way: one is a directory, and the other is not. Nothing was changed.",
+        "Move it away, or restore into a new directory.",
+        Exit.FAILED,
     ),
     ("recovery-typo", "length"): Words(
         "Line {line} of the recovery key has {digits} digits, and a line has 8.", "Look at the paper.", Exit.LOCKED

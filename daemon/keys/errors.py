@@ -37,7 +37,8 @@ class NotMine(KeysError):
 
 class NoSlotOpened(KeysError):
     """No slot opened. Parameters: kind; wrong_secret, the number of sound slots that are another secret's;
-    slots, a list of `[slot id, code, reason]`, one for each slot that was looked at.
+    slots, a list of `[slot id, code, reason]`, one for each slot that was looked at; of this class itself also
+    reason: absent (there is no slot of the kind) or damaged (not every one of them is whole).
     """
 
     code = "no-slot-opened"

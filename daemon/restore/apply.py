@@ -95,10 +95,11 @@ def apply(
         VaultError: something could not be read whole from any provider, and `salvage` is not set. Cancelled.
     """
     choices = choices or Choices()
-    path = os.path.realpath(target)
+    with writing(target):
+        path = os.path.realpath(target)  # fails where the current directory was removed
+        exists = _stands(path)
     _refuse_inside(path, origin)
     above, name = os.path.split(path)
-    exists = os.path.lexists(path)
     with _opened(path if exists else above) as around:
         if exists:
             resumes = os.path.lexists(os.path.join(path, PREFIX + origin.short_id.encode("ascii"), b"moving"))
@@ -124,6 +125,15 @@ def apply(
                 place.place_whole(filled.plan, staging, around, name, attributes)
                 staging.remove()
             return _report(filled, attributes)
+
+
+def _stands(path: bytes) -> bool:
+    """Whether something has this name. Raises OSError for one that nothing can have: too long, below a file."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _opened(path: bytes) -> Beneath:

@@ -125,6 +125,9 @@ class _Report:
         # "Wrong" is said only when every slot was sound: with a damaged one among them the key may be right.
         sound = self._rows and self._wrong_secret == len(self._rows)
         kind = kinds.get(self._kind, NoSlotOpened) if sound else NoSlotOpened
+        if kind is NoSlotOpened:
+            reason = "damaged" if self._rows else "absent"
+            return kind(kind=self._kind, wrong_secret=self._wrong_secret, slots=self._rows, reason=reason)
         return kind(kind=self._kind, wrong_secret=self._wrong_secret, slots=self._rows)
 
 

@@ -232,3 +232,53 @@ def test_what_waits_and_is_lost_here_is_sent_again(station: Station) -> None:
     done = station.ok("backup")
     assert done["begun_anew"] == ["chat"]
     assert (station.restore("latest", "out") / "picture").read_bytes() == (station.source / "picture").read_bytes()
+
+
+def spoil(path: Path) -> None:
+    """One bit of a file is flipped."""
+    body = bytearray(path.read_bytes())
+    body[len(body) // 3] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(body)
+
+
+def newest_manifest(station: Station) -> Path:
+    return max((path for text, path in station.objects().items() if "/s/" in text), key=lambda path: path.name)
+
+
+def test_latest_is_no_quiet_older_one(station: Station) -> None:
+    """The newest manifest is damaged: what stands for it is restored, and the exit code says that it is not it."""
+    for _ in range(2):
+        fill(station.source / "messages.db")
+        station.backup()
+    spoil(newest_manifest(station))
+    unlock = ["--key-file", station.key]
+    done = station.run("restore", "latest", "--target", station.room / "out", *unlock)
+    assert (done.code, done.json["snapshot"]["seq"]) == (5, 1)
+    assert done.json["findings"]
+    assert station.ok("restore", "1", "--target", station.room / "first", *unlock)["snapshot"]["seq"] == 1
+    assert station.ok("ls", "latest", *unlock)["findings"]
+    for words in (["ls", "latest"], ["cat", "latest", "messages.db"]):
+        process = station.start(*words, *unlock, json=False, stdout=-3)
+        assert "In storage there was also:" in process.communicate()[1], words
+
+
+def test_no_snapshot_that_can_be_read_is_not_none_yet(station: Station) -> None:
+    fill(station.source / "messages.db")
+    station.backup()
+    spoil(next(path for text, path in station.objects().items() if text.startswith("devices/")))
+    done = station.run("restore", "latest", "--target", station.room / "out", "--key-file", station.key)
+    assert done.code == 5, done
+
+
+def test_a_damaged_slot_is_not_blamed_on_the_secret(station: Station) -> None:
+    slot = next(path for text, path in station.objects().items() if text.startswith("slots/"))
+    whole = slot.read_bytes()
+    spoil(slot)
+    done = station.run("snapshots", "--key-file", station.key)
+    assert (done.code, done.json["error"]["params"]["reason"]) == (3, "damaged")
+    assert "The secret may be right." in done.json["error"]["text"]
+    slot.write_bytes(whole)
+    done = station.run("snapshots", "--passphrase-file", station.key)
+    assert (done.code, done.json["error"]["params"]["reason"]) == (3, "absent")
+    assert "no key slot for a secret of this kind" in done.json["error"]["text"]

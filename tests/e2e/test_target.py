@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -144,3 +145,43 @@ def test_several_sources_must_be_told_apart(kept: Station) -> None:
     assert kept.ok("ls", "other:latest", "--key-file", kept.key)["entries"][0]["path"] == "note"
     assert kept.ok("ls", "latest", "--source", "chat", "--key-file", kept.key)["source"] == "chat"
     assert "Did you mean 'other'?" in kept.run("ls", "othre:1", "--key-file", kept.key).json["error"]["text"]
+
+
+@pytest.mark.parametrize("where", ["disk", "disk/restored", "state/restored", "link/restored"])
+def test_plain_files_never_go_where_the_vault_is(kept: Station, where: str) -> None:
+    """What synchronises the folder of the vault would carry them away, readable."""
+    (kept.room / "link").symlink_to(kept.storage())
+    before = sorted(kept.storage().rglob("*"))
+    done = kept.run("restore", "latest", "--overwrite", "--target", kept.room / where, "--key-file", kept.key)
+    assert (done.code, done.error) == (2, "target-inside-vault")
+    assert sorted(kept.storage().rglob("*")) == before
+
+
+def test_the_vault_named_by_hand_takes_no_plain_files_either(kept: Station) -> None:
+    words = ["restore", "latest", "--from", kept.storage(), "--key-file", kept.key, "--target", kept.storage() / "out"]
+    assert kept.run(*words).error == "target-inside-vault"
+
+
+def test_a_name_that_is_too_long_is_the_targets(kept: Station) -> None:
+    done = kept.run("restore", "latest", "--target", kept.room / ("n" * 300), "--key-file", kept.key)
+    assert (done.code, done.error) == (1, "target-unwritable")
+    assert "File name too long" in done.json["error"]["text"]
+    assert not [path for path in kept.room.iterdir() if path.name.startswith(".")]
+
+
+def test_a_file_in_the_way_is_not_a_case_for_overwrite(kept: Station) -> None:
+    (kept.room / "out").write_text("mine")
+    done = kept.run(*restoring(kept, "--overwrite"))
+    assert (done.code, done.error) == (1, "target-exists")
+    assert "--overwrite" not in done.json["error"]["remedy"]
+    assert (kept.room / "out").read_text() == "mine"
+
+
+def test_the_current_directory_was_removed(kept: Station) -> None:
+    gone = kept.room / "gone"
+    gone.mkdir()
+    script = 'cd "$0" && rmdir "$0" && exec "$@"'
+    words = kept.argv("restore", "latest", "--json", "--target", "out", "--key-file", kept.key)
+    words.insert(1, "-P")  # Python itself would look there for modules
+    done = subprocess.run(["sh", "-c", script, str(gone), *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (1, "target-unwritable")

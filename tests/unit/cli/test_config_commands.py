@@ -83,3 +83,19 @@ def test_example_and_schema(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["config", "schema"], ["config", "schema", "--json"]):
         assert main(words) == Exit.DONE
         assert json.loads(capsys.readouterr().out) == schema()
+
+
+def test_the_folder_that_init_will_make_is_not_wrong(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (file.parent / "disk").rmdir()
+    assert main(["--config", str(file), "config", "check"]) == Exit.DONE
+    assert f"{file.parent}/disk is not there yet: chatkeep init makes it" in capsys.readouterr().out
+    (file.parent / "chat").rmdir()
+    assert main(["--config", str(file), "config", "check"]) == Exit.USAGE
+    said = capsys.readouterr().err
+    assert "sources[0].path" in said
+    assert "providers[0].path" not in said
+    (file.parent / "chat").mkdir()
+    (file.parent / "state").mkdir()
+    (file.parent / "state" / "chatkeep-writer").touch()  # set up: what is not there now was there once
+    assert main(["--config", str(file), "config", "check"]) == Exit.USAGE
+    assert "providers[0].path: there is nothing at" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import io
 import json
 import time
 
+import click
 import pytest
 
 from chatkeep.daemon.cli import bars
@@ -109,3 +110,16 @@ def test_the_second_screen_is_left_whatever_happens(monkeypatch: pytest.MonkeyPa
 def test_plain() -> None:
     assert plain({2, 1}) == [1, 2]
     assert plain(1.5j) == "1.5j"
+
+
+@pytest.mark.parametrize("columns", ["20", "40", "80", "200"])
+def test_short_cells_are_never_folded(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    """On a narrow terminal a table of folded times and modes would be columns of three letters."""
+    monkeypatch.setenv("COLUMNS", columns)
+    output, out, _ = pair(Terminal)
+    long = "a name of many letters, " * 20
+    output.table({}, ["mode", "modified", "name"], [["drwxr-xr-x", "2026-01-31 18:30:00", long]])
+    shown = out.getvalue()
+    assert "drwxr-xr-x" in shown
+    assert "2026-01-31 18:30:00" in shown
+    assert max(map(len, click.unstyle(shown).splitlines())) <= max(int(columns), 80)
