@@ -164,6 +164,10 @@ class Uploads:
                 self._add(sync.UploadResult(provider.name, 0, 0, {}, (problem,), cancelled=False))
         for result in sync.upload_all(self._state.outbox, right, self._show, self._stopped):
             self._add(result)
+            known = self._state.outbox.uploads().get(result.provider)
+            if known is not None and known[1] is not None and not result.problems and not result.cancelled:
+                # Nothing waited, so nobody else says that the trouble there has passed.
+                self._state.outbox.note_upload(result.provider, time.time_ns(), None)
         # Every configured provider, also one that is away: what all have is let go, and nothing else.
         sync.release(self._state.outbox, [config.name for config in self._config.providers])
         self._seconds += time.monotonic() - begun

@@ -27,7 +27,17 @@ from chatkeep.daemon.cli.telling import Told, tell
 _CLI = "chatkeep.daemon.cli"
 # Full, read-only, forbidden, failing, too many files: facts about the machine, not mistakes of ours.
 _OF_THE_SYSTEM = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EIO,
+        errno.EMFILE,
+        errno.EBADF,
+    }
 )
 COMMANDS = {
     "init": Later(f"{_CLI}.init_command", "init", "Make the vault, and its recovery key."),
@@ -120,6 +130,10 @@ def _run(words: list[str], frame: Frame) -> int:
     except OSError as exc:
         if exc.errno not in _OF_THE_SYSTEM:
             raise
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _let_go_of_output()
         return _report(frame.out, _system(exc))
     except Exception as exc:
         if not frame.out.as_json:

@@ -282,3 +282,17 @@ def test_a_damaged_slot_is_not_blamed_on_the_secret(station: Station) -> None:
     done = station.run("snapshots", "--passphrase-file", station.key)
     assert (done.code, done.json["error"]["params"]["reason"]) == (3, "absent")
     assert "no key slot for a secret of this kind" in done.json["error"]["text"]
+
+
+def test_trouble_that_passed_is_forgotten_also_when_nothing_waited(station: Station) -> None:
+    fill(station.source / "messages.db")
+    station.backup()
+    marker = next((station.storage() / "vault").iterdir())
+    body = marker.read_bytes()
+    marker.unlink()
+    assert codes(station.run("backup").json) == ["no-vault"]
+    remedy = station.ok("status")["problems"][0]["remedy"]
+    assert "chatkeep init" not in remedy  # it would be another vault
+    marker.write_bytes(body)
+    station.backup()
+    assert station.ok("status")["problems"] == []

@@ -31,7 +31,7 @@ def closing(*numbers: int) -> Callable[[], None]:
     return close
 
 
-@pytest.mark.parametrize("words", [["status"], ["backup"], ["cat", "latest", "note"], ["nonsense"]])
+@pytest.mark.parametrize("words", [["status"], ["backup"], ["cat", "latest", "note"], ["nonsense"], ["--help"]])
 def test_no_standard_stream_is_open(kept: Station, words: list[str], tmp_path: Path) -> None:
     (kept.source / "note").write_text("another note\n")
     unlock = ["--key-file", str(kept.key)] if words[0] == "cat" else []
