@@ -21,6 +21,7 @@ from chatkeep.daemon.keys.hybrid import HybridPublic
 from chatkeep.daemon.keys.secret import Buffer, Sensitive, random_secret, wipe
 from chatkeep.daemon.vault.blob import BlobKind, IdKeys
 from chatkeep.daemon.vault.errors import PackBroken, SelfCheckFailed
+from chatkeep.daemon.vault.from_disk import FromDisk
 from chatkeep.daemon.vault.labels import (
     DIRECTORY_ENTRY,
     HASH_SIZE,
@@ -232,23 +233,10 @@ class PackWriter(Sensitive):
             wipe(content)
 
     def _check(self, layout: Layout, ids: IdKeys) -> bytes:
-        with open(self._path, "rb", buffering=0) as file:
-            # The pages are clean after fsync, so the cache can let go of them and the next read asks the disk: a bit
-            # that flipped on the way there is found now, while the blobs can still be sealed again.
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            room = memoryview(bytearray(MAX_RECORD))
-
-            def take(size: int) -> memoryview:
-                nonlocal room
-                if size > len(room):
-                    room = memoryview(bytearray(size))
-                got = 0
-                while got < size and (read := file.readinto(room[got:size])):
-                    got += read
-                return room[:got]
-
+        # From the disk: a bit that flipped on the way there is found now, while the blobs can still be sealed again.
+        with FromDisk(self._path) as file:
             try:
-                return check_whole(take, layout, ids)
+                return check_whole(file.take, layout, ids)
             except ChatkeepError as exc:
                 raise SelfCheckFailed(what="pack", reason=exc.code, **_plain(exc)) from exc
 

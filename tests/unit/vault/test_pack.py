@@ -10,7 +10,6 @@ import os
 import random
 import stat
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -276,21 +275,41 @@ def test_a_bit_that_flipped_on_the_disk_is_found_before_the_key_is_gone(tmp_path
     assert bytes(writing._key) == bytes(32)
 
 
-def test_the_self_check_reads_the_file_and_not_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page cache is told to let go after the fsync and before the read."""
+@pytest.mark.parametrize("refused_by", ["nobody", "open", "read"])
+def test_the_self_check_reads_the_disk_and_not_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused_by: str
+) -> None:
+    """After the fsync the file is read directly; where that is refused, the page cache is told to let go of it first."""
     calls: list[str] = []
+    opened, read, synced, advised = os.open, os.readv, os.fsync, os.posix_fadvise
 
-    def noted(name: str, real: Callable[..., Any]) -> None:
-        def call(*args: Any) -> Any:
-            calls.append(name)
-            return real(*args)
+    def opening(path: Any, flags: int, *more: Any, **named: Any) -> int:
+        if flags & os.O_DIRECT:
+            calls.append("direct")
+            if refused_by == "open":
+                raise OSError(errno.EINVAL, "no direct reads here")
+        return opened(path, flags, *more, **named)
 
-        monkeypatch.setattr(os, name, call)
+    def reading(fd: int, room: Any) -> int:
+        if refused_by == "read" and "advised" not in calls:
+            raise OSError(errno.EINVAL, "no direct reads here")
+        calls.append("read")
+        return read(fd, room)
 
-    noted("fsync", os.fsync)
-    noted("posix_fadvise", os.posix_fadvise)
+    def syncing(fd: int) -> None:
+        calls.append("fsync")
+        synced(fd)
+
+    def advising(*arguments: int) -> None:
+        calls.append("advised")
+        advised(*arguments)
+
+    for name, fault in {"open": opening, "readv": reading, "fsync": syncing, "posix_fadvise": advising}.items():
+        monkeypatch.setattr(os, name, fault)
     make_pack(tmp_path / "pack", contents(1, 3))
-    assert calls == ["fsync", "posix_fadvise"]
+    order = list(dict.fromkeys(calls))
+    expected = ["fsync", "direct", "read"] if refused_by == "nobody" else ["fsync", "direct", "advised", "read"]
+    assert order == expected
 
 
 def test_a_wrong_id_or_length_is_found_by_the_self_check(tmp_path: Path) -> None:
