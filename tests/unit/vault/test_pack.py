@@ -279,7 +279,7 @@ def test_a_bit_that_flipped_on_the_disk_is_found_before_the_key_is_gone(tmp_path
 def test_the_self_check_reads_the_disk_and_not_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused_by: str
 ) -> None:
-    """After the fsync the file is read directly; where that is refused, the page cache is told to let go of it first."""
+    """After the fsync the file is read directly; where that is refused, the cache is told to let go of it first."""
     calls: list[str] = []
     opened, read, synced, advised = os.open, os.readv, os.fsync, os.posix_fadvise
 
