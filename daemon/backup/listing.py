@@ -69,8 +69,16 @@ class Listing:
         return [*(problem.path for problem in self.problems if problem.hides_content), *self.late]
 
 
-def list_source(tree: SourceTree, exclude: Exclusions, before: Before) -> Listing:
-    """Walk the source. Raises SourceUnreadable when the source itself cannot be listed."""
+def list_source(tree: SourceTree, exclude: Exclusions, before: Before, looked_at: set[FileIdentity]) -> Listing:
+    """Walk the source. Raises SourceUnreadable when the source itself cannot be listed.
+
+    `looked_at`: files that an earlier walk of this backup found to be no databases; what this one finds is added. A
+    large first backup walks many times, and would open every photo that is still pending each time.
+    """
+
+    def known(found: Found) -> bool:
+        return FileIdentity.of(found) in looked_at or before.proven(found)
+
     remembered = {
         path: before.databases[file_id].page_size
         for path, file_id in before.paths.items()
@@ -81,8 +89,9 @@ def list_source(tree: SourceTree, exclude: Exclusions, before: Before) -> Listin
     for directory in walk_directories(tree, exclude):
         if not directory.directory.path:
             listing.ordinary.append(directory.directory)
-        split = classify(directory.entries, probe, remembered=remembered, known_ordinary=before.proven)
+        split = classify(directory.entries, probe, remembered=remembered, known_ordinary=known)
         listing.ordinary += split.ordinary
+        looked_at.update(FileIdentity.of(found) for found in split.ordinary if found.kind is Kind.FILE)
         listing.databases += split.databases
         listing.problems += directory.problems
     return listing

@@ -117,7 +117,7 @@ class _Round:
             raise
 
     def _list(self, tree: SourceTree) -> Listing:
-        return list_source(tree, Exclusions(self._source.exclude), self._before)
+        return list_source(tree, Exclusions(self._source.exclude), self._before, self._works.looked_at)
 
     def _known(self) -> Known:
         inodes = {}

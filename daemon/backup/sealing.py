@@ -74,18 +74,22 @@ class Sealer:
         self._finishing: list[tuple[int, Ticket, Future[SealedPack]]] = []  # the size before padding
         self.packs: list[SealedPack] = []
         self.new_plaintext = 0
+        self._closed = 0
+        self._waiting = 0
 
     @property
     def size(self) -> int:
-        """Bytes of packs so far: finished, finishing, open, and an upper bound for what is in the window."""
-        waiting = sum(blob.raw_size for _, blob, _, _ in self._window)
-        finishing = sum(size for size, _, _ in self._finishing)
-        return sum(p.size for p in self.packs) + finishing + sum(w.size for w, _ in self._open.values()) + waiting
+        """Bytes of packs so far: finished, finishing, open, and an upper bound for what is in the window.
+
+        Asked for every piece of every file, so it is kept, not counted.
+        """
+        return self._closed + self._waiting + sum(writer.size for writer, _ in self._open.values())
 
     def submit(self, lane: Lane, kind: BlobKind, data: bytes, level: int | None) -> Blob:
         """Take one blob of 1 byte to 1 MiB. `level` is the Zstandard level, None for "stored as it is"."""
         blob = Blob(len(data))
         self.new_plaintext += len(data)
+        self._waiting += len(data)
         self._window.append((lane, blob, kind, self._workers.submit(_prepare, self._ids, kind, data, level)))
         while len(self._window) > WINDOW:
             self._append_oldest()
@@ -101,8 +105,9 @@ class Sealer:
         self.drain()
         for lane in lanes:
             self._finish(lane)
-        for _, ticket, future in self._finishing:
+        for size, ticket, future in self._finishing:
             ticket.sealed = future.result()
+            self._closed += ticket.sealed.size - size
             self.packs.append(ticket.sealed)
         self._finishing.clear()
 
@@ -138,6 +143,7 @@ class Sealer:
 
     def _append_oldest(self) -> None:
         lane, blob, kind, future = self._window.popleft()
+        self._waiting -= blob.raw_size
         blob.id, codec, payload = future.result()
         writer, blob.ticket = self._writer(lane)
         blob.slot = writer.add(kind, blob.id, codec, payload, blob.raw_size)
@@ -152,6 +158,7 @@ class Sealer:
     def _finish(self, lane: Lane) -> None:
         writer, ticket = self._open.pop(lane, (None, None))
         if writer is not None and ticket is not None:
+            self._closed += writer.size
             self._finishing.append((writer.size, ticket, self._finisher.submit(writer.finish, self._ids)))
 
 

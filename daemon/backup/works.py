@@ -12,6 +12,7 @@ from chatkeep.daemon.capture.buffer import Buffer, PageRun
 from chatkeep.daemon.capture.database import DatabaseFile
 from chatkeep.daemon.capture.digests import DigestTable, Overlay
 from chatkeep.daemon.capture.dirty import DirtySet
+from chatkeep.daemon.capture.files import FileIdentity
 from chatkeep.daemon.capture.pin import ScanMark
 from chatkeep.daemon.capture.tree import Found
 from chatkeep.daemon.state import DatabaseRow
@@ -86,6 +87,7 @@ class Works:
     def __init__(self) -> None:
         self.restarts: dict[bytes, int] = {}
         self.by_id: dict[int, Work] = {}
+        self.looked_at: set[FileIdentity] = set()
         self._buffer: Buffer | None = None
 
     @property
