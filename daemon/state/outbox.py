@@ -18,6 +18,7 @@ class Outbox:
         self._connection = connection
         self.directory = directory
         self.staging = directory / "tmp"
+        self._proven: dict[Path, tuple[int, ...]] = {}
 
     def queue(self, provider: str) -> list[Queued]:
         """What `provider` still needs, in upload order: the packs of a snapshot, its manifest, then the next one's."""
@@ -29,6 +30,17 @@ class Outbox:
             Queued(name, self.directory / sha.hex(), size, sha, bool(manifest), stream, seq)
             for name, size, sha, manifest, stream, seq in self._connection.rows(query, provider)
         ]
+
+    def note_proven(self, path: Path) -> None:
+        """This process has just read the whole object at `path` back from the disk and found it right."""
+        self._proven[path] = _look(path)
+
+    def is_proven(self, path: Path) -> bool:
+        """Whether the file is the one that this process proved, not touched since. A later process proves it anew."""
+        try:
+            return self._proven.get(path) == _look(path)
+        except OSError:
+            return False
 
     def record_receipt(self, name: str, provider: str, at_ns: int) -> None:
         """`provider` holds the object, durably. A manifest moves the frontier, which never jumps over a snapshot."""
@@ -64,7 +76,10 @@ class Outbox:
                 (*providers, len(set(providers))),
             ).fetchall()
             db.executemany("UPDATE objects SET released=1 WHERE name=?", [(name,) for name, _ in rows])
-        return [self.directory / sha.hex() for _, sha in rows]
+        paths = [self.directory / sha.hex() for _, sha in rows]
+        for path in paths:
+            self._proven.pop(path, None)
+        return paths
 
     def note_upload(self, provider: str, at_ns: int, error: str | None) -> None:
         """Remember how the last upload to `provider` ended: None for success, else the error's code."""
@@ -117,3 +132,8 @@ class Outbox:
             for name in present.keys() - wanted.keys():
                 (self.directory / name).unlink()
             return sorted({stream for name, (size, stream) in wanted.items() if present.get(name) != size})
+
+
+def _look(path: Path) -> tuple[int, ...]:
+    facts = path.stat(follow_symlinks=False)
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns

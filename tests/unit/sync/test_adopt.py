@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from chatkeep.daemon.state import Queued
+from chatkeep.daemon.sync import upload as sync
 from chatkeep.daemon.sync.errors import OutboxDamaged
 from chatkeep.daemon.sync.upload import Pace, release, upload, upload_all
 from chatkeep.providers import base
@@ -89,6 +91,28 @@ def test_a_damaged_file_is_never_adopted(state, folder) -> None:  # type: ignore
     assert problem.params["reason"] == "hash"
     with pytest.raises(base.ObjectNotFound):
         folder.stat(damaged.name)
+
+
+def test_what_this_process_proved_is_not_read_again_unless_it_was_touched(state, folder, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    snapshot(state)
+    queue = state.outbox.queue(HOME)
+    for item in queue[:3]:
+        state.outbox.note_proven(item.path)
+    body = bytearray(queue[1].path.read_bytes())
+    body[3] ^= 1
+    queue[1].path.write_bytes(body)
+    read: list[Path] = []
+    check = sync._check_sealed
+
+    def noted(item: Queued) -> None:
+        read.append(item.path)
+        check(item)
+
+    monkeypatch.setattr(sync, "_check_sealed", noted)
+    (problem,) = upload(state.outbox, folder).problems
+    assert isinstance(problem, OutboxDamaged)
+    assert problem.params["path"] == str(queue[1].path)
+    assert read == [queue[1].path]
 
 
 def test_uploads_share_and_release_leaves_the_object(state, folder) -> None:  # type: ignore[no-untyped-def]
