@@ -34,7 +34,8 @@ class Sample:
 
 @dataclass
 class Outcome:
-    """All of one profile. `floors`: of each append of a size, in order; `wrong`: restores that were not equal."""
+    """All of one profile. `floors`: of each append of a size, in order; `wrong`: restores that were not equal;
+    `paces`: what a fixed small work took before each command, CPU s per GB."""
 
     database: int
     source: int
@@ -43,6 +44,7 @@ class Outcome:
     floors: dict[int, list[Floor]] = field(default_factory=dict)
     latencies: dict[str, Latency] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
+    paces: list[float] = field(default_factory=list)
 
     def of(self, work: str, tool: str) -> list[Sample]:
         """The samples of a work by a tool, in order."""

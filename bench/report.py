@@ -63,7 +63,11 @@ def tables(outcome: Outcome, large: Outcome | None, found: Sequence[Figure]) -> 
 
 
 def _title(outcome: Outcome) -> str:
-    return f"{size(outcome.source)} in {outcome.files:,} files, the database {size(outcome.database)}; medians"
+    what = f"{size(outcome.source)} in {outcome.files:,} files, the database {size(outcome.database)}; medians"
+    if not outcome.paces:
+        return what
+    slow, fast = max(outcome.paces), min(outcome.paces)
+    return f"{what}; a fixed work took {fast:.2f} to {slow:.2f} CPU s per GB meanwhile"
 
 
 def _works(outcome: Outcome, title: str) -> Table:

@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     _say(f"seed {options.seed}")
     with _workplace(options) as work:
         outcome, tools = _measure(options, generator, work)
-        large = _measure_large(options, generator, work) if options.large else None
+        large = _measure_large(options, generator, work) if options.large or options.large_profile else None
     return _tell(options, outcome, large, tools, started)
 
 
@@ -68,8 +68,11 @@ def _measure_large(options: argparse.Namespace, generator: Generator, work: Path
     place = work / "large"
     place.mkdir()
     profile = place / "profile"
-    _say(f"making a profile with a database of {size(options.large_size)}")
-    generator.make(profile, options.large_size, options.seed, _LARGE_MEDIA)
+    if options.large_profile is not None:
+        _copy(options.large_profile, profile, 1)
+    else:
+        _say(f"making a profile with a database of {size(options.large_size)}")
+        generator.make(profile, options.large_size, options.seed, _LARGE_MEDIA)
     tools, _ = available(place, profile, [CHATKEEP])
     works = Works(profile, place, tools, generator, options.seed, _say)
     with _told(works.outcome):
@@ -91,12 +94,16 @@ def _told(outcome: Outcome) -> Iterator[None]:
 
 def _prepare(options: argparse.Namespace, generator: Generator, profile: Path) -> None:
     if options.profile is not None:
-        if not room(profile.parent, options.profile, 1 + len(TOOLS) * options.repeat_full):
-            raise SystemExit(f"{profile.parent} has too little space for {options.profile}: use --work")
-        subprocess.run(["cp", "--archive", "--reflink=auto", str(options.profile), str(profile)], check=True)
+        _copy(options.profile, profile, 1 + len(TOOLS) * options.repeat_full)
     else:
         _say(f"making a profile with a database of {size(options.size)}")
         generator.make(profile, options.size, options.seed)
+
+
+def _copy(given: Path, profile: Path, trees: int) -> None:
+    if not room(profile.parent, given, trees):
+        raise SystemExit(f"{profile.parent} has too little space for {given}: use --work")
+    subprocess.run(["cp", "--archive", "--reflink=auto", str(given), str(profile)], check=True)
 
 
 def _tell(
@@ -177,6 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rate", type=float, default=200.0, help="commits a second of the writer  [200]")
     add("--large", action="store_true", help="also a database four times as large as 1 GB, with Chatkeep alone")
     add("--large-size", type=parse_size, default=LARGE, help="of that database  [4GB]")
+    add("--large-profile", type=Path, help="an existing directory with a large database; it is copied, never changed")
     add("--seed", type=int, default=time.time_ns() // 10**6 % 10**9, help="of generated messages  [new each time]")
     add("--work", type=Path, help="where copies and vaults lie while it runs  [the system's temporary directory]")
     add("--keep", action="store_true", help="leave them there")

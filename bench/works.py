@@ -16,6 +16,7 @@ from bench.generate import Generator
 from bench.latency import observe
 from bench.measure import Usage
 from bench.outcome import FULL, RESTORE, SCAN, UNCHANGED, Outcome, Sample, appended
+from bench.pace import pace
 from bench.proof import differences
 from bench.tools import CHATKEEP, Chatkeep, Tool, tree_size
 
@@ -54,6 +55,7 @@ class Works:
         """
         for run in range(repeat):
             for tool in self._turn(run):
+                self.outcome.paces.append(pace())
                 usage, top = tool.restore(self._work / f"restored-{tool.name}-{run}")
                 self._keep(RESTORE, tool.name, usage, run)
                 self._compare(tool, top)
@@ -113,6 +115,7 @@ class Works:
 
     def _backup(self, work: str, tool: Tool, run: int) -> None:
         before = tool.stored()
+        self.outcome.paces.append(pace())
         usage = tool.backup(self._profile)
         self._keep(work, tool.name, usage, run, stored=tool.stored() - before)
 

@@ -75,6 +75,7 @@ def test_tools_take_turns_and_growth_is_measured(profile: Path, tmp_path: Path) 
     outcome = doing.outcome
     assert outcome.works() == [FULL, RESTORE, UNCHANGED, appended(100)]
     assert outcome.wrong == []
+    assert len(outcome.paces) == len(calls) + 2
     full, grown = outcome.of(FULL, "a")[0].stored, [one.stored or 0 for one in outcome.of(appended(100), "a")]
     assert full is not None
     assert grown[0] > full
