@@ -145,7 +145,6 @@ def _beside_a_writer(tool: Chatkeep, *, new: bool) -> None:
 
 def occupied(profile: Path) -> int:
     """Bytes that the files of a directory have: holes do not count, no tool is faster for them."""
-    os.sync()  # blocks are given out when they are written
     total = 0
     for folder, _, names in os.walk(profile):
         for name in names:
