@@ -35,7 +35,7 @@ class Sample:
 @dataclass
 class Outcome:
     """All of one profile. `floors`: of each append of a size, in order; `wrong`: restores that were not equal;
-    `paces`: what a fixed small work took before each command, CPU s per GB."""
+    `paces`: what a fixed small work took before each command, `fresh`: what taking memory took, both CPU s per GB."""
 
     database: int
     source: int
@@ -45,6 +45,7 @@ class Outcome:
     latencies: dict[str, Latency] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     paces: list[float] = field(default_factory=list)
+    fresh: list[float] = field(default_factory=list)
 
     def of(self, work: str, tool: str) -> list[Sample]:
         """The samples of a work by a tool, in order."""

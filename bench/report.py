@@ -66,8 +66,9 @@ def _title(outcome: Outcome) -> str:
     what = f"{size(outcome.source)} in {outcome.files:,} files, the database {size(outcome.database)}; medians"
     if not outcome.paces:
         return what
-    slow, fast = max(outcome.paces), min(outcome.paces)
-    return f"{what}; a fixed work took {fast:.2f} to {slow:.2f} CPU s per GB meanwhile"
+    pace = f"a fixed work took {min(outcome.paces):.2f} to {max(outcome.paces):.2f} CPU s per GB meanwhile"
+    fresh = f"memory taken before each command {min(outcome.fresh):.2f} to {max(outcome.fresh):.2f}"
+    return f"{what}; {pace}, {fresh}"
 
 
 def _works(outcome: Outcome, title: str) -> Table:

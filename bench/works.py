@@ -16,7 +16,7 @@ from bench.generate import Generator
 from bench.latency import observe
 from bench.measure import Usage
 from bench.outcome import FULL, RESTORE, SCAN, UNCHANGED, Outcome, Sample, appended
-from bench.pace import pace
+from bench.pace import pace, warm
 from bench.proof import differences
 from bench.tools import CHATKEEP, Chatkeep, Tool, tree_size
 
@@ -55,7 +55,7 @@ class Works:
         """
         for run in range(repeat):
             for tool in self._turn(run):
-                self.outcome.paces.append(pace())
+                self._prepare()
                 usage, top = tool.restore(self._work / f"restored-{tool.name}-{run}")
                 self._keep(RESTORE, tool.name, usage, run)
                 self._compare(tool, top)
@@ -109,13 +109,18 @@ class Works:
     def _chatkeep(self) -> Chatkeep | None:
         return next((tool for tool in self._tools if isinstance(tool, Chatkeep)), None)
 
+    def _prepare(self) -> None:
+        os.sync()
+        self.outcome.paces.append(pace())
+        self.outcome.fresh.append(warm(self.outcome.source * 3 // 2))
+
     def _turn(self, run: int) -> list[Tool]:
         at = run % max(1, len(self._tools))
         return [*self._tools[at:], *self._tools[:at]]
 
     def _backup(self, work: str, tool: Tool, run: int) -> None:
         before = tool.stored()
-        self.outcome.paces.append(pace())
+        self._prepare()
         usage = tool.backup(self._profile)
         self._keep(work, tool.name, usage, run, stored=tool.stored() - before)
 

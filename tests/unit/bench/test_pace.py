@@ -5,7 +5,7 @@ from __future__ import annotations
 import zstandard
 
 from bench import pace as module
-from bench.pace import pace
+from bench.pace import pace, warm
 
 
 def test_it_is_work_and_always_the_same() -> None:
@@ -13,3 +13,7 @@ def test_it_is_work_and_always_the_same() -> None:
     assert len(text) == 2 << 20
     assert 0.2 < len(zstandard.compress(text, 1)) / len(text) < 0.9  # neither nothing to find nor nothing but that
     assert 0.05 < pace() < 60
+
+
+def test_memory_is_taken_and_given_back() -> None:
+    assert 0 < warm(1 << 20) < 60
