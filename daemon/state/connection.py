@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chatkeep.daemon.state.errors import StateDamaged, StateForeign, StateFull
-from chatkeep.daemon.state.schema import SCHEMA, VERSION
+from chatkeep.daemon.state.schema import SCHEMA, SINCE_1, VERSION
 
 
 class Connection:
@@ -59,14 +59,8 @@ def _connect(path: Path, vault: bytes, device: bytes) -> sqlite3.Connection:
             # FULL: a commit that returned survives power loss. With less, an acknowledged snapshot could be forgotten.
             connection.execute("PRAGMA synchronous=FULL")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                rows = [("vault", vault), ("device", device), ("generation", secrets.token_bytes(16))]
-                connection.execute("BEGIN IMMEDIATE")
-                for statement in SCHEMA.split(";"):
-                    connection.execute(statement)
-                connection.executemany("INSERT INTO meta VALUES(?,?)", rows)
-                connection.execute(f"PRAGMA user_version={VERSION}")
-                connection.execute("COMMIT")
+            if version in (0, 1):
+                _bring_up(connection, version, [("vault", vault), ("device", device)])
             elif version != VERSION:
                 raise StateForeign(path=str(path), found=f"version {version}", expected=f"version {VERSION}")
             meta = dict(connection.execute("SELECT key, value FROM meta"))
@@ -81,6 +75,18 @@ def _connect(path: Path, vault: bytes, device: bytes) -> sqlite3.Connection:
         except BaseException:
             connection.close()
             raise
+
+
+def _bring_up(connection: sqlite3.Connection, version: int, rows: list[tuple[str, bytes]]) -> None:
+    """Make the tables, or those that an older version lacks, in one transaction: killed in it, the next start does."""
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in (SCHEMA + SINCE_1 if version == 0 else SINCE_1).split(";"):
+        connection.execute(statement)
+    if version == 0:
+        rows = [*rows, ("generation", secrets.token_bytes(16))]
+        connection.executemany("INSERT INTO meta VALUES(?,?)", rows)
+    connection.execute(f"PRAGMA user_version={VERSION}")
+    connection.execute("COMMIT")
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ class Glance:
             # nolock would be wrong and immutable too: a backup may be writing.
             self._connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)
             version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-            if version != VERSION:
+            if version not in (1, VERSION):  # what a glance reads is the same in both
                 raise StateDamaged(path=str(self._path), reason=f"version {version}")
 
     def __enter__(self) -> Self:

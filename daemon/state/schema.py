@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2
 
 SCHEMA = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -38,3 +38,15 @@ CREATE TABLE uploads(provider TEXT PRIMARY KEY, last_success INTEGER, last_error
 CREATE TABLE backups(source TEXT PRIMARY KEY, last_success INTEGER, problems INTEGER NOT NULL, error TEXT,
   error_at INTEGER) WITHOUT ROWID;
 """
+
+SINCE_1 = """
+CREATE TABLE capsules(name TEXT PRIMARY KEY, proof BLOB NOT NULL, failed TEXT) WITHOUT ROWID;
+CREATE TABLE checkpoints(number INTEGER PRIMARY KEY, name TEXT NOT NULL, sha256 BLOB NOT NULL, at INTEGER NOT NULL);
+CREATE TABLE condemned(name TEXT PRIMARY KEY, number INTEGER NOT NULL, is_manifest INTEGER NOT NULL,
+  size INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE swept(name TEXT, provider TEXT, at INTEGER NOT NULL, PRIMARY KEY(name, provider)) WITHOUT ROWID;
+CREATE TABLE sweeps(provider TEXT PRIMARY KEY, number INTEGER NOT NULL, at INTEGER NOT NULL, refused TEXT,
+  objects INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE known(blob BLOB PRIMARY KEY, pack BLOB NOT NULL, slot INTEGER NOT NULL) WITHOUT ROWID;
+"""
+"""What version 2 added: proofs of capsules until an unlock, prune's own knowledge, blobs of streams that ended."""

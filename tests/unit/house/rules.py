@@ -20,7 +20,7 @@ LEVELS = (
     ("service",),
     ("backup", "restore", "prune", "verify", "sync"),
     ("capture", "vault"),
-    ("keys", "state", "providers"),
+    ("keys", "state", "providers", "retention"),
     ("config",),
 )
 RANK = {area: rank for rank, level in enumerate(LEVELS) for area in level}

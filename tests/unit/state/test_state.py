@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +25,9 @@ from chatkeep.daemon.state import (
     StateBusy,
     StateDamaged,
     StateForeign,
+    glance,
 )
+from chatkeep.daemon.state.schema import SINCE_1
 
 VAULT, DEVICE = b"v" * 16, b"d" * 16
 
@@ -185,3 +189,20 @@ def test_refresh_changes_what_was_seen_and_nothing_else(state: State) -> None:
     assert list(state.files(stream)) == [FileRow(1, b"new", b"record", b"content")]
     assert state.databases(stream) == {2: DatabaseRow(2, 4096, 7, b"newer", b"d")}
     assert state.stream("chat").seq == 1
+
+
+def test_a_state_of_version_1_is_brought_up(tmp_path: Path) -> None:
+    with State.open(tmp_path / "state", VAULT, DEVICE) as opened:
+        opened.commit(commit_of(opened, 1))
+        stream, generation = opened.stream("chat"), opened.generation
+    with contextlib.closing(sqlite3.connect(tmp_path / "state" / "state.db")) as db:
+        for statement in SINCE_1.split(";")[:-1]:
+            db.execute(f"DROP TABLE {statement.split('TABLE ')[1].split('(')[0]}")
+        db.execute("PRAGMA user_version=1")
+    with glance.Glance(tmp_path / "state") as seen:
+        assert seen.vault() == VAULT
+    with State.open(tmp_path / "state", VAULT, DEVICE) as opened:
+        assert (opened.stream("chat"), opened.generation) == (stream, generation)
+    with contextlib.closing(sqlite3.connect(tmp_path / "state" / "state.db")) as db:
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+    assert {"capsules", "checkpoints", "condemned", "swept", "sweeps", "known"} <= tables
