@@ -8,7 +8,7 @@ from typing import Final
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.keys.signed import LIMITS
 from chatkeep.daemon.vault.chain import Chain
-from chatkeep.daemon.vault.epoch import DeviceCert, Head
+from chatkeep.daemon.vault.epoch import DeviceCert, DeviceEntry
 from chatkeep.daemon.vault.errors import AuthenticationFailed, Malformed, ObjectMismatch, VaultError
 from chatkeep.daemon.vault.fetch import get_bounded, listed
 from chatkeep.daemon.vault.names import DEVICES, DeviceName
@@ -19,10 +19,10 @@ MOST_DEVICES: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class RemovedDevice:
-    """A device that was removed: its manifests up to `last` count, later ones do not."""
+    """A device that was removed: of what it wrote, what the entry's heads and their predecessors are counts."""
 
     certificate: DeviceCert
-    last: Head
+    entry: DeviceEntry
 
 
 @dataclass(slots=True)
@@ -63,10 +63,13 @@ def _admit(provider: Provider, chain: Chain, device_id: bytes, devices: Devices)
     if cert.device_id != device_id:
         raise ObjectMismatch(name)
     head = chain.head
-    listed_as = head.devices.get(device_id)
-    if device_id in head.removed:
-        devices.removed[device_id] = RemovedDevice(cert, head.removed[device_id])
-    elif cert.epoch == head.epoch or (listed_as is not None and listed_as.certificate == cert.sha256):
+    stays, gone = head.devices.get(device_id), head.removed.get(device_id)
+    if gone is not None:
+        # By hash, like one that stays: keys of an epoch that is over could have signed another for the same id.
+        if gone.certificate != cert.sha256:
+            raise AuthenticationFailed(what="device", reason="not-listed", name=name)
+        devices.removed[device_id] = RemovedDevice(cert, gone)
+    elif stays.certificate == cert.sha256 if stays is not None else cert.epoch == head.epoch:
         devices.writing[device_id] = cert
     else:
         # Signed by an epoch of the vault, and left out by a later one: a removed device's certificate, played back.

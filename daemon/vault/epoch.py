@@ -24,8 +24,19 @@ from chatkeep.daemon.vault.names import MAX_EPOCH, MAX_SEQ, EpochName
 
 ENVELOPE_SIZE: Final = ROOT_SIZE + OVERHEAD
 
-_MOST_LISTED: Final = 1024  # of slots or devices in a record; its length (256 KiB) allows fewer slots
+_MOST_LISTED: Final = 1024  # of slots, devices, or streams of a device; a record's length (256 KiB) allows fewer slots
 _HEAD: Final = js.row(js.integer(1, MAX_SEQ), js.hexadecimal(HASH_SIZE))
+_DEVICES: Final = js.table(
+    ID_SIZE,
+    js.nested(
+        {
+            "cert": js.hexadecimal(HASH_SIZE),
+            "heads": js.table(ID_SIZE, _HEAD, _MOST_LISTED),
+            "checkpoint": js.optional(_HEAD),
+        }
+    ),
+    _MOST_LISTED,
+)
 _RECORD: Final[js.Spec] = {
     "v": js.exactly(1),
     "vault": js.hexadecimal(ID_SIZE),
@@ -38,10 +49,8 @@ _RECORD: Final[js.Spec] = {
     "slots": js.table(
         ID_SIZE, js.nested({"file": js.hexadecimal(HASH_SIZE), "env": js.b64(ENVELOPE_SIZE)}), _MOST_LISTED
     ),
-    "devices": js.table(
-        ID_SIZE, js.nested({"cert": js.hexadecimal(HASH_SIZE), "head": js.optional(_HEAD)}), _MOST_LISTED
-    ),
-    "removed": js.table(ID_SIZE, _HEAD, _MOST_LISTED),
+    "devices": _DEVICES,
+    "removed": _DEVICES,
 }
 _CERTIFICATE: Final[js.Spec] = {
     "v": js.exactly(1),
@@ -68,18 +77,26 @@ class ListedSlot:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The last manifest of a device that counts."""
+    """A manifest of a stream, or a checkpoint of a device, by its number and its hash."""
 
     seq: int
     sha256: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class ListedDevice:
-    """A device of an older epoch that stays: hash of its certificate, and its newest manifest at that time."""
+class DeviceEntry:
+    """What a record says of a device of an older epoch.
+
+    Attributes:
+        certificate: hash of its certificate.
+        heads: its newest manifest by stream id, at that time. Of a removed device: every stream that counts, and the
+            last manifest of it that does.
+        checkpoint: its newest checkpoint at that time, None if it had none. Of a removed device: the last that counts.
+    """
 
     certificate: bytes
-    head: Head | None
+    heads: Mapping[bytes, Head]
+    checkpoint: Head | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +119,7 @@ class EpochRecord:
         prev: hash of the record before; None for the first.
         older: the root secret of the epoch before, wrapped; None for the first.
         slots, devices: of older epochs, that stay. Those issued in this epoch are not listed.
-        removed: for each removed device the last manifest that counts.
+        removed: devices that were removed, with the last of theirs that counts. None of them is in `devices`.
         raw, sha256: the object and its hash.
     """
 
@@ -114,8 +131,8 @@ class EpochRecord:
     prev: bytes | None
     older: bytes | None
     slots: Mapping[bytes, ListedSlot]
-    devices: Mapping[bytes, ListedDevice]
-    removed: Mapping[bytes, Head]
+    devices: Mapping[bytes, DeviceEntry]
+    removed: Mapping[bytes, DeviceEntry]
     raw: bytes
     sha256: bytes
 
@@ -226,8 +243,8 @@ def create_record(
     vault_id: bytes,
     previous: tuple[EpochRecord, EpochKeys] | None = None,
     slots: Mapping[bytes, ListedSlot] | None = None,
-    devices: Mapping[bytes, ListedDevice] | None = None,
-    removed: Mapping[bytes, Head] | None = None,
+    devices: Mapping[bytes, DeviceEntry] | None = None,
+    removed: Mapping[bytes, DeviceEntry] | None = None,
 ) -> EpochRecord:
     """Makes the record of the epoch with these keys: the first, or the one after `previous`, whose keys sign it."""
     epoch = 1 if previous is None else previous[0].epoch + 1
@@ -245,11 +262,8 @@ def create_record(
             slot_id.hex(): {"file": slot.file.hex(), "env": js.encode_b64(slot.envelope)}
             for slot_id, slot in (slots or {}).items()
         },
-        "devices": {
-            device_id.hex(): {"cert": device.certificate.hex(), "head": _head_row(device.head)}
-            for device_id, device in (devices or {}).items()
-        },
-        "removed": {device_id.hex(): _head_row(head) for device_id, head in (removed or {}).items()},
+        "devices": _write_entries(devices),
+        "removed": _write_entries(removed),
     }
     signer = keys.sign if previous is None else previous[1].sign
     claim = EpochClaim.parse(sign_text("epoch", vault_id, [js.write_object(fields)], signer))
@@ -332,6 +346,9 @@ def _record(fields: dict[str, Any], raw: bytes) -> EpochRecord:
     # The first epoch has nothing before it: a link, or a slot or device that stays, would be of a vault that never was.
     if links != [first, first] or (first and (fields["slots"] or fields["devices"] or fields["removed"])):
         raise Malformed(what="epoch", reason="links")
+    if fields["devices"].keys() & fields["removed"].keys():
+        # One reader would let it write, another would not.
+        raise Malformed(what="epoch", reason="device-twice")
     return EpochRecord(
         vault_id=fields["vault"],
         epoch=fields["epoch"],
@@ -341,15 +358,34 @@ def _record(fields: dict[str, Any], raw: bytes) -> EpochRecord:
         prev=fields["prev"],
         older=fields["older"],
         slots={slot_id: ListedSlot(slot["file"], slot["env"]) for slot_id, slot in fields["slots"].items()},
-        devices={
-            device_id: ListedDevice(device["cert"], Head(*device["head"]) if device["head"] else None)
-            for device_id, device in fields["devices"].items()
-        },
-        removed={device_id: Head(*head) for device_id, head in fields["removed"].items()},
+        devices=_read_entries(fields["devices"]),
+        removed=_read_entries(fields["removed"]),
         raw=raw,
         sha256=hashlib.sha256(raw).digest(),
     )
 
 
-def _head_row(head: Head | None) -> list[object] | None:
-    return None if head is None else [head.seq, head.sha256.hex()]
+def _read_entries(found: Mapping[bytes, Any]) -> dict[bytes, DeviceEntry]:
+    return {
+        device_id: DeviceEntry(
+            entry["cert"],
+            {stream_id: Head(*head) for stream_id, head in entry["heads"].items()},
+            None if entry["checkpoint"] is None else Head(*entry["checkpoint"]),
+        )
+        for device_id, entry in found.items()
+    }
+
+
+def _write_entries(devices: Mapping[bytes, DeviceEntry] | None) -> dict[str, object]:
+    return {
+        device_id.hex(): {
+            "cert": entry.certificate.hex(),
+            "heads": {stream_id.hex(): _head_row(head) for stream_id, head in entry.heads.items()},
+            "checkpoint": None if entry.checkpoint is None else _head_row(entry.checkpoint),
+        }
+        for device_id, entry in (devices or {}).items()
+    }
+
+
+def _head_row(head: Head) -> list[object]:
+    return [head.seq, head.sha256.hex()]

@@ -14,9 +14,9 @@ from chatkeep.daemon.keys.slots import create_slot, seal_envelope
 from chatkeep.daemon.vault.create import CreatedVault, Way, create_vault
 from chatkeep.daemon.vault.epoch import (
     DeviceCert,
+    DeviceEntry,
     EpochRecord,
     Head,
-    ListedDevice,
     ListedSlot,
     create_record,
     vault_id_of,
@@ -25,6 +25,8 @@ from chatkeep.daemon.vault.names import DeviceName, SlotName
 from chatkeep.providers.base import Provider
 
 NOW = 1_800_000_000_000_000_000
+STREAM = b"s" * 16
+"""The one stream that a removed device of `Epochs` had, up to number 5."""
 
 
 def recovery(digit: int = 7) -> RecoveryMethod:
@@ -88,8 +90,11 @@ class Epochs:
             self.vault_id,
             (self.records[-1], self.keys[-1]),
             listed,
-            {device_id: ListedDevice(self.certs[device_id].sha256, None) for device_id in devices},
-            {device_id: Head(5, b"h" * 32) for device_id in removed},
+            {device_id: DeviceEntry(self.certs[device_id].sha256, {}, None) for device_id in devices},
+            {
+                device_id: DeviceEntry(self.certs[device_id].sha256, {STREAM: Head(5, b"h" * 32)}, None)
+                for device_id in removed
+            },
         )
 
     def rotate(

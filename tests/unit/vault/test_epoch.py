@@ -13,10 +13,10 @@ from chatkeep.daemon.keys.root import EpochKeys, RootSecret, SigningKey
 from chatkeep.daemon.keys.signed import sign_text
 from chatkeep.daemon.vault.epoch import (
     DeviceCert,
+    DeviceEntry,
     EpochClaim,
     EpochRecord,
     Head,
-    ListedDevice,
     ListedSlot,
     create_record,
     vault_id_of,
@@ -40,13 +40,15 @@ K1, K2, K3, FOREIGN = keys(b"1"), keys(b"2"), keys(b"3"), keys(b"f")
 VAULT = vault_id_of(K1.sign.public)
 R1 = create_record(K1, VAULT)
 SLOT, DEVICE, GONE = b"s" * 16, b"d" * 16, b"g" * 16
+STAYS = DeviceEntry(b"c" * 32, {b"1" * 16: Head(7, b"m" * 32), b"2" * 16: Head(1, b"o" * 32)}, Head(4, b"k" * 32))
+CLOSED = DeviceEntry(b"z" * 32, {b"1" * 16: Head(3, b"x" * 32)}, None)
 R2 = create_record(
     K2,
     VAULT,
     (R1, K1),
     slots={SLOT: ListedSlot(b"h" * 32, b"e" * 1168)},
-    devices={DEVICE: ListedDevice(b"c" * 32, Head(7, b"m" * 32)), b"n" * 16: ListedDevice(b"c" * 32, None)},
-    removed={GONE: Head(3, b"x" * 32)},
+    devices={DEVICE: STAYS, b"n" * 16: DeviceEntry(b"c" * 32, {}, None)},
+    removed={GONE: CLOSED},
 )
 
 
@@ -54,6 +56,10 @@ def resigned(record: EpochRecord, signer: SigningKey, **change: object) -> bytes
     """The record with its fields changed, signed again: what an attacker with `signer` could make."""
     fields: dict[str, Any] = json.loads(record.raw.split(b"\n")[0]) | change
     return sign_text("epoch", bytes.fromhex(fields["vault"]), [json.dumps(fields).encode()], signer)
+
+
+def entry(**change: object) -> dict[str, object]:
+    return {"cert": "00" * 32, "heads": {}, "checkpoint": None} | change
 
 
 def test_vault_id_is_the_documented_hash() -> None:
@@ -74,9 +80,8 @@ def test_second_record_reads_back() -> None:
     assert read == R2
     assert read.prev == R1.sha256
     assert read.slots[SLOT] == ListedSlot(b"h" * 32, b"e" * 1168)
-    assert read.devices[DEVICE].head == Head(7, b"m" * 32)
-    assert read.devices[b"n" * 16].head is None
-    assert read.removed == {GONE: Head(3, b"x" * 32)}
+    assert read.devices == {DEVICE: STAYS, b"n" * 16: DeviceEntry(b"c" * 32, {}, None)}
+    assert read.removed == {GONE: CLOSED}
     assert read.older is not None
     assert K2.unwrap_older(read.older, VAULT, 2).view() == K1.root.view()
     with pytest.raises(Unsealable):
@@ -156,8 +161,8 @@ def test_record_of_another_vault_does_not_follow() -> None:
         {"older": "A" * 64},
         {"prev": "00" * 32, "older": "A" * 64},
         {"slots": {"00" * 16: {"file": "00" * 32, "env": "A" * 1558}}},
-        {"removed": {"00" * 16: [1, "00" * 32]}},
-        {"devices": {"00" * 16: {"cert": "00" * 32, "head": None}}},
+        {"removed": {"00" * 16: entry()}},
+        {"devices": {"00" * 16: entry()}},
         {"epoch": 2},
         {"epoch": 0},
         {"epoch": 100_000_000},
@@ -176,11 +181,33 @@ def test_first_record_that_no_writer_makes_is_malformed(change: dict[str, object
 
 @pytest.mark.parametrize(
     "change",
-    [{"prev": None}, {"older": None}, {"removed": {"00" * 16: None}}, {"removed": {"00" * 16: [0, "00" * 32]}}],
+    [
+        {"prev": None},
+        {"older": None},
+        {"removed": {"00" * 16: None}},
+        {"removed": {"00" * 16: [1, "00" * 32]}},
+        {"removed": {"00" * 16: entry(heads={"00" * 16: [0, "00" * 32]})}},
+        {"removed": {"00" * 16: entry(heads={"00" * 16: [10**12, "00" * 32]})}},
+        {"removed": {"00" * 16: entry(heads={"00" * 16: None})}},
+        {"removed": {"00" * 16: entry(heads={"00" * 15: [1, "00" * 32]})}},
+        {"removed": {"00" * 16: entry(heads={f"{number:032x}": [1, "00" * 32] for number in range(1025)})}},
+        {"devices": {"00" * 16: entry(heads=None)}},
+        {"devices": {"00" * 16: entry(checkpoint=[0, "00" * 32])}},
+        {"devices": {"00" * 16: entry(checkpoint=[1, "00" * 31])}},
+        {"devices": {"00" * 16: entry(cert=None)}},
+        {"devices": {"00" * 16: entry(head=None)}},
+        {"devices": {"00" * 16: {"cert": "00" * 32, "heads": {}}}},
+    ],
 )
 def test_later_record_that_no_writer_makes_is_malformed(change: dict[str, object]) -> None:
     with pytest.raises(Malformed):
         EpochClaim.parse(resigned(R2, K1.sign, **change))
+
+
+def test_device_that_stays_was_not_removed() -> None:
+    with pytest.raises(Malformed) as caught:
+        EpochClaim.parse(resigned(R2, K1.sign, removed={DEVICE.hex(): entry()}))
+    assert caught.value.params["reason"] == "device-twice"
 
 
 def test_duplicate_key_is_malformed() -> None:

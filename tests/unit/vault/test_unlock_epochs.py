@@ -29,7 +29,7 @@ from chatkeep.daemon.vault.errors import (
 from chatkeep.daemon.vault.names import DeviceName, EpochName, SlotName
 from chatkeep.daemon.vault.unlock import unlock, unlock_to_enrol
 from tests.support.memory_provider import MemoryProvider
-from tests.support.vaults import NOW, Epochs, recovery
+from tests.support.vaults import NOW, STREAM, Epochs, recovery
 
 
 def three_epochs() -> tuple[MemoryProvider, Epochs, bytes]:
@@ -343,7 +343,7 @@ def test_devices_are_those_listed_and_those_of_the_newest_epoch() -> None:
     assert vault.devices[new].epoch == 2
     assert vault.devices[stays].sha256 == record.devices[stays].certificate
     assert set(vault.removed) == {goes}
-    assert vault.removed[goes].last == Head(5, b"h" * 32)
+    assert vault.removed[goes].entry.heads == {STREAM: Head(5, b"h" * 32)}
     (finding,) = vault.findings
     assert finding.params["name"] == str(DeviceName(dropped))
     assert finding.params["reason"] == "not-listed"
@@ -369,6 +369,33 @@ def test_other_certificate_of_a_listed_device_does_not_count() -> None:
     device = epochs.add_device()
     epochs.rotate([slot_id], devices=[device])
     rogue = DeviceCert.create(epochs.keys[0], epochs.vault_id, 1, device, SigningKey(b"e" * 32).public)
+    provider.objects[str(DeviceName(device))] = rogue.raw
+    vault = unlock(provider, recovery())
+    assert vault.devices == {}
+    assert vault.findings[0].params["reason"] == "not-listed"
+
+
+def test_other_certificate_of_a_removed_device_does_not_count() -> None:
+    provider = MemoryProvider()
+    epochs = Epochs(provider)
+    slot_id = epochs.add_slot(recovery())
+    device = epochs.add_device()
+    epochs.rotate([slot_id], removed=[device])
+    rogue = DeviceCert.create(epochs.keys[0], epochs.vault_id, 1, device, SigningKey(b"e" * 32).public)
+    provider.objects[str(DeviceName(device))] = rogue.raw
+    vault = unlock(provider, recovery())
+    assert (vault.devices, vault.removed) == ({}, {})
+    assert vault.findings[0].params["reason"] == "not-listed"
+
+
+def test_newest_epochs_certificate_does_not_replace_a_listed_one() -> None:
+    # Whoever has the newest keys adds devices under ids of their own; a listed one is who it was.
+    provider = MemoryProvider()
+    epochs = Epochs(provider)
+    slot_id = epochs.add_slot(recovery())
+    device = epochs.add_device()
+    epochs.rotate([slot_id], devices=[device])
+    rogue = DeviceCert.create(epochs.keys[1], epochs.vault_id, 2, device, SigningKey(b"e" * 32).public)
     provider.objects[str(DeviceName(device))] = rogue.raw
     vault = unlock(provider, recovery())
     assert vault.devices == {}
