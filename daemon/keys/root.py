@@ -174,6 +174,12 @@ class EpochKeys(Sensitive):
         self.checkpoint.wipe()
         return self.open
 
+    def keep_checkpoint(self) -> SigningKey:
+        """The `checkpoint` key, which stays, as `open` does; what certifies is wiped. For those who prune."""
+        self.root.wipe()
+        self.sign.wipe()
+        return self.checkpoint
+
     def wipe(self) -> None:
         """Wipes the root secret and lets go of every key."""
         self.root.wipe()

@@ -31,7 +31,7 @@ from chatkeep.daemon.vault.errors import (
 )
 from chatkeep.daemon.vault.fetch import get_bounded, listed
 from chatkeep.daemon.vault.names import SLOTS, VAULTS, SlotName, VaultName
-from chatkeep.daemon.vault.unlocked import Enrolment, UnlockedVault
+from chatkeep.daemon.vault.unlocked import Enrolment, Pruner, UnlockedVault
 from chatkeep.providers.base import Provider
 
 MOST_SLOTS: Final = 256
@@ -63,6 +63,12 @@ def unlock(provider: Provider, method: SlotMethod, vault_id: bytes | None = None
 def unlock_to_enrol(provider: Provider, method: SlotMethod, vault_id: bytes | None = None) -> Enrolment:
     """Unlocks for adding slots and devices. Arguments and errors as `unlock`."""
     return Enrolment(*_unlock(provider, method, vault_id))
+
+
+def unlock_to_prune(provider: Provider, method: SlotMethod, vault_id: bytes | None = None) -> Pruner:
+    """Unlocks for saying which snapshots live. Arguments and errors as `unlock`."""
+    vault, keys = _unlock(provider, method, vault_id)
+    return Pruner(vault, keys.keep_checkpoint(), vault.head)
 
 
 def _unlock(provider: Provider, method: SlotMethod, vault_id: bytes | None) -> tuple[UnlockedVault, EpochKeys]:

@@ -1,4 +1,4 @@
-"""What unlocking gives: one object that reads, another that certifies."""
+"""What unlocking gives: one object that reads, another that also says what lives, a third that certifies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final, Self
 
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.keys.hybrid import HybridPrivate
-from chatkeep.daemon.keys.root import EpochKeys
+from chatkeep.daemon.keys.root import EpochKeys, SigningKey
 from chatkeep.daemon.keys.secret import Sensitive
 from chatkeep.daemon.vault.chain import Chain
 from chatkeep.daemon.vault.devices import Devices, RemovedDevice
@@ -66,6 +66,32 @@ class UnlockedVault(Sensitive):
             private.wipe()
         self._private.clear()
         self._wiped = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.wipe()
+
+
+class Pruner(Sensitive):
+    """What says which snapshots of a vault live: it reads, and signs checkpoints. It can certify nobody.
+
+    Attributes:
+        vault: reads.
+        checkpoint: signs checkpoints of the newest epoch.
+        record: the newest epoch's.
+    """
+
+    def __init__(self, vault: UnlockedVault, checkpoint: SigningKey, record: EpochRecord) -> None:
+        self.vault: Final = vault
+        self.checkpoint: Final = checkpoint
+        self.record: Final = record
+
+    def wipe(self) -> None:
+        """Wipes all keys, those of `vault` included. Twice is once."""
+        self.checkpoint.wipe()
+        self.vault.wipe()
 
     def __enter__(self) -> Self:
         return self

@@ -31,7 +31,7 @@ from chatkeep.daemon.vault.errors import (
     VaultError,
     VaultLocked,
 )
-from chatkeep.daemon.vault.unlock import unlock, unlock_to_enrol
+from chatkeep.daemon.vault.unlock import unlock, unlock_to_enrol, unlock_to_prune
 from chatkeep.providers.base import Unavailable
 from tests.support.faulty_provider import Fault, FaultyProvider
 from tests.support.flips import flips
@@ -122,10 +122,40 @@ def test_enrolment_wipes_everything() -> None:
         enrolment.vault.opener(1, bytes(16))
 
 
+def test_pruning_reads_and_signs_checkpoints_and_certifies_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    real = unlock_module._unlock
+
+    def watched(*arguments: object) -> object:
+        vault, keys = real(*arguments)  # type: ignore[arg-type]
+        seen.append(keys)
+        return vault, keys
+
+    monkeypatch.setattr(unlock_module, "_unlock", watched)
+    with unlock_to_prune(stored(), recovery()) as pruner:
+        (keys,) = seen
+        for use in (lambda: keys.root.view(), lambda: keys.sign.sign(b"")):
+            with pytest.raises(SecretWiped):
+                use()
+        assert pruner.record is pruner.vault.head
+        pruner.record.checkpoint.verify(pruner.checkpoint.sign(b"text"), b"text", "checkpoint")
+        key_id = pruner.record.public.key_id
+        sealed = pruner.record.public.seal(b"x", b"")
+        assert pruner.vault.opener(1, key_id).open(sealed, b"") == b"x"
+    with pytest.raises(SecretWiped):
+        pruner.checkpoint.sign(b"")
+    with pytest.raises(VaultLocked):
+        pruner.vault.opener(1, key_id)
+
+
 @pytest.mark.parametrize("take", [copy.copy, copy.deepcopy, pickle.dumps])
 def test_unlocked_vaults_do_not_travel(take: Callable[[object], object]) -> None:
     provider = stored()
-    for secret in (unlock(provider, recovery()), unlock_to_enrol(provider, recovery())):
+    for secret in (
+        unlock(provider, recovery()),
+        unlock_to_enrol(provider, recovery()),
+        unlock_to_prune(provider, recovery()),
+    ):
         assert repr(secret) == f"<{type(secret).__name__}>"
         with pytest.raises(TypeError):
             take(secret)
