@@ -100,7 +100,10 @@ class Source:
     ] = ()
     compression: Annotated[
         Compression,
-        Key("auto compresses what becomes smaller by it; off never tries, for the slowest machines."),
+        Key(
+            "auto compresses what becomes smaller by it. off never tries: more is stored, and sizes tell nothing of what is "
+            "in a message or a name."
+        ),
     ] = "auto"
 
     def __post_init__(self) -> None:

@@ -47,7 +47,11 @@ _MEMBER: Final = struct.Struct(">Q32s")
 
 @dataclass(frozen=True)
 class Outline:
-    """What the manifest says beside the stack: counts of the whole source after this snapshot."""
+    """What the manifest says beside the stack: counts of the whole source after this snapshot.
+
+    `compress` is the source's setting. It covers the layers too: names of files are chosen by those who send them, and
+    compressed together with others' they are guessed at by size as text is.
+    """
 
     source: str
     path: bytes
@@ -58,6 +62,7 @@ class Outline:
     files: int
     source_bytes: int
     bytes_read: int
+    compress: bool = True
 
 
 @dataclass(frozen=True)
@@ -97,17 +102,18 @@ def publish(writer: Writer, stream: StreamRow, draft: Draft, sealer: Sealer, out
     state = writer.state
     old = state.stack(stream.stream)
     now = max(outline.clock, stream.head_time)
+    level = LAYER_LEVEL if outline.compress else None
     # Every pack must be finished before the layer is encoded, but the one that the layer goes into.
     sealer.close(Lane.BASE, Lane.MEDIA)
     own = draft.layer().parts()
     if sum(map(len, own)) <= LAYER_ROOM:
-        own_blobs = sealer.append_layer(Lane.FRESH, own, LAYER_LEVEL)
+        own_blobs = sealer.append_layer(Lane.FRESH, own, level)
     else:
         # Of a million files: packs of its own, as many as it takes, so nothing in it may say "this pack".
         sealer.close(Lane.FRESH)
         own = draft.layer().parts()
-        own_blobs = [sealer.submit(Lane.FRESH, BlobKind.LAYER, part, LAYER_LEVEL) for part in own]
-    folded = [(merge, *_fold(sealer, old, merge)) for merge in fold.due([_entry(row) for row in old], now)]
+        own_blobs = [sealer.submit(Lane.FRESH, BlobKind.LAYER, part, level) for part in own]
+    folded = [(merge, *_fold(sealer, old, merge, level)) for merge in fold.due([_entry(row) for row in old], now)]
     sealer.close(Lane.FRESH, Lane.FOLDED)
 
     seq = stream.seq + 1
@@ -239,13 +245,15 @@ def _entry(row: StackRow) -> fold.StackEntry:
     return fold.StackEntry(row.level, row.first_seq, row.last_seq, row.first_time, row.last_time)
 
 
-def _fold(sealer: Sealer, old: Sequence[StackRow], merge: fold.Merge) -> tuple[list[bytes], list[Blob]]:
+def _fold(
+    sealer: Sealer, old: Sequence[StackRow], merge: fold.Merge, level: int | None
+) -> tuple[list[bytes], list[Blob]]:
     """Merge layers from what the state remembers of them: a locked device cannot read them back."""
     layers = [stored_layer(row) for row in old[merge.start : merge.stop]]
     builder = LayerBuilder()
     builder.add_layer(fold.merge(layers, oldest=merge.stop == len(old)))
     parts = builder.parts()
-    return parts, [sealer.submit(Lane.FOLDED, BlobKind.LAYER, part, LAYER_LEVEL) for part in parts]
+    return parts, [sealer.submit(Lane.FOLDED, BlobKind.LAYER, part, level) for part in parts]
 
 
 def stored_layer(row: StackRow) -> Layer:

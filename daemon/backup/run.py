@@ -271,6 +271,7 @@ class _Round:
             files=result.files,
             source_bytes=result.source_bytes,
             bytes_read=read,
+            compress=self._source.compression != "off",
         )
         published = publish(self._writer, self._stream, draft, self._sealer, outline)
         self._sealer.shutdown()

@@ -129,7 +129,7 @@ class Sealer:
         self._workers.shutdown()
         self._finisher.shutdown()
 
-    def append_layer(self, lane: Lane, parts: list[bytes], level: int) -> list[Blob]:
+    def append_layer(self, lane: Lane, parts: list[bytes], level: int | None) -> list[Blob]:
         """Append the parts of a layer to the pack of `lane`, all to one: they may name it as "this pack"."""
         self.drain()
         blobs = []
