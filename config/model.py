@@ -101,8 +101,8 @@ class Source:
     compression: Annotated[
         Compression,
         Key(
-            "auto compresses what becomes smaller by it. off never tries: more is stored, and sizes tell nothing of what is "
-            "in a message or a name."
+            "auto compresses what becomes smaller by it. off never tries: more is stored, and sizes tell nothing of "
+            "what is in a message or a name."
         ),
     ] = "auto"
 
