@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import yaml
 
 from chatkeep.config import document
+from chatkeep.config.amounts import Amount, Duration
 from chatkeep.config.model import Config, Key, Origin, ProviderConfig, Source, choice, shapes, unwrap
 from chatkeep.config.places import default_file, default_state_dir
 from chatkeep.config.problems import ConfigInvalid, Problem, Reason, nearest
@@ -75,6 +76,8 @@ class _Reader:
             return (
                 node.value.lower() == "true" if found == "true or false" else self.wrong_type(node, at, _wanted(hint))
             )
+        if hint in (Duration, Amount) and found in ("text", "number"):
+            return self.amount(hint, node, at)
         if found != "text":
             return self.wrong_type(node, at, _wanted(hint))
         if typing.get_origin(hint) is Literal:
@@ -90,6 +93,14 @@ class _Reader:
         if key is not None and not key.accepts(node.value):
             return self.refuse(key.refused, at, node, found=node.value)
         return node.value
+
+    def amount(self, hint: type[Duration | Amount], node: yaml.ScalarNode, at: str) -> Any:
+        value = hint.parse(node.value)
+        if value is not None:
+            return value
+        if hint is Amount:
+            return self.refuse(Reason.BAD_AMOUNT, at, node, found=node.value, nearest=nearest(node.value, ["all"]))
+        return self.refuse(Reason.BAD_DURATION, at, node, found=node.value, nearest=Duration.nearest(node.value))
 
     def path(self, node: yaml.ScalarNode, at: str) -> Any:
         expanded = os.path.expanduser(node.value)
@@ -205,4 +216,4 @@ def _printable(text: str) -> bool:
 def _wanted(hint: Any) -> str:
     if typing.get_origin(hint) is Literal:
         return " or ".join(typing.get_args(hint))
-    return {bool: "true or false", Path: "path"}.get(hint, "text")
+    return {bool: "true or false", Path: "path", Duration: "a duration", Amount: "a number"}.get(hint, "text")

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Literal
 
+from chatkeep.config.amounts import ALL, Amount, Duration
 from chatkeep.config.places import default_state_dir
 from chatkeep.config.problems import Reason
 
@@ -151,6 +152,34 @@ class ProviderConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """Which snapshots stay when chatkeep prune is run. The newest always does. Nothing is pruned by itself."""
+
+    everything_for: Annotated[
+        Duration, Key("So long every snapshot stays: a number of minutes, hours, days or weeks.")
+    ] = Duration(86_400)
+    hourly: Annotated[
+        Amount,
+        Key(
+            "Of so many hours that have a snapshot, counted back from the newest, one stays: a number, or all. Hours, "
+            "days, weeks (from Monday), months and years are those of UTC.",
+        ),
+    ] = Amount(48)
+    daily: Annotated[Amount, Key("The same of days.")] = Amount(30)
+    weekly: Annotated[Amount, Key("The same of weeks.")] = Amount(26)
+    monthly: Annotated[Amount, Key("The same of months.")] = Amount(24)
+    yearly: Annotated[Amount, Key("The same of years.")] = ALL
+    minimum: Annotated[Amount, Key("So many of the newest stay, however old they are.")] = Amount(24)
+    grace: Annotated[
+        Duration,
+        Key(
+            "Storage deletes what was pruned so long after it was told. Until then prune with another policy takes it "
+            "back, and a restore that is running goes on.",
+        ),
+    ] = Duration(7 * 86_400)
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Where a configuration was read from, so that what is found wrong later can still name its line."""
 
@@ -173,6 +202,7 @@ class Config:
     sources: Annotated[tuple[Source, ...], Key("The directories that are kept. At least one.")]
     providers: Annotated[tuple[ProviderConfig, ...], Key("Where the vault is stored. At least one.")]
     vault: Annotated[VaultConfig, Key("The vault that all sources are kept in.")] = VaultConfig()
+    retention: Annotated[Retention, Key("Which snapshots stay when chatkeep prune is run.")] = Retention()
     state_dir: Annotated[
         Path,
         Key(

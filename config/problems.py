@@ -39,6 +39,8 @@ class Reason(enum.StrEnum):
     BAD_PATTERN = "bad-pattern"
     NOT_ABSOLUTE = "not-absolute"
     NO_HOME = "no-home"
+    BAD_DURATION = "bad-duration"
+    BAD_AMOUNT = "bad-amount"
     # several values together
     DUPLICATE_NAME = "duplicate-name"
     SAME_DIRECTORY = "same-directory"

@@ -7,6 +7,7 @@ import typing
 from pathlib import Path
 from typing import Any, Literal
 
+from chatkeep.config.amounts import MOST, WRITTEN, Amount, Duration
 from chatkeep.config.model import Config, Key, Shape, choice, shapes, unwrap
 
 Json = dict[str, Any]
@@ -45,7 +46,9 @@ def _object(model: type, keys: tuple[Shape, ...]) -> Json:
 def _property(shape: Shape) -> Json:
     made = _type(shape.type, shape.key) | {"description": shape.key.doc}
     default = shape.default
-    if isinstance(default, bool | str) and default != "":
+    if isinstance(default, Duration | Amount):
+        made["default"] = str(default) if isinstance(default, Duration) or default > MOST else int(default)
+    elif isinstance(default, bool | str) and default != "":
         made["default"] = default
     return made
 
@@ -65,6 +68,10 @@ def _type(hint: Any, key: Key | None) -> Json:
         return {"enum": list(typing.get_args(hint))}
     if hint is bool:
         return {"type": "boolean"}
+    if hint is Amount:
+        return {"anyOf": [{"type": "integer", "minimum": 0, "maximum": MOST}, {"const": "all"}]}
+    if hint is Duration:
+        return {"type": "string", "pattern": WRITTEN}
     if hint is Path:
         return {"type": "string", "pattern": "^[/~]"}
     return {"type": "string", "minLength": 1} | ({"pattern": key.pattern} if key is not None and key.pattern else {})

@@ -17,6 +17,7 @@ from chatkeep.config.model import (
     Config,
     FolderOptions,
     ProviderConfig,
+    Retention,
     Source,
     VaultConfig,
     choice,
@@ -26,7 +27,7 @@ from chatkeep.config.problems import ConfigInvalid
 from chatkeep.config.schema import schema
 
 FILE = Path("example.yaml")
-MODELS: list[type] = [Config, Source, ProviderConfig, VaultConfig, FolderOptions]
+MODELS: list[type] = [Config, Source, ProviderConfig, VaultConfig, Retention, FolderOptions]
 
 
 def full() -> str:
@@ -43,6 +44,7 @@ def test_the_example_with_every_key_loads_and_shows_the_defaults() -> None:
     plain, config = parse(example(), FILE), parse(full(), FILE)
     assert config.sources[0].exclude
     assert config.vault == plain.vault
+    assert config.retention == plain.retention
     assert config.sources[0].compression == plain.sources[0].compression
     assert config.providers == plain.providers
 
@@ -50,7 +52,7 @@ def test_the_example_with_every_key_loads_and_shows_the_defaults() -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_every_key_and_its_documentation_is_in_the_example(model: type) -> None:
     keys = full()
-    said = " ".join(line.strip().lstrip("#").strip() for line in example().splitlines() if "#" in line)
+    said = " ".join(line.lstrip("# ").strip() for line in example().splitlines() if "#" in line)
     for shape in shapes(model):
         assert re.search(rf"(?m)^ *(- )?{shape.name}:", keys), shape.name
         assert shape.key.doc in said
@@ -89,6 +91,15 @@ GOOD = "sources: [/a]\nproviders: [{name: d, type: folder, path: /m}]\n"
         (GOOD + "vault: {nmae: x}", False),
         (GOOD + "vault: x", False),
         (GOOD + "more: x", False),
+        (GOOD + "retention: {hourly: 3, yearly: all, grace: 1 week}", True),
+        (GOOD + "retention: {hourly: -1}", False),
+        (GOOD + "retention: {hourly: 1.5}", False),
+        (GOOD + "retention: {hourly: true}", False),
+        (GOOD + "retention: {hourly: 1000000}", False),
+        (GOOD + "retention: {hourly: every}", False),
+        (GOOD + "retention: {grace: 7}", False),
+        (GOOD + "retention: {grace: 7 fortnights}", False),
+        (GOOD + "retention: {grace: 0 days}", True),
         (GOOD + "state_dir: relative", False),
         ("sources: [/a]\n", False),
         ("sources: []\nproviders: [{name: d, type: folder, path: /m}]", False),
@@ -120,9 +131,11 @@ def test_the_examples_obey_the_schema() -> None:
     assert valid(yaml.safe_load(full()), schema())
 
 
-TYPES = {"object": dict, "array": list, "string": str, "boolean": bool}
+TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int}
 CHECKS: dict[str, Any] = {
-    "type": lambda value, rule: isinstance(value, TYPES[rule]),
+    "type": lambda value, rule: isinstance(value, TYPES[rule]) and (rule != "integer" or not isinstance(value, bool)),
+    "minimum": lambda value, rule: value >= rule,
+    "maximum": lambda value, rule: value <= rule,
     "enum": lambda value, rule: value in rule,
     "const": lambda value, rule: value == rule,
     "pattern": lambda value, rule: re.search(rule, value) is not None,
