@@ -8,7 +8,7 @@ from typing import TypeVar
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.vault.errors import MissingObject, Unreadable, VaultError, VaultLocked
 from chatkeep.daemon.vault.fetch import get_bounded
-from chatkeep.daemon.vault.names import ManifestName, ObjectName
+from chatkeep.daemon.vault.names import ObjectName
 from chatkeep.providers.base import ObjectDamaged, ObjectNotFound, Provider, ProviderError
 
 Made = TypeVar("Made")
@@ -35,7 +35,7 @@ class Findings:
 
 def first_whole(
     providers: Sequence[Provider],
-    name: ManifestName,
+    name: ObjectName,
     limit: int,
     check: Callable[[bytes], Made],
     findings: Findings,

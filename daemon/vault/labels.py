@@ -24,6 +24,7 @@ VAULT_ID: Final = P + b"vault\0"
 PACK: Final = P + b"pack\0"
 MANIFEST: Final = P + b"manifest\0"
 SIG_MANIFEST: Final = P + b"sig/manifest\0"
+SIG_CHECKPOINT: Final = P + b"sig/checkpoint\0"
 CONTEXT_ID: Final = "chatkeep v1 id "  # a blob kind's name follows
 CONTEXT_PAGE_SEED: Final = "chatkeep v1 page seed"
 CONTEXT_PAGE_TABLE: Final = "chatkeep v1 page table"
@@ -47,8 +48,13 @@ PACK_FOOTER: Final = PACK_CAPSULE + PACK_PUBLIC + HASH_SIZE + len(PACK_END)
 MANIFEST_MAGIC: Final = b"CKSNAP\0\1"
 MANIFEST_HEADER: Final = 132
 MANIFEST_CAPSULE: Final = KEY_SIZE + SEAL_OVERHEAD
+MANIFEST_HEAD: Final = MANIFEST_HEADER + MANIFEST_CAPSULE + HASH_SIZE  # all before the sealed body
 MANIFEST_STEP: Final = 8 << 10  # a manifest is a multiple of this
 MAX_MANIFEST: Final = 64 << 20
 MAX_STACK: Final = 1024  # layers; a writer keeps it to about 120
 MAX_PARTS: Final = 65536  # of one layer
 MAX_NEW_PACKS: Final = 16384  # in one snapshot: 256 MiB in the smallest packs are 8192
+
+# Checkpoints (section 14).
+CHECKPOINT_MAGIC: Final = b"CKCHKP\0\1"
+MAX_CHECKPOINT: Final = 64 << 20

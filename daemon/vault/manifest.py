@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Self
 
@@ -36,6 +37,7 @@ from chatkeep.daemon.vault.labels import (
     KEY_SIZE,
     MANIFEST,
     MANIFEST_CAPSULE,
+    MANIFEST_HEAD,
     MANIFEST_HEADER,
     MANIFEST_MAGIC,
     MANIFEST_STEP,
@@ -59,8 +61,7 @@ NO_PREVIOUS: Final = bytes(HASH_SIZE)
 
 _HEADER: Final = struct.Struct(">8s16sI16s16s16sQ32s16s")
 _LENGTH: Final = struct.Struct(">I")
-_BODY: Final = MANIFEST_HEADER + MANIFEST_CAPSULE + HASH_SIZE
-_AROUND: Final = _BODY + TAG_SIZE + SIGNATURE_SIZE  # all but the plaintext of the body
+_AROUND: Final = MANIFEST_HEAD + TAG_SIZE + SIGNATURE_SIZE  # all but the plaintext of the body
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 _Seq = Annotated[int, msgspec.Meta(ge=1, le=MAX_SEQ)]
@@ -254,12 +255,30 @@ def open_manifest(verified: VerifiedManifest, private: HybridPrivate) -> Manifes
     if private.public.key_id != header.key_id:
         raise UnknownKey(what="manifest", epoch=header.epoch, key=header.key_id.hex())
     view = memoryview(verified.raw)
-    bound = view[:MANIFEST_HEADER]
-    try:
-        key = private.open(view[MANIFEST_HEADER : MANIFEST_HEADER + MANIFEST_CAPSULE], MANIFEST + bytes(bound))
-    except Unsealable as exc:
-        raise AuthenticationFailed(what="manifest", reason="capsule") from exc
-    return decode_body(_open_body(view, key, header), header)
+    return decode_body(_open_body(view, _open_capsule(view, private), header), header)
+
+
+def prove_manifest_head(head: bytes, opener: Callable[[int, bytes], HybridPrivate]) -> Header:
+    """Proves that the capsule of a manifest opens, from the manifest's first 1332 bytes alone; returns its header.
+
+    The device that writes a manifest cannot open it, so one flipped bit in a capsule would lose the snapshot and show
+    at the restore. The beginning is kept beside the manifest's row, and proven here as soon as somebody unlocks.
+    `opener` finds the key of (epoch, key id). Whose vault, device and stream it is, the caller compares.
+
+    Raises:
+        Malformed, UnsupportedVersion: not the beginning of a manifest of this version.
+        UnknownKey, VaultLocked: as `opener` raised it.
+        AuthenticationFailed: the capsule does not open, or was sealed for another header.
+        DifferentKey: the capsule's key is not the one of the commitment.
+    """
+    if len(head) != MANIFEST_HEAD:
+        raise Malformed(what="manifest", reason="too-short")
+    view = memoryview(head)
+    header = Header.parse(view[:MANIFEST_HEADER])
+    key = _open_capsule(view, opener(header.epoch, header.key_id))
+    _, commit = derive(MANIFEST, key, header.vault_id, header.epoch)
+    check_commitment(commit, view[-HASH_SIZE:], "manifest")
+    return header
 
 
 def encode_body(manifest: Manifest, header: Header) -> bytes:
@@ -326,10 +345,18 @@ def _verify_whole(raw: bytes, vault_id: bytes, device_key: VerifyKey) -> Header:
     return header
 
 
+def _open_capsule(view: memoryview, private: HybridPrivate) -> bytes:
+    capsule = view[MANIFEST_HEADER : MANIFEST_HEADER + MANIFEST_CAPSULE]
+    try:
+        return private.open(capsule, MANIFEST + bytes(view[:MANIFEST_HEADER]))
+    except Unsealable as exc:
+        raise AuthenticationFailed(what="manifest", reason="capsule") from exc
+
+
 def _open_body(view: memoryview, key: Buffer, header: Header) -> memoryview:
     aead, commit = derive(MANIFEST, key, header.vault_id, header.epoch)
-    check_commitment(commit, view[_BODY - HASH_SIZE : _BODY], "manifest")
-    plain = memoryview(open_once(aead, view[_BODY:-SIGNATURE_SIZE], view[:MANIFEST_HEADER], "manifest"))
+    check_commitment(commit, view[MANIFEST_HEAD - HASH_SIZE : MANIFEST_HEAD], "manifest")
+    plain = memoryview(open_once(aead, view[MANIFEST_HEAD:-SIGNATURE_SIZE], view[:MANIFEST_HEADER], "manifest"))
     end = _LENGTH.size + _LENGTH.unpack(plain[: _LENGTH.size])[0]
     if end > len(plain) or any(plain[end:]):
         raise Malformed(what="manifest", reason="padding")

@@ -92,14 +92,14 @@ class ManifestName:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointName:
-    """A checkpoint (reserved in version 1)."""
+    """A checkpoint; `number` rises from 1 on a device, `sha256` is of the object."""
 
     device_id: bytes
     number: int
     sha256: bytes
 
     def __str__(self) -> str:
-        return f"{device_prefix(self.device_id)}c/{_number(self.number, MAX_SEQ):012d}-{_hash(self.sha256)}"
+        return f"{checkpoints_prefix(self.device_id)}{_number(self.number, MAX_SEQ):012d}-{_hash(self.sha256)}"
 
 
 ObjectName: TypeAlias = VaultName | EpochName | SlotName | DeviceName | PackName | ManifestName | CheckpointName
@@ -123,6 +123,11 @@ def streams_prefix(device_id: bytes) -> str:
 def stream_prefix(device_id: bytes, stream_id: bytes) -> str:
     """What the manifests of a stream begin with."""
     return f"{streams_prefix(device_id)}{_id(stream_id)}/"
+
+
+def checkpoints_prefix(device_id: bytes) -> str:
+    """What the checkpoints of a device begin with."""
+    return device_prefix(device_id) + "c/"
 
 
 # [0-9], never \d: \d takes the digits of every script, and int() reads them.

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from chatkeep.config.errors import ChatkeepError
-from chatkeep.daemon.keys.hybrid import HybridPublic
+from chatkeep.daemon.keys.hybrid import HybridPrivate, HybridPublic
 from chatkeep.daemon.vault import manifest as module
 from chatkeep.daemon.vault.blob import BlobKind, BlobRef, IdKeys
 from chatkeep.daemon.vault.errors import (
@@ -26,7 +26,7 @@ from chatkeep.daemon.vault.errors import (
     VaultError,
     WrongVault,
 )
-from chatkeep.daemon.vault.labels import MANIFEST, SIG_MANIFEST
+from chatkeep.daemon.vault.labels import MANIFEST, MANIFEST_HEAD, SIG_MANIFEST
 from chatkeep.daemon.vault.manifest import (
     GROUP,
     Header,
@@ -35,12 +35,14 @@ from chatkeep.daemon.vault.manifest import (
     StackLayer,
     decode_body,
     open_manifest,
+    prove_manifest_head,
     seal_manifest,
     verify_manifest,
 )
 from chatkeep.daemon.vault.names import ManifestName
 from chatkeep.daemon.vault.seal import derive, seal_once
-from tests.support.manifests import TestVault, add_device, make_manifest, make_vault, named
+from tests.support.flips import assert_all_refused
+from tests.support.manifests import Keys, TestVault, add_device, make_manifest, make_vault, named
 
 STREAM = b"stream-of-a-test"
 ZERO = bytes(32)
@@ -381,3 +383,31 @@ def test_errors_carry_no_bytes(vault: TestVault) -> None:
     with pytest.raises(ChatkeepError) as caught:
         read(vault, bytes(raw))
     assert all(isinstance(value, (str, int)) for value in caught.value.params.values())
+
+
+def opener_of(vault: TestVault) -> Callable[[int, bytes], HybridPrivate]:
+    return Keys(vault).opener
+
+
+def test_the_beginning_of_a_manifest_proves_its_capsule(vault: TestVault) -> None:
+    raw = sealed(vault)
+    assert MANIFEST_HEAD == 1332
+    assert prove_manifest_head(raw[:MANIFEST_HEAD], opener_of(vault)) == Header.parse(raw[:132])
+
+
+def test_every_flipped_byte_of_the_beginning_is_refused(vault: TestVault) -> None:
+    head = sealed(vault)[:MANIFEST_HEAD]
+    errors = (AuthenticationFailed, DifferentKey, Malformed, UnknownKey, UnsupportedVersion)
+    assert_all_refused(head, lambda raw: prove_manifest_head(raw, opener_of(vault)), *errors)
+    with pytest.raises(DifferentKey):
+        prove_manifest_head(head[:-1] + bytes([head[-1] ^ 1]), opener_of(vault))
+    with pytest.raises(AuthenticationFailed):
+        prove_manifest_head(head[:-33] + bytes([head[-33] ^ 1]) + head[-32:], opener_of(vault))
+
+
+def test_a_capsule_of_another_manifest_proves_nothing(vault: TestVault) -> None:
+    head, other = sealed(vault)[:MANIFEST_HEAD], sealed(vault, 2, b"x" * 32)[:MANIFEST_HEAD]
+    with pytest.raises(AuthenticationFailed):
+        prove_manifest_head(head[:132] + other[132:], opener_of(vault))
+    with pytest.raises(UnknownKey):
+        prove_manifest_head(head, opener_of(make_vault()))
