@@ -129,6 +129,19 @@ def make_directory(path: Path, mode: int = 0o700) -> None:
     fsync_directory(path.parent)
 
 
+def make_directories(path: Path, mode: int = 0o700) -> None:
+    """Makes a directory and those above it that are missing, each durable in its parent, as `make_directory` does.
+
+    Raises:
+        OSError: as the system said.
+    """
+    missing = [path]
+    while not (above := missing[-1].parent).exists():
+        missing.append(above)
+    for each in reversed(missing):
+        make_directory(each, mode)
+
+
 def fsync_directory(path: Path) -> None:
     """Makes the names in a directory durable.
 

@@ -127,9 +127,11 @@ def _has_marker(providers: Sequence[Provider]) -> bool:
 def make_state_dir(config: Config) -> None:
     """The directory, for this user only. Raises StateUnusable."""
     from chatkeep.daemon.state import StateUnusable
+    from chatkeep.providers.durable import make_directories
 
     try:
-        config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Durable: a power cut an instant after the key for writing was saved in it must not take both.
+        make_directories(config.state_dir)
     except OSError as exc:
         raise StateUnusable(path=str(config.state_dir), errno=exc.errno) from exc
 
