@@ -55,6 +55,11 @@ _PROVIDERS: Final = {
         "Check that this user may read and write there, and that the medium is not write-protected.",
         Exit.STORAGE,
     ),
+    "object-held": Words(
+        "Storage does not let {object} be deleted now.",
+        "It has an object lock or a retention period. Nothing is wrong: what was pruned stays there until it ends.",
+        Exit.STORAGE,
+    ),
     "storage-missing": Words(
         "The place where the vault is stored is not there.",
         "Mount the disk, or put the directory back where it was. What waits for it is kept until then.",
@@ -141,15 +146,26 @@ _VAULT: Final = {
         "This secret was a way into the vault, and was removed from it.", "Use another way in.", Exit.LOCKED
     ),
     "snapshots-missing": Words(
-        "Snapshots {first} to {last} of a chain are missing, and later ones are there.",
+        "Snapshots {first} to {last} of a chain are missing, and the retention policy did not remove them.",
         "Somebody who can write to the storage may have removed them.",
         Exit.INTEGRITY,
+    ),
+    "snapshot-pruned": Words(
+        "This snapshot was removed by the retention policy while it was being read.",
+        "Pick another one: chatkeep snapshots",
+        Exit.FAILED,
     ),
     "vault-exists": Words(
         "There is already a vault, or a part of one, at {provider}. Nothing was changed.",
         "Join it with chatkeep join, or use an empty directory for a new vault.",
         Exit.FAILED,
     ),
+    "device-removed": Words(
+        "This device was removed from the vault. Nothing it writes counts any more, so nothing was backed up.",
+        "If that was not meant, enrol it again: chatkeep join. Snapshots from before the removal stay.",
+        Exit.FAILED,
+    ),
+    "rotation-refused": Words("The keys of the vault were not changed ({reason}).", _VERIFY, Exit.FAILED),
     "fork-detected": Words(
         "The history of the vault was split: there are two successors of one {what}.",
         "Somebody who can write to the storage may have rolled it back. " + _VERIFY,
@@ -325,6 +341,70 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
     ),
     ("recovery-typo", "too-many-lines"): Words(
         "There is more after line 8 of the recovery key.", "It has 8 lines of 8 digits.", Exit.LOCKED
+    ),
+    ("fork-detected", "epoch"): Words(
+        "The history of the keys was split: {names} do not belong to one history. Nothing of them was used.",
+        "Two commands changed the keys at once, or somebody who once could read the vault made one of them. "
+        "Take the one that you did not make out of the storage, at every provider.",
+        Exit.INTEGRITY,
+    ),
+    ("rotation-refused", "last-recovery-key"): Words(
+        "No recovery key would be left. Nothing was changed.",
+        "Add another first: chatkeep key add recovery",
+        Exit.USAGE,
+    ),
+    ("rotation-refused", "own-slot"): Words(
+        "{id} is the way in that just unlocked the vault. Nothing was changed.",
+        "Unlock with one that stays, to show that it opens.",
+        Exit.USAGE,
+    ),
+    ("rotation-refused", "unknown-slot"): Words(
+        "No way into the vault has the id {id}.", "See which there are: chatkeep key list", Exit.USAGE
+    ),
+    ("rotation-refused", "removed-slot"): Words("The way in {id} was removed before.", "", Exit.USAGE),
+    ("rotation-refused", "unknown-device"): Words(
+        "No device of the vault has the id {id}.", "See which there are: chatkeep device list", Exit.USAGE
+    ),
+    ("rotation-refused", "removed-device"): Words("The device {id} was removed before.", "", Exit.USAGE),
+    ("rotation-refused", "slot-damaged"): Words(
+        "The file of the way in {id} is damaged, or nobody of this vault made it. Nothing was changed.",
+        "If it is not to stay: chatkeep key remove {id}. Else bring slots/{id}.json back from another copy.",
+        Exit.INTEGRITY,
+    ),
+    ("rotation-refused", "slot-twice"): Words(
+        "There are two different files of the way in {id}. Nothing was changed.",
+        "If it is not to stay: chatkeep key remove {id}",
+        Exit.INTEGRITY,
+    ),
+    ("rotation-refused", "device-damaged"): Words(
+        "The certificate of the device {id} is damaged, or nobody of this vault made it. Nothing was changed.",
+        "If it is not to stay: chatkeep device remove {id}. Else bring devices/{id}.json back from another copy.",
+        Exit.INTEGRITY,
+    ),
+    ("rotation-refused", "device-twice"): Words(
+        "There are two different certificates of the device {id}. Nothing was changed.",
+        "If it is not to stay: chatkeep device remove {id}",
+        Exit.INTEGRITY,
+    ),
+    ("rotation-refused", "copy-damaged"): Words(
+        "The copy of {name} is damaged there. Nothing was changed.",
+        "Delete that file there and run the command again: it is copied from another provider that has it whole.",
+        Exit.INTEGRITY,
+    ),
+    ("rotation-refused", "outrun"): Words(
+        "Another command has changed the keys of the vault meanwhile. This one changed nothing.",
+        "Look at what stays now, and run it again if it is still needed.",
+        Exit.FAILED,
+    ),
+    ("rotation-refused", "unreachable"): Words(
+        "Storage cannot be used ({error}). Keys are changed at every provider or at none, so nothing was changed.",
+        "Bring it back, or take it out of the configuration if it is gone for good.",
+        Exit.STORAGE,
+    ),
+    ("rotation-refused", "too-long"): Words(
+        "The vault has more ways in and devices than one epoch record can name.",
+        "Remove some that are not used: chatkeep key remove, chatkeep device remove",
+        Exit.USAGE,
     ),
     ("slot-refused", "memory"): Words(
         "This machine has not enough memory free to try the passphrase ({value} KiB are needed).",

@@ -11,6 +11,8 @@ VaultError
   SeveralVaults           storage holds several vaults and none was named
   VaultExists             a vault is where a new one was to be made
   SlotRemoved             the slot that opened was removed from the vault since
+  DeviceRemoved           this device was removed from the vault: nothing it writes counts any more
+  RotationRefused         the next epoch cannot be made as asked; nothing was written
   ForkDetected            two valid successors of one object: history was split
   VaultLocked             the operation needs an unlocked vault
   CredentialRefused       the writer credential's file: absent, readable by others, not a credential
@@ -22,7 +24,8 @@ VaultError
   PackBroken              a pack could not be written to the end; its key is gone
   SelfCheckFailed         what was sealed did not read back from this machine's disk
   Unreadable              an object, or a blob in it, that no provider returned whole
-  SnapshotsMissing        snapshots that existed, since a later one is chained to them, are not there
+  SnapshotsMissing        snapshots that existed, and were not pruned, are not there
+  SnapshotPruned          a snapshot was pruned while it was being read
 """
 
 from __future__ import annotations
@@ -107,8 +110,37 @@ class SlotRemoved(VaultError):
     disposition = Disposition.NEEDS_USER
 
 
+class DeviceRemoved(VaultError):
+    """A device was removed from the vault. Parameters: device (hex), epoch: the first one without it."""
+
+    code = "device-removed"
+    disposition = Disposition.NEEDS_USER
+
+
+class RotationRefused(VaultError):
+    """The next epoch cannot be made as asked; nothing of it was written.
+
+    Parameters: reason, one of
+        last-recovery-key   no recovery key would be left
+        own-slot            the way in that unlocked would go (id)
+        unknown-slot, removed-slot, unknown-device, removed-device   nothing that counts has this id
+        slot-damaged, device-damaged   it may count, and no provider has its file whole (id)
+        slot-twice, device-twice       two files under one id, both signed by the vault (id)
+        copy-damaged        a provider has something else under a name (provider, name)
+        outrun              another command has made the next epoch meanwhile (name)
+        unreachable         a provider cannot be asked or written (provider, error: the code)
+        too-long            the record would be longer than a reader takes
+    """
+
+    code = "rotation-refused"
+    disposition = Disposition.NEEDS_USER
+
+
 class ForkDetected(VaultError):
-    """Two valid successors of the same object: history was split. Parameters: what, and the rivals' names."""
+    """Two valid successors of the same object: history was split.
+
+    Parameters: what, and the rivals' names; of epoch records also reason `epoch`.
+    """
 
     code = "fork-detected"
     disposition = Disposition.NEEDS_USER
@@ -192,9 +224,20 @@ class Unreadable(VaultError):
 
 
 class SnapshotsMissing(VaultError):
-    """Snapshots of a stream are not there, and must have been: sequence numbers rise by one, and a later one is there.
+    """Snapshots of a stream are not there, and must be: a later one is chained to them, or a checkpoint or an epoch
+    record names them.
 
     Parameters: device, stream (hex), first, last: their sequence numbers.
     """
 
     code = "snapshots-missing"
+
+
+class SnapshotPruned(VaultError):
+    """A snapshot was removed by the retention policy while it was being read: no damage, it is just gone.
+
+    Parameters: name of its manifest, seq.
+    """
+
+    code = "snapshot-pruned"
+    disposition = Disposition.NEEDS_USER
