@@ -2,10 +2,12 @@
 
 Everything returned was authenticated, from the vault's keys down: certificate, signature of the manifest, ids of the
 blobs. What was damaged, missing or forged on the way is in the findings, also where another copy made up for it.
+What the newest checkpoint lets go is neither: a sweep may take it away at any moment, also from under a reader.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 from collections import OrderedDict
@@ -16,13 +18,22 @@ from typing import Final, Protocol
 from chatkeep.daemon.keys.hybrid import HybridPrivate
 from chatkeep.daemon.vault.blob import BlobKind, BlobRef, IdKeys
 from chatkeep.daemon.vault.copies import Findings, note
-from chatkeep.daemon.vault.epoch import DeviceCert
-from chatkeep.daemon.vault.errors import AuthenticationFailed, Malformed, Unreadable, VaultError, VaultLocked
+from chatkeep.daemon.vault.devices import RemovedDevice
+from chatkeep.daemon.vault.epoch import DeviceCert, EpochRecord
+from chatkeep.daemon.vault.errors import (
+    AuthenticationFailed,
+    Malformed,
+    SnapshotPruned,
+    Unreadable,
+    VaultError,
+    VaultLocked,
+)
+from chatkeep.daemon.vault.lives import Lives
 from chatkeep.daemon.vault.manifest import Header, Manifest, StackLayer, VerifiedManifest, open_manifest
-from chatkeep.daemon.vault.names import ManifestName, PackName, stream_prefix
+from chatkeep.daemon.vault.names import ManifestName, PackName, stream_prefix, streams_prefix
 from chatkeep.daemon.vault.pack_reader import PackReader
-from chatkeep.daemon.vault.snapshots import SnapshotChain, Stream, list_manifests, list_streams
-from chatkeep.providers.base import Provider, ProviderError
+from chatkeep.daemon.vault.snapshots import SnapshotChain, Stream, list_manifests
+from chatkeep.providers.base import ObjectNotFound, Provider, ProviderError
 
 MOST_OPEN_PACKS: Final = 256
 """Packs whose directory is kept: opening one again costs a request. A directory has some kilobytes."""
@@ -37,7 +48,15 @@ class Unlocked(Protocol):
 
     @property
     def devices(self) -> Mapping[bytes, DeviceCert]:
-        """Certificates of the devices whose signatures count, by device id."""
+        """Certificates of the devices that write, by device id."""
+
+    @property
+    def removed(self) -> Mapping[bytes, RemovedDevice]:
+        """Devices that were removed: what they wrote before still counts."""
+
+    @property
+    def records(self) -> Sequence[EpochRecord]:
+        """The verified epoch records, 1 to the newest."""
 
     def opener(self, epoch: int, key_id: bytes) -> HybridPrivate:
         """The key of an epoch. Raises `UnknownKey`, `VaultLocked`."""
@@ -78,15 +97,24 @@ class VaultReader:
         self._unlocked: Final = unlocked
         self._packs: Final[OrderedDict[tuple[int, PackName], PackReader]] = OrderedDict()
         self._lock: Final = threading.Lock()
+        self._doubted: Final[set[tuple[ManifestName, PackName]]] = set()
         self.findings: Final = Findings()
+        self._lives: Final = Lives(self._providers, unlocked.records, unlocked.removed, self.findings)
 
     def streams(self) -> list[Stream]:
-        """The streams of all devices, as the providers together list them.
+        """The streams of all devices, removed ones included, in order: those that the providers together list, and
+        those that a checkpoint or the newest epoch record names.
 
         Raises:
             ProviderError: no provider could be asked.
         """
-        return list_streams(self._providers, self._unlocked.devices, self.findings)
+        found: list[Stream] = []
+        for device_id in self._unlocked.devices:
+            listed = list_manifests(self._providers, streams_prefix(device_id), self.findings)
+            found += self._lives.streams(device_id, listed)
+        for device_id in self._unlocked.removed:  # nothing that storage lists of them counts by being there
+            found += self._lives.streams(device_id, ())
+        return sorted(found)
 
     def chain(self, stream: Stream) -> SnapshotChain:
         """The manifests of a stream, to be walked.
@@ -95,12 +123,18 @@ class VaultReader:
             AuthenticationFailed: no certificate for this device.
             ProviderError: no provider could be asked.
         """
+        demand = self._lives.demand(stream)
         cert = self._unlocked.devices.get(stream.device_id)
-        if cert is None:
+        listed: dict[int, set[bytes]] = {}
+        if cert is not None:
+            prefix = stream_prefix(stream.device_id, stream.stream_id)
+            listed = list_manifests(self._providers, prefix, self.findings).get(stream.stream_id, {})
+        elif stream.device_id in self._unlocked.removed:
+            cert = self._unlocked.removed[stream.device_id].certificate
+        else:
             raise AuthenticationFailed(what="device", reason="unknown", device=stream.device_id.hex())
-        prefix = stream_prefix(stream.device_id, stream.stream_id)
-        listed = list_manifests(self._providers, prefix, self.findings)
-        return SnapshotChain(self._providers, stream, cert, listed.get(stream.stream_id, {}))
+        renew = functools.partial(self._lives.demand_again, stream)
+        return SnapshotChain(self._providers, stream, cert, listed, demand, renew)
 
     def open(self, verified: VerifiedManifest) -> Snapshot:
         """Opens a manifest. Raises as `manifest.open_manifest` does, and `VaultLocked`."""
@@ -146,6 +180,7 @@ class VaultReader:
         A blob that one provider does not return whole is taken from the next, and told in `findings`.
 
         Raises:
+            SnapshotPruned: a pack is gone, and by right: this snapshot was pruned since it was found.
             Unreadable: no provider has the blob whole.
             VaultLocked: the keys were wiped.
         """
@@ -156,7 +191,7 @@ class VaultReader:
                 name = str(PackName(snapshot.header.device_id, ref.pack))
                 raise Unreadable(name=name, slot=ref.slot, reasons={})
         for pack, wanted in by_pack.items():
-            yield from self._fetch_from(PackName(snapshot.header.device_id, pack), wanted, kind, snapshot.ids)
+            yield from self._fetch_from(PackName(snapshot.header.device_id, pack), wanted, kind, snapshot)
 
     def open_pack(self, number: int, name: PackName) -> PackReader:
         """A pack at one provider, by its number in the order given. Raises as `PackReader` does."""
@@ -179,23 +214,41 @@ class VaultReader:
         return reader
 
     def _fetch_from(
-        self, name: PackName, wanted: dict[int, BlobRef], kind: BlobKind, ids: IdKeys
+        self, name: PackName, wanted: dict[int, BlobRef], kind: BlobKind, snapshot: Snapshot
     ) -> Iterator[tuple[BlobRef, bytes]]:
         reasons: dict[str, str] = {}
         idle = 0
+        pruned = False
         # Round and round, since each provider may have lost another blob of the pack; until none brings anything.
         for number in itertools.cycle(range(len(self._providers))):
             before = len(wanted)
             try:
                 reader = self.open_pack(number, name)
-                for slot, content in reader.read_many(kind, [(ref.slot, ref.id) for ref in wanted.values()], ids):
+                for slot, content in reader.read_many(
+                    kind, [(ref.slot, ref.id) for ref in wanted.values()], snapshot.ids
+                ):
                     yield wanted.pop(slot), content
                 return
             except VaultLocked:
                 raise
             except (VaultError, ProviderError) as exc:
                 reasons[self._providers[number].name] = exc.code
-                note(self.findings, exc, self._providers[number], name)
+                gone = isinstance(exc, ObjectNotFound)
+                pruned = pruned or (gone and self._pruned_since(snapshot, name))
+                if not (gone and pruned):  # what was swept at one provider may be read at another: no finding
+                    note(self.findings, exc, self._providers[number], name)
             idle = 0 if len(wanted) < before else idle + 1
             if idle >= len(self._providers):
+                if pruned:
+                    raise SnapshotPruned(name=str(snapshot.name), seq=snapshot.header.seq)
                 raise Unreadable(name=str(name), slot=min(wanted), reasons=reasons)
+
+    def _pruned_since(self, snapshot: Snapshot, missing: PackName) -> bool:
+        """Whether a checkpoint that came since the snapshot was found lets it go: then no pack of it must be there."""
+        stream = Stream(snapshot.header.device_id, snapshot.header.stream_id)
+        with self._lock:
+            doubted = (snapshot.name, missing) in self._doubted
+            self._doubted.add((snapshot.name, missing))
+        # Once a pack: the checkpoint is there before anything is deleted, and one blob after the other is asked for.
+        demand = self._lives.demand(stream) if doubted else self._lives.demand_again(stream)
+        return demand.pruned(snapshot.header.seq, snapshot.name.sha256)

@@ -11,6 +11,7 @@ from chatkeep.daemon.keys.hybrid import HybridPrivate
 from chatkeep.daemon.keys.root import EpochKeys, RootSecret
 from chatkeep.daemon.vault.blob import BlobRef
 from chatkeep.daemon.vault.credential import WriterCredential
+from chatkeep.daemon.vault.devices import RemovedDevice
 from chatkeep.daemon.vault.epoch import DeviceCert, EpochRecord, create_record, vault_id_of
 from chatkeep.daemon.vault.errors import UnknownKey, VaultLocked
 from chatkeep.daemon.vault.manifest import COMPLETE, Manifest, NewPack, StackLayer, Statistics, seal_manifest
@@ -93,6 +94,8 @@ class Keys:
     def __init__(self, *seen_from: TestVault) -> None:
         self.vault_id = seen_from[0].vault_id
         self.devices = {vault.credential.device_id: vault.cert for vault in seen_from}
+        self.removed: dict[bytes, RemovedDevice] = {}
+        self.records = (seen_from[0].record,)
         self.locked = False
         self._private = seen_from[0].keys.open
 

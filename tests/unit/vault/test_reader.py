@@ -71,7 +71,7 @@ def test_manifests_are_fetched_as_they_are_drawn(vault: TestVault) -> None:
     reader = VaultReader([provider], Keys(vault))
     walking = reader.chain(Stream(vault.credential.device_id, STREAM)).walk()
     next(walking)
-    assert [verb for verb, _ in provider.verbs] == ["list", "get"]
+    assert [verb for verb, _ in provider.verbs] == ["list", "list", "get"]  # of checkpoints, of manifests
 
 
 def test_a_listing_that_is_old_hides_nothing_below_the_newest(vault: TestVault) -> None:
