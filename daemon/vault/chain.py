@@ -7,7 +7,7 @@ counts through a signature.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -56,26 +56,34 @@ class Chain:
 
 
 class Records:
-    """The epoch records that storage lists, read as they are needed.
+    """The epoch records that storage lists, at one provider or at several together, read as they are needed.
 
-    Raises, from any method: what the provider raises, except for objects that are absent or unreadable.
+    Raises, from any method: what a provider raises, except for objects that are absent or unreadable; `Malformed` when
+    one lists more than a vault can have.
     """
 
-    def __init__(self, provider: Provider) -> None:
-        self._provider = provider
+    def __init__(self, *providers: Provider) -> None:
+        self._providers: list[Provider] = []
+        self._names: set[EpochName] = set()
+        for provider in providers:
+            self.add(provider)
+
+    def add(self, provider: Provider) -> None:
+        """Adds what one more provider lists."""
         names = listed(provider, EPOCHS, EpochName, MOST_RECORDS)
         if len(names) > MOST_RECORDS:
             # Each could have to be fetched, and storage could list them for ever.
             raise Malformed(what="epochs", reason="too-many", limit=MOST_RECORDS)
-        self._names = names
+        self._names.update(names)
+        self._providers.append(provider)
 
     def numbered(self, epoch: int) -> list[EpochName]:
         """The records listed for an epoch. There ought to be one."""
-        return [name for name in self._names if name.epoch == epoch]
+        return sorted((name for name in self._names if name.epoch == epoch), key=str)
 
     def beyond(self, epoch: int) -> list[EpochName]:
         """The records listed for later epochs."""
-        return [name for name in self._names if name.epoch > epoch]
+        return sorted((name for name in self._names if name.epoch > epoch), key=str)
 
     def claim(self, name: EpochName) -> EpochClaim:
         """One record, well formed and of the hash and number in its name, not verified.
@@ -83,13 +91,25 @@ class Records:
         Raises:
             MissingObject, ObjectMismatch, Malformed, UnsupportedVersion.
         """
-        raw = get_bounded(self._provider, str(name), LIMITS["epoch"])
-        if hashlib.sha256(raw).digest() != name.sha256:
-            raise ObjectMismatch(str(name))
-        claim = EpochClaim.parse(raw)
+        claim = EpochClaim.parse(self._whole(name))
         if claim.epoch != name.epoch:
             raise Malformed(what="epoch", reason="number", name=str(name))
         return claim
+
+    def _whole(self, name: EpochName) -> bytes:
+        """The first copy that hashes to its name."""
+        problem: VaultError = MissingObject(str(name))
+        for provider in self._providers:
+            try:
+                raw = get_bounded(provider, str(name), LIMITS["epoch"])
+                if hashlib.sha256(raw).digest() == name.sha256:
+                    return raw
+                problem = ObjectMismatch(str(name))
+            except MissingObject:
+                continue
+            except VaultError as exc:
+                problem = exc
+        raise problem
 
 
 def walk(records: Records, anchor: Anchor) -> Chain:
@@ -111,10 +131,30 @@ def walk(records: Records, anchor: Anchor) -> Chain:
         raise MissingObject(f"{EPOCHS}{anchor.epoch:08d}")
     if len(candidates) > 1:
         # Whoever had the key of the epoch before signed two: which slots and devices count is not for us to choose.
-        raise ForkDetected(what="epoch", names=[str(chain[-1].name) for chain in candidates])
+        raise ForkDetected(what="epoch", reason="epoch", names=[str(chain[-1].name) for chain in candidates])
     chain = Chain(candidates[0], findings)
-    _up(records, chain)
+    chain.records.extend(climb(records, chain.head.pin, chain.findings))
     return chain
+
+
+def climb(records: Records, pin: EpochPin, findings: list[ChatkeepError]) -> Iterator[EpochRecord]:
+    """Yields the epochs after the pinned one, each signed by the one before; what does not count is a finding.
+
+    Raises:
+        ForkDetected: two records follow the last one yielded, and are as good as each other.
+    """
+    while True:
+        successors = _successors(records, pin, findings)
+        if not successors:
+            break
+        if len(successors) > 1:
+            raise ForkDetected(what="epoch", reason="epoch", names=[str(record.name) for record in successors])
+        pin = successors[0].pin
+        yield successors[0]
+    # Planted, or of a chain with a link withheld: which of the two cannot be told, so it is told that they are there.
+    findings.extend(
+        AuthenticationFailed(what="epoch", reason="unlinked", name=str(name)) for name in records.beyond(pin.epoch + 1)
+    )
 
 
 def _down(records: Records, claim: EpochClaim, anchor: Anchor) -> list[EpochRecord]:
@@ -129,20 +169,6 @@ def _down(records: Records, claim: EpochClaim, anchor: Anchor) -> list[EpochReco
     while claims:
         verified.append(claims.pop().as_successor(verified[-1].pin))
     return verified
-
-
-def _up(records: Records, chain: Chain) -> None:
-    """Adds the later epochs, each signed by the one before."""
-    while True:
-        successors = _successors(records, chain.head.pin, chain.findings)
-        if not successors:
-            break
-        if len(successors) > 1:
-            raise ForkDetected(what="epoch", names=[str(record.name) for record in successors])
-        chain.records.append(successors[0])
-    # Planted, or of a chain with a link withheld: which of the two cannot be told, so it is told that they are there.
-    for name in records.beyond(chain.head.epoch + 1):
-        chain.findings.append(AuthenticationFailed(what="epoch", reason="unlinked", name=str(name)))
 
 
 def _successors(records: Records, pin: EpochPin, findings: list[ChatkeepError]) -> list[EpochRecord]:

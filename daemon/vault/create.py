@@ -87,11 +87,11 @@ def create_vault(providers: Sequence[Provider], ways: Sequence[Way], now_ns: int
         try:
             objects = {str(SlotName(slot_id)): raw for slot_id, raw in slots}
             objects = _certificate(keys, record, credential) | objects | {str(record.name): record.raw}
-            _write(providers, objects)
+            write_everywhere(providers, objects)
             for (slot_id, _), way in zip(slots, ways, strict=True):
                 _prove_slot(providers[0], record, slot_id, way.method)
             marker = b'{"chatkeep":1,"vault":"%s"}\n' % vault_id.hex().encode("ascii")
-            _write(providers, {str(VaultName(vault_id)): marker})
+            write_everywhere(providers, {str(VaultName(vault_id)): marker})
         except BaseException:
             credential.wipe()  # its device will never write
             raise
@@ -107,7 +107,7 @@ def add_slot(providers: Sequence[Provider], enrolment: Enrolment, way: Way, now_
     """
     record = enrolment.vault.head
     slot_id, raw = create_slot(way.method, enrolment.keys, record.vault_id, record.epoch, way.label, now_ns)
-    _write(providers, {str(SlotName(slot_id)): raw})
+    write_everywhere(providers, {str(SlotName(slot_id)): raw})
     _prove_slot(providers[0], record, slot_id, way.method)
     return slot_id
 
@@ -121,7 +121,7 @@ def add_device(providers: Sequence[Provider], enrolment: Enrolment) -> WriterCre
     record = enrolment.vault.head
     credential = WriterCredential.generate(record, os.urandom(ID_SIZE))
     try:
-        _write(providers, _certificate(enrolment.keys, record, credential))
+        write_everywhere(providers, _certificate(enrolment.keys, record, credential))
     except BaseException:
         credential.wipe()
         raise
@@ -160,8 +160,13 @@ def _first_names(provider: Provider, prefixes: Iterable[str]) -> list[str]:
     return names
 
 
-def _write(providers: Sequence[Provider], objects: Mapping[str, bytes]) -> None:
-    """Puts the objects, in this order, to all providers, then reads every one back."""
+def write_everywhere(providers: Sequence[Provider], objects: Mapping[str, bytes]) -> None:
+    """Puts the objects, in this order, to all providers, then reads every one back.
+
+    Raises:
+        EnrolmentFailed: one did not read back.
+        ProviderError: storage could not be read or written.
+    """
     for provider in providers:
         for name, raw in objects.items():
             provider.put(name, raw)

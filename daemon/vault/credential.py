@@ -70,6 +70,11 @@ class WriterCredential(Sensitive):
         seed, id_key = SecretBytes(random_secret(KEY_SIZE)), SecretBytes(random_secret(KEY_SIZE))
         return cls(record.pin, record.public, record.checkpoint, device_id, seed, id_key)
 
+    def moved_to(self, record: EpochRecord) -> WriterCredential:
+        """This device's credential pinned to another, verified record of its vault, with its keys of its own."""
+        seed, id_key = SecretBytes(bytearray(self._seed.view())), SecretBytes(bytearray(self.id_key.view()))
+        return type(self)(record.pin, record.public, record.checkpoint, self.device_id, seed, id_key)
+
     @property
     def epoch(self) -> int:
         """The number of the pinned epoch."""

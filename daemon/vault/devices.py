@@ -49,14 +49,21 @@ def read_devices(provider: Provider, chain: Chain) -> Devices:
     head, devices = chain.head, Devices()
     for device_id in sorted({name.device_id for name in found} | head.devices.keys() | head.removed.keys()):
         try:
-            _admit(provider, chain, device_id, devices)
+            admit(provider, chain, device_id, devices)
         except VaultError as exc:
             # One of another vault in the same storage too: its name carries no hash, so it may be ours and damaged.
             devices.findings.append(exc)
     return devices
 
 
-def _admit(provider: Provider, chain: Chain, device_id: bytes, devices: Devices) -> None:
+def admit(provider: Provider, chain: Chain, device_id: bytes, devices: Devices) -> None:
+    """Adds a device, by its certificate at this provider, to those that write or to those that were removed.
+
+    Raises:
+        AuthenticationFailed: with reason `not-listed` when the certificate is of an epoch that is over.
+        VaultError: it is absent, damaged, or of nobody.
+        ProviderError: storage could not be read.
+    """
     name = str(DeviceName(device_id))
     signers = {record.epoch: record.sign for record in chain.records}
     cert = DeviceCert.read(get_bounded(provider, name, LIMITS["device"]), chain.head.vault_id, signers)

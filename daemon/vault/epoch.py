@@ -234,7 +234,7 @@ class EpochClaim:
         with translated("epoch", name=name):
             self._text.verify(pin.vault_id, pin.sign)
         if record.prev != pin.sha256:
-            raise ForkDetected(what="epoch", name=name)
+            raise ForkDetected(what="epoch", reason="epoch", names=[name])
         return record
 
 

@@ -95,7 +95,7 @@ def _unlock(provider: Provider, method: SlotMethod, vault_id: bytes | None) -> t
             continue
         finally:
             opened.wipe()
-        return _unlocked(provider, chain, every, report)
+        return _unlocked(provider, chain, every, report, slot.slot_id)
     raise unfit or report.failure()
 
 
@@ -205,7 +205,7 @@ def _newest(opened: OpenedSlot, chain: Chain) -> EpochKeys:
 
 
 def _unlocked(
-    provider: Provider, chain: Chain, every: list[EpochKeys], report: _Report
+    provider: Provider, chain: Chain, every: list[EpochKeys], report: _Report, slot_id: bytes
 ) -> tuple[UnlockedVault, EpochKeys]:
     head = every[-1]
     private = {record.epoch: keys.open for record, keys in zip(chain.records, every, strict=True)}
@@ -218,4 +218,4 @@ def _unlocked(
             keys.wipe()
         raise
     findings = (*report.findings, *chain.findings, *devices.findings)
-    return UnlockedVault(chain, private, devices, findings), head
+    return UnlockedVault(chain, private, devices, findings, slot_id), head

@@ -24,6 +24,7 @@ class UnlockedVault(Sensitive):
         devices: certificates of the devices that write, by device id.
         removed: devices that were removed, by device id.
         findings: what was met in storage and does not count: damage or an attack, to be shown.
+        slot_id: the slot that opened.
     """
 
     def __init__(
@@ -32,12 +33,14 @@ class UnlockedVault(Sensitive):
         private: Mapping[int, HybridPrivate],
         devices: Devices,
         findings: tuple[ChatkeepError, ...],
+        slot_id: bytes,
     ) -> None:
         self.records: Final[tuple[EpochRecord, ...]] = tuple(chain.records)
         self.vault_id: Final = self.head.vault_id
         self.devices: Final[Mapping[bytes, DeviceCert]] = devices.writing
         self.removed: Final[Mapping[bytes, RemovedDevice]] = devices.removed
         self.findings: Final = findings
+        self.slot_id: Final = slot_id
         self._private = dict(private)
         self._wiped = False
 
