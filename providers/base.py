@@ -28,7 +28,8 @@ What holds for every verb:
       ObjectConflict     FATAL        other bytes are already stored under that name; they were left alone
       ObjectDamaged      FATAL        the object is there and cannot be read back whole
       QuotaExceeded      NEEDS_USER   no room: disk, quota or account
-      PermissionRefused  NEEDS_USER   not allowed: mode bits, read-only medium, credential, policy, object lock
+      PermissionRefused  NEEDS_USER   not allowed: mode bits, read-only medium, credential, policy
+        ObjectHeld       NEEDS_USER   this object may not be deleted yet: object lock
       StorageMissing     NEEDS_USER   the place itself is gone: not mounted, bucket deleted
       InvalidName        FATAL        outside the grammar, or one that this storage cannot hold
 """
@@ -111,10 +112,19 @@ class QuotaExceeded(ProviderError):
 
 
 class PermissionRefused(ProviderError):
-    """The storage is there and refuses: mode bits, a read-only medium, a credential without the right, object lock."""
+    """The storage is there and refuses: mode bits, a read-only medium, a credential without the right."""
 
     code = "permission-refused"
     disposition = Disposition.NEEDS_USER
+
+
+class ObjectHeld(PermissionRefused):
+    """The storage does not let this object be deleted now: object lock, a retention period, a legal hold.
+
+    Apart from `PermissionRefused`, because others may be deleted, and nothing is wrong with the set-up.
+    """
+
+    code = "object-held"
 
 
 class StorageMissing(ProviderError):
@@ -281,7 +291,8 @@ class Provider(Protocol):
         signed ones are ever passed here, never names out of a listing alone.
 
         Raises:
-            PermissionRefused: the storage keeps it (object lock, put-only credential).
+            ObjectHeld: the storage keeps this one (object lock).
+            PermissionRefused: it lets nothing be deleted (put-only credential, mode bits).
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What a storage does when asked: the common part of every `probe`."""
+"""What a storage does when asked: the common part of every `probe`, and what time it is there."""
 
 from __future__ import annotations
 
@@ -32,6 +32,22 @@ def observe(provider: base.Provider) -> base.Capabilities:
         raise
     deletes = _deletes(provider, name)
     return base.Capabilities(exclusive, listed, deletes, modified is not None, ahead, None)
+
+
+def clock(provider: base.Provider) -> float | None:
+    """What time it is at the storage, in seconds since 1970 UTC: when it stored an object that was put a moment ago.
+
+    None where it does not tell. Where nothing can be deleted, the object (16 bytes) stays.
+
+    Raises:
+        ProviderError: as `put` and `stat` do.
+    """
+    name = f"probe/{os.urandom(16).hex()}"
+    provider.put(name, os.urandom(16))
+    try:
+        return provider.stat(name).modified
+    finally:
+        _deletes(provider, name)
 
 
 def _refuses(provider: base.Provider, name: str, other: bytes) -> bool:

@@ -14,6 +14,7 @@ from chatkeep.daemon.state.commit import apply_commit
 from chatkeep.daemon.state.connection import Connection
 from chatkeep.daemon.state.errors import StateBusy, StateUnusable
 from chatkeep.daemon.state.outbox import Outbox
+from chatkeep.daemon.state.pruning import Pruning
 from chatkeep.daemon.state.rows import (
     Commit,
     DatabaseRow,
@@ -45,6 +46,7 @@ class State:
         self.directory = directory
         self.tables = directory / "tables"
         self.outbox = Outbox(connection, directory / "outbox")
+        self.pruning = Pruning(connection)
         self._connection = connection
         self._lock = lock
 

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from chatkeep.daemon.state.database import LOCK
 from chatkeep.daemon.state.errors import StateDamaged
@@ -28,6 +28,18 @@ class SourceGlance:
     seq: int
     snapshot: SnapshotRow | None
     statistics: SnapshotStatistics | None
+
+
+class SweepGlance(NamedTuple):
+    """What a provider is still to delete, and, if its storage refused, what it keeps: the code of the error, objects,
+    bytes. `oldest`: when it got the oldest checkpoint that waits (ns), None if it did not yet."""
+
+    waiting_objects: int
+    waiting_bytes: int
+    oldest: int | None
+    refused: str | None
+    held_objects: int
+    held_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +63,9 @@ class Glance:
             # nolock would be wrong and immutable too: a backup may be writing.
             self._connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)
             version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (1, VERSION):  # what a glance reads is the same in both
+            if version not in (1, VERSION):  # of version 1, the newer tables are not looked at
                 raise StateDamaged(path=str(self._path), reason=f"version {version}")
+            self._prunes = version > 1
 
     def __enter__(self) -> Self:
         return self
@@ -108,9 +121,26 @@ class Glance:
         return count
 
     def expected(self, provider: str) -> list[tuple[str, int]]:
-        """Name and size of every object that `provider` acknowledged."""
-        query = "SELECT o.name, o.size FROM objects o JOIN receipts r ON r.name=o.name WHERE r.provider=? ORDER BY 1"
-        return self._rows(query, provider)
+        """Name and size of every object that `provider` acknowledged and is to keep."""
+        query = "SELECT o.name, o.size FROM objects o JOIN receipts r ON r.name=o.name WHERE r.provider=?"
+        query += " AND o.name NOT IN (SELECT name FROM condemned)" if self._prunes else ""
+        return self._rows(query + " ORDER BY 1", provider)
+
+    def sweep(self, provider: str) -> SweepGlance:
+        """What a provider is still to delete."""
+        if not self._prunes:
+            return SweepGlance(0, 0, None, None, 0, 0)
+        objects, size, number = self._rows(
+            "SELECT count(*), coalesce(sum(size),0), min(number) FROM condemned WHERE is_manifest<2 AND name NOT IN "
+            "(SELECT name FROM swept WHERE provider=?)",
+            provider,
+        )[0]
+        query = "SELECT r.at FROM checkpoints c JOIN receipts r ON r.name=c.name WHERE c.number=? AND r.provider=?"
+        oldest = self._rows(query, number, provider)
+        held = self._rows("SELECT refused, objects, bytes FROM sweeps WHERE provider=?", provider)
+        refused, kept, kept_bytes = held[0] if held and held[0][0] else (None, 0, 0)
+        waiting = (max(0, objects - kept), max(0, size - kept_bytes))
+        return SweepGlance(*waiting, oldest[0][0] if oldest else None, refused, kept, kept_bytes)
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with self._translated():

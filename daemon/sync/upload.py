@@ -3,7 +3,8 @@
 The order is what a reader relies on: **whoever sees a manifest finds everything it stands on.** So a manifest is put
 only when every pack of its snapshot, and the manifest before it, has a receipt from that provider; a receipt is
 recorded only after a put returned, which is when the object is durable there. Killed between the two, the put is
-repeated, which changes nothing. Packs of one snapshot have no order among themselves and go in parallel.
+repeated, which changes nothing. Packs of one snapshot have no order among themselves and go in parallel. A checkpoint
+is put when everything before it is there, of all streams: it says what of them lives.
 
 The bytes are compared with their name before each put, so a bit that flipped in the outbox never reaches storage.
 Nothing here knows a key or a format.
@@ -24,6 +25,7 @@ from typing import TypeAlias
 
 from chatkeep.config.errors import Cancelled, ChatkeepError, Disposition
 from chatkeep.daemon.state import Outbox, Queued
+from chatkeep.daemon.state.pruning import CHECKPOINTS
 from chatkeep.daemon.sync.errors import OutboxDamaged
 from chatkeep.providers import base, durable
 from chatkeep.providers.wrap import Patience, Retrying
@@ -222,13 +224,16 @@ class _Run:
         """Everything in order, until it is done or must stop."""
         name = f"upload-{self._provider.name}"
         with ThreadPoolExecutor(self._pace.threads, thread_name_prefix=name) as pool:
+            every = True
             for step in _steps(self._queue):
+                if step.stream == CHECKPOINTS and not every:
+                    continue
                 sent = [pool.submit(self._send, item) for item in step.packs]
                 # Every pack is waited for, whatever became of the others.
                 outcomes = [each.result() for each in sent]
                 if all(outcomes):
-                    for item in step.manifests:
-                        self._send(item)
+                    outcomes += [self._send(item) for item in step.manifests]
+                every = every and all(outcomes)
 
     def note(self) -> None:
         """Remembers how it ended, for `status`."""
@@ -272,7 +277,8 @@ class _Run:
     def _adopted(self, item: Queued) -> bool:
         """Whether the provider took the very file. One that cannot share this file shares none: it is asked no more."""
         adopter = self._adopter  # once: another thread may end the asking between two looks
-        if adopter is None:
+        # A checkpoint is copied: grace runs from when it was stored, and a shared file tells when it was written.
+        if adopter is None or item.stream == CHECKPOINTS:
             return False
         # The file itself becomes the object: reading it once more proves nothing that sealing did not.
         if not self._outbox.is_proven(item.path):
