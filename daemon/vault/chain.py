@@ -153,7 +153,9 @@ def climb(records: Records, pin: EpochPin, findings: list[ChatkeepError]) -> Ite
         yield successors[0]
     # Planted, or of a chain with a link withheld: which of the two cannot be told, so it is told that they are there.
     findings.extend(
-        AuthenticationFailed(what="epoch", reason="unlinked", name=str(name)) for name in records.beyond(pin.epoch + 1)
+        AuthenticationFailed(what="epoch", reason="unlinked", name=str(name))
+        for name in records.beyond(pin.epoch + 1)
+        if not _of_another_vault(records, name, pin.vault_id)
     )
 
 
@@ -169,6 +171,13 @@ def _down(records: Records, claim: EpochClaim, anchor: Anchor) -> list[EpochReco
     while claims:
         verified.append(claims.pop().as_successor(verified[-1].pin))
     return verified
+
+
+def _of_another_vault(records: Records, name: EpochName, vault_id: bytes) -> bool:
+    try:
+        return records.claim(name).vault_id != vault_id
+    except VaultError:
+        return False  # it says nothing, so it may be of this one
 
 
 def _successors(records: Records, pin: EpochPin, findings: list[ChatkeepError]) -> list[EpochRecord]:
