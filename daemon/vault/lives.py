@@ -58,18 +58,22 @@ class Lives:
         return demand_of(stream.stream_id, self.checkpoint(device_id), entry, removed=removed)
 
     def demand_again(self, stream: Stream) -> Demand:
-        """The same, with a checkpoint that may have come meanwhile. Storage that cannot be asked brings nothing new."""
-        try:
-            fresh = self._ask(stream.device_id)
-        except ProviderError:
-            pass
-        else:
-            with self._lock:
-                before = self._newest.get(stream.device_id)
-                # Never back: storage that hides the newest now has shown it before.
-                if fresh is not None and (before is None or fresh.name.number >= before.name.number):
-                    self._newest[stream.device_id] = fresh
+        """The same, with a checkpoint that may have come meanwhile. Raises only if none was ever asked for."""
+        self.checkpoint_again(stream.device_id)
         return self.demand(stream)
+
+    def checkpoint_again(self, device_id: bytes) -> VerifiedCheckpoint | None:
+        """The device's newest, asked for once more. Storage that cannot be asked brings nothing new."""
+        try:
+            fresh = self._ask(device_id)
+        except ProviderError:
+            fresh = None
+        with self._lock:
+            before = self._newest.get(device_id)
+            # Never back: storage that hides the newest now has shown it before.
+            if fresh is not None and (before is None or fresh.name.number >= before.name.number):
+                self._newest[device_id] = before = fresh
+            return before
 
     def _ask(self, device_id: bytes) -> VerifiedCheckpoint | None:
         known = self._newest.get(device_id)

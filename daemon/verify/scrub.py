@@ -1,12 +1,14 @@
 """Scrubbing one provider without any key: every object is what its name or a signature says.
 
-Proves that storage returns what was sealed. Does not prove that it can be unsealed (`deep` does), nor that nothing is
-missing that only a sealed manifest names.
+Proves that storage returns what was sealed, and that every snapshot is there which the newest checkpoint and epoch
+record know of. Does not prove that it can be unsealed (`deep` does), nor that nothing is missing that only a sealed
+manifest names. What a checkpoint condemned may be there or not.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import random
 from collections import defaultdict
@@ -19,9 +21,10 @@ from chatkeep.daemon.keys.errors import KeysError
 from chatkeep.daemon.keys.signed import LIMITS
 from chatkeep.daemon.keys.slot_file import SlotFile
 from chatkeep.daemon.vault.chain import Anchor, Chain, Records, walk
+from chatkeep.daemon.vault.checkpoint import verify_checkpoint
 from chatkeep.daemon.vault.copies import Findings
 from chatkeep.daemon.vault.devices import Devices, read_devices
-from chatkeep.daemon.vault.epoch import DeviceCert
+from chatkeep.daemon.vault.epoch import DeviceCert, EpochPin
 from chatkeep.daemon.vault.errors import (
     AuthenticationFailed,
     Malformed,
@@ -31,8 +34,11 @@ from chatkeep.daemon.vault.errors import (
     WrongVault,
 )
 from chatkeep.daemon.vault.fetch import get_bounded
-from chatkeep.daemon.vault.labels import MAX_PACK, PACK_FOOTER, PACK_MAGIC
+from chatkeep.daemon.vault.labels import MAX_CHECKPOINT, MAX_MANIFEST, MAX_PACK, PACK_FOOTER, PACK_MAGIC
+from chatkeep.daemon.vault.lives import Lives
+from chatkeep.daemon.vault.manifest import verify_manifest
 from chatkeep.daemon.vault.names import (
+    CheckpointName,
     DeviceName,
     EpochName,
     ManifestName,
@@ -43,10 +49,10 @@ from chatkeep.daemon.vault.names import (
     parse,
 )
 from chatkeep.daemon.vault.pack_layout import Footer
-from chatkeep.daemon.vault.snapshots import SnapshotChain, Stream
+from chatkeep.daemon.vault.snapshots import Listed, SnapshotChain
 from chatkeep.providers.base import ObjectDamaged, ObjectNotFound, Provider
 
-Named = TypeVar("Named", VaultName, EpochName, SlotName, DeviceName, PackName, ManifestName)
+Named = TypeVar("Named", VaultName, EpochName, SlotName, DeviceName, PackName, ManifestName, CheckpointName)
 
 _PIECE: Final = 8 << 20
 _ABOUT_ONE: Final = (VaultError, KeysError, ObjectNotFound, ObjectDamaged)
@@ -95,6 +101,7 @@ def scrub(
     provider: Provider,
     vault_id: bytes | None = None,
     *,
+    pin: EpochPin | None = None,
     fraction: float = 1.0,
     chance: random.Random | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -104,6 +111,7 @@ def scrub(
 
     Args:
         vault_id: which vault; None: the one whose marker is there, if it is one.
+        pin: the newest epoch that somebody here has seen: storage that shows less was rolled back.
         progress: told bytes read and bytes to read.
 
     Raises:
@@ -114,11 +122,12 @@ def scrub(
     chosen = [name for name in packs if fraction >= 1 or (chance or random.Random()).random() < fraction]
     work = _Scrub(provider, listing, progress or _silent, cancelled)
     work.expect(chosen)
-    known = work.vault(vault_id)
+    known = work.vault(vault_id, pin)
     work.slots(known)
     work.manifests(known)
+    work.checkpoints(known)
     for name in chosen:
-        work.pack(name, None if known is None else known.vault_id)
+        work.pack(name, known)
     return ScrubReport(
         vault_id=None if known is None else known.vault_id,
         objects=len(listing.names),
@@ -148,6 +157,7 @@ class _Known:
     vault_id: bytes
     chain: Chain
     devices: Devices
+    lives: Lives
 
     def certificate(self, device_id: bytes) -> DeviceCert | None:
         removed = self.devices.removed.get(device_id)
@@ -167,6 +177,7 @@ class _Scrub:
         self._provider, self._listing = provider, listing
         self._progress, self._cancelled = progress, cancelled
         self._expected = 0
+        self._condemned: set[PackName] = set()
         self.findings = Findings()
         self.checked = self.read = 0
 
@@ -176,7 +187,7 @@ class _Scrub:
         others = sum(size for name, size in names.items() if not isinstance(name, PackName))
         self._expected = others + sum(names[name] for name in packs)
 
-    def vault(self, vault_id: bytes | None) -> _Known | None:
+    def vault(self, vault_id: bytes | None, pin: EpochPin | None) -> _Known | None:
         """The epochs and devices, verified from the vault id on, which certifies the first epoch's key."""
         if vault_id is None:
             markers = [name.vault_id for name in self._listing.of(VaultName)]
@@ -194,10 +205,22 @@ class _Scrub:
                 devices = read_devices(self._provider, chain)
                 for problem in (*chain.findings, *devices.findings):
                     self.findings.add(problem)
+                self._marker(VaultName(vault_id))
                 self._count(*self._listing.of(VaultName), *self._listing.of(EpochName), *self._listing.of(DeviceName))
-                return _Known(vault_id, chain, devices)
+                if pin is not None and pin.sha256 not in {record.sha256 for record in chain.records}:
+                    self.findings.add(MissingObject(str(EpochName(pin.epoch, pin.sha256))))
+                lives = Lives([self._provider], chain.records, devices.removed, self.findings)
+                return _Known(vault_id, chain, devices, lives)
         self.findings.add(MissingObject(f"epochs/{1:08d}"))
         return None
+
+    def _marker(self, name: VaultName) -> None:
+        """Nothing rests on its content, but a storage that changed it may have changed more."""
+        if name in self._listing.names:
+            with self._about(name):
+                expected = b'{"chatkeep":1,"vault":"%s"}\n' % name.vault_id.hex().encode("ascii")
+                if get_bounded(self._provider, str(name), len(expected)) != expected:
+                    raise ObjectMismatch(str(name))
 
     def slots(self, known: _Known | None) -> None:
         """Slot files are whole and issued by an epoch of the vault. Which secret opens one, no scrub can tell."""
@@ -212,39 +235,88 @@ class _Scrub:
                     raise AuthenticationFailed(what="slot", reason="pin")
 
     def manifests(self, known: _Known | None) -> None:
-        """Manifests are whole and signed by a device of the vault, and every stream is a chain without gaps."""
-        streams: dict[Stream, dict[int, set[bytes]]] = defaultdict(lambda: defaultdict(set))
+        """Manifests are whole and signed by a device of the vault, and every snapshot is there that must be."""
+        listed: dict[bytes, dict[bytes, Listed]] = defaultdict(lambda: defaultdict(lambda: defaultdict(set)))
         for name in self._listing.of(ManifestName):
-            streams[Stream(name.device_id, name.stream_id)][name.seq].add(name.sha256)
-        for stream, listed in streams.items():
-            cert = None if known is None else known.certificate(stream.device_id)
-            if cert is None:
-                self.findings.add(AuthenticationFailed(what="device", reason="unknown", device=stream.device_id.hex()))
-                continue
-            chain = SnapshotChain([self._provider], stream, cert, listed)
+            listed[name.device_id][name.stream_id][name.seq].add(name.sha256)
+        certified = set() if known is None else known.devices.writing.keys() | known.devices.removed.keys()
+        for device_id in sorted(listed.keys() | certified):
+            cert = None if known is None else known.certificate(device_id)
+            if known is None or cert is None:
+                self.findings.add(AuthenticationFailed(what="device", reason="unknown", device=device_id.hex()))
+            else:
+                self._streams(known, cert, listed[device_id])
+
+    def _streams(self, known: _Known, cert: DeviceCert, listed: dict[bytes, Listed]) -> None:
+        read: set[ManifestName] = set()
+        told: set[object] = set()
+        for stream in known.lives.streams(cert.device_id, listed):
+            renew = functools.partial(known.lives.demand_again, stream)
+            own = listed.get(stream.stream_id, {})
+            chain = SnapshotChain([self._provider], stream, cert, own, known.lives.demand(stream), renew)
             for verified in chain.walk():
+                read.add(verified.name)
                 self._count(verified.name)
             for problem in chain.findings:
                 self.findings.add(problem)
+                told.add(problem.params.get("name"))
+        for name in self._listing.of(ManifestName):
+            if name.device_id == cert.device_id and name not in read and str(name) not in told:
+                self._loose(name, cert)
 
-    def pack(self, name: PackName, vault_id: bytes | None) -> None:
+    def _loose(self, name: ManifestName, cert: DeviceCert) -> None:
+        """One that lives no more, or never counted. It may be gone by now; if it is there, it is whole."""
+        with self._about(name), contextlib.suppress(MissingObject):
+            self._count(name)
+            verify_manifest(get_bounded(self._provider, str(name), MAX_MANIFEST), name, cert)
+
+    def checkpoints(self, known: _Known | None) -> None:
+        """Older checkpoints are whole and signed by an epoch of the vault; the newest was looked at for the streams."""
+        keys = {} if known is None else {record.epoch: record.checkpoint for record in known.chain.records}
+        for name in self._listing.of(CheckpointName):
+            self._count(name)
+            if known is None or known.certificate(name.device_id) is None:
+                continue  # of whom it is was told
+            newest = known.lives.checkpoint(name.device_id)
+            if newest is None or name.number > newest.name.number or name == newest.name:
+                continue  # looked at
+            with self._about(name), contextlib.suppress(MissingObject):
+                raw = get_bounded(self._provider, str(name), MAX_CHECKPOINT)
+                found = verify_checkpoint(raw, name, known.vault_id, keys).checkpoint
+                self._condemned |= {PackName(name.device_id, sha256) for sha256 in found.condemned_packs}
+
+    def pack(self, name: PackName, known: _Known | None) -> None:
         """A pack hashes to its name, and its footer is of this vault and of the device that owns the name."""
         with self._about(name):
-            self._count(name)
-            digest, size, end = hashlib.sha256(), 0, b""
-            for piece in self._pieces(str(name)):
-                if not size and piece[: len(PACK_MAGIC)] != PACK_MAGIC:
-                    raise ObjectMismatch(str(name))
-                digest.update(piece)
-                size += len(piece)
-                end = (end + piece)[-PACK_FOOTER:]
-            if digest.digest() != name.sha256:
+            try:
+                self._pack(name, None if known is None else known.vault_id)
+            except ObjectNotFound:
+                if known is None or not self._is_condemned(name, known):
+                    raise
+
+    def _is_condemned(self, name: PackName, known: _Known) -> bool:
+        """Whether a pack that is gone since it was listed was to go."""
+        if name in self._condemned:
+            return True
+        newest = known.lives.checkpoint_again(name.device_id)
+        return newest is not None and name.sha256 in newest.checkpoint.condemned_packs
+
+    def _pack(self, name: PackName, vault_id: bytes | None) -> None:
+        self._count(name)
+        digest, size, end = hashlib.sha256(), 0, b""
+        for piece in self._pieces(str(name)):
+            if not size and piece[: len(PACK_MAGIC)] != PACK_MAGIC:
                 raise ObjectMismatch(str(name))
-            public = Footer.parse(end).public
-            if vault_id is not None and public.vault_id != vault_id:
-                raise WrongVault(what="pack", found=public.vault_id.hex())
-            if public.device_id != name.device_id:
-                raise Malformed(what="pack", reason="device")
+            digest.update(piece)
+            size += len(piece)
+            end = (end + piece)[-PACK_FOOTER:]
+        if digest.digest() != name.sha256:
+            raise ObjectMismatch(str(name))
+        public = Footer.parse(end).public
+        if vault_id is not None and public.vault_id != vault_id:
+            raise WrongVault(what="pack", found=public.vault_id.hex())
+        if public.device_id != name.device_id:
+            raise Malformed(what="pack", reason="device")
 
     def _pieces(self, name: str) -> Iterator[bytes]:
         offset = 0
