@@ -133,7 +133,7 @@ def open_label(slot: SlotFile, private: HybridPrivate) -> tuple[str, int]:
     for end in range(least, min(least + 9, len(padded)) + 1):
         try:
             text, time = msgspec.msgpack.decode(padded[:end], type=tuple[str, int], strict=True)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             continue
         return text, time
     raise SlotDamaged(reason="label", slot=slot.slot_id.hex())

@@ -295,7 +295,7 @@ def decode_body(body: Buffer, header: Header) -> Manifest:
     """The manifest in `body`, every bound checked. Raises `Malformed` or `UnsupportedVersion`."""
     try:
         manifest = msgspec.msgpack.decode(body, type=Manifest)
-    except msgspec.DecodeError as exc:  # ValidationError is one
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:  # of the former ValidationError is one
         raise Malformed(what="manifest", reason="body") from exc
     if manifest.version != VERSION:
         raise UnsupportedVersion(what="manifest", version=manifest.version)

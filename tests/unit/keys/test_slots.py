@@ -327,7 +327,9 @@ def test_label_that_does_not_fit_is_refused() -> None:
         assert caught.value.params["reason"] == reason
 
 
-@pytest.mark.parametrize("content", [bytes(128), b"\xff" * 128, b"\x92\xa1x\xa1y".ljust(128, b"\0"), b"", b"\x92"])
+@pytest.mark.parametrize(
+    "content", [bytes(128), b"\xff" * 128, b"\x92\xa1x\xa1y".ljust(128, b"\0"), b"", b"\x92", b"\x92\xa2\xe3x\x01"]
+)
 def test_label_that_is_none_is_damage(content: bytes) -> None:
     sealed = KEYS.open.public.seal(content.ljust(128, b"\0"), label_context(VAULT, SLOT_ID))
     slot = SlotFile.parse(forged(sealed=encode_b64(sealed)))

@@ -310,6 +310,8 @@ def test_bodies_of_another_shape_are_refused(vault: TestVault) -> None:
     good = msgspec.msgpack.encode(body)
     shapes = [msgspec.msgpack.encode(body[:-1]), msgspec.msgpack.encode([*body, 0]), good + b"\0", good[:-1], b""]
     shapes += [b"\xdd\xff\xff\xff\xff", msgspec.msgpack.encode({}), b"\xdc\xff\xff" * 5000]
+    shapes += [good.replace(b"laptop", b"lapt\xe3p")]  # text that is no UTF-8
+    assert shapes[-1] != good
     for shape in shapes:
         with pytest.raises(Malformed):
             decode_body(shape, HEADER)
