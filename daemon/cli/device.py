@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from chatkeep.config.errors import ChatkeepError
 
 if TYPE_CHECKING:
     from chatkeep.config.model import Config
     from chatkeep.daemon.state import State
     from chatkeep.daemon.vault.credential import WriterCredential
+    from chatkeep.daemon.vault.epoch import EpochPin
+    from chatkeep.daemon.vault.follow import Followed
+    from chatkeep.providers.base import Provider
 
 CREDENTIAL: Final = "chatkeep-writer"
 """The file's name in the state directory, and that of the systemd credential."""
@@ -17,10 +23,7 @@ CREDENTIAL: Final = "chatkeep-writer"
 
 def credential_file(config: Config) -> Path:
     """Where the writer credential is: what systemd passed to this process, else in the state directory."""
-    passed = os.environ.get("CREDENTIALS_DIRECTORY")
-    if passed and (Path(passed) / CREDENTIAL).exists():
-        return Path(passed) / CREDENTIAL
-    return config.state_dir / CREDENTIAL
+    return _passed() or config.state_dir / CREDENTIAL
 
 
 def is_set_up(config: Config) -> bool:
@@ -29,10 +32,71 @@ def is_set_up(config: Config) -> bool:
 
 
 def load_credential(config: Config) -> WriterCredential:
-    """The key for writing. Raises CredentialRefused, UnsupportedVersion, Malformed."""
+    """The key for writing. Raises CredentialRefused, UnsupportedVersion, Malformed.
+
+    What systemd passes stays as it was when it was given to systemd. A later epoch that this device went on to is in
+    the state directory, and counts if it is of the very same device.
+    """
     from chatkeep.daemon.vault.credential import WriterCredential
 
-    return WriterCredential.load(credential_file(config))
+    credential = WriterCredential.load(credential_file(config))
+    if _passed() is None:
+        return credential
+    try:
+        moved = WriterCredential.load(config.state_dir / CREDENTIAL)
+    except ChatkeepError:
+        return credential  # none there, or none that can be used: the device goes on from the one that was passed
+    same = (moved.vault_id, moved.device_id) == (credential.vault_id, credential.device_id)
+    if same and moved.device_key.public == credential.device_key.public and moved.epoch > credential.epoch:
+        credential.wipe()
+        return moved
+    moved.wipe()
+    return credential
+
+
+def follow(config: Config, providers: Sequence[Provider], credential: WriterCredential) -> Followed:
+    """Goes on to the newest epoch of the vault, and saves where this device is now before it returns.
+
+    The credential given is wiped if there is a new one.
+
+    Raises:
+        DeviceRemoved: this device was removed from the vault.
+        CredentialRefused: the new one could not be saved; nothing was sealed with it.
+    """
+    from chatkeep.daemon.vault.follow import follow as followed
+
+    found = followed(providers, credential)
+    if found.moved:
+        try:
+            _save_moved(config, found.credential)
+        except BaseException:
+            found.credential.wipe()
+            raise
+        credential.wipe()
+    return found
+
+
+def _save_moved(config: Config, credential: WriterCredential) -> None:
+    from chatkeep.daemon.vault.credential import WriterCredential
+    from chatkeep.daemon.vault.errors import CredentialRefused
+
+    path = config.state_dir / CREDENTIAL
+    if _passed() is not None and path.exists():
+        # Beside one that systemd passes there could be another device's, the one copy of its keys.
+        there = WriterCredential.load(path)
+        other = there.device_id != credential.device_id
+        there.wipe()
+        if other:
+            raise CredentialRefused(reason="exists")
+    credential.save(path, replace=True)
+
+
+def _passed() -> Path | None:
+    """The credential that systemd passed to this process, if it did."""
+    passed = os.environ.get("CREDENTIALS_DIRECTORY")
+    if passed and (Path(passed) / CREDENTIAL).exists():
+        return Path(passed) / CREDENTIAL
+    return None
 
 
 def open_state(config: Config, credential: WriterCredential) -> State:
@@ -42,6 +106,27 @@ def open_state(config: Config, credential: WriterCredential) -> State:
     return State.open(config.state_dir, credential.vault_id, credential.device_id)
 
 
+def pinned(config: Config) -> tuple[EpochPin, int]:
+    """The epoch that this device seals to, and when it was enrolled or went on to it (ns). Raises as `load_credential`."""
+    credential = load_credential(config)
+    pin = credential.pin
+    credential.wipe()
+    own = config.state_dir / CREDENTIAL
+    times = [file.stat().st_mtime_ns for file in (own, _passed()) if file is not None and file.exists()]
+    return pin, max(times, default=0)
+
+
+def device_id(config: Config) -> bytes | None:
+    """This device's id; None when it is not set up. Raises as `load_credential`."""
+    if not is_set_up(config):
+        return None
+    credential = load_credential(config)
+    try:
+        return credential.device_id
+    finally:
+        credential.wipe()
+
+
 def vault_id(config: Config) -> bytes | None:
     """The id of the vault that this device writes; None when it is not set up. Raises as `load_credential`."""
     if not is_set_up(config):
@@ -49,5 +134,16 @@ def vault_id(config: Config) -> bytes | None:
     credential = load_credential(config)
     try:
         return credential.vault_id
+    finally:
+        credential.wipe()
+
+
+def pin(config: Config) -> EpochPin | None:
+    """The newest epoch that this device has seen; None when it is not set up. Raises as `load_credential`."""
+    if not is_set_up(config):
+        return None
+    credential = load_credential(config)
+    try:
+        return credential.pin
     finally:
         credential.wipe()

@@ -105,6 +105,7 @@ class Verdict:
                 "blobs": self.opened.blobs,
                 "bytes": self.opened.content,
                 "databases": self.opened.databases,
+                "pruned_meanwhile": self.opened.pruned,
                 "findings": [plain_error(finding) for finding in self.opened.findings],
             },
             "cancelled": self.cancelled,
@@ -124,6 +125,8 @@ class Verdict:
             bad = counted(len(seen.findings), "finding")
             verdict = out.styled(bad, "bad") if seen.findings else out.styled("all as it was captured", "good")
             yield f"{out.styled('Unlocked', 'head')}: {', '.join(words)}: {verdict}"
+            if seen.pruned:
+                yield f"  {counted(seen.pruned, 'snapshot')} removed by the retention policy meanwhile"
             yield from _finding_lines(seen.findings)
         if self.cancelled:
             yield "Cancelled before everything was looked at."
@@ -139,7 +142,8 @@ class Verdict:
 
 def run(frame: Frame, folder: Path | None, fraction: float) -> Verdict:
     """Looks at every provider, without a key; what is wrong is in the verdict. Raises ConfigError."""
-    vault_id = None if folder is not None else device.vault_id(frame.config())
+    pin = None if folder is not None else device.pin(frame.config())
+    vault_id = None if pin is None else pin.vault_id
     verdict = Verdict()
     with (
         stopping() as stopped,
@@ -155,6 +159,7 @@ def run(frame: Frame, folder: Path | None, fraction: float) -> Verdict:
                 one.scrubbed = scrub(
                     provider,
                     vault_id,
+                    pin=pin,
                     fraction=fraction,
                     progress=lambda done, total, name=provider.name: step(name, done, total),  # type: ignore[misc]
                     cancelled=stopped,

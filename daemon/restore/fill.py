@@ -22,7 +22,7 @@ from chatkeep.daemon.restore.parts import Parts, Proof
 from chatkeep.daemon.restore.plan import RestorePlan
 from chatkeep.daemon.restore.staging import Staging
 from chatkeep.daemon.vault.blob import BlobKind, BlobRef, IdKeys
-from chatkeep.daemon.vault.errors import VaultError, VaultLocked
+from chatkeep.daemon.vault.errors import SnapshotPruned, VaultError, VaultLocked
 from chatkeep.daemon.vault.layers import FileKind
 
 Fetch: TypeAlias = Callable[[BlobKind, Sequence[BlobRef]], Iterator[tuple[BlobRef, bytes]]]
@@ -166,7 +166,7 @@ class Filling:
         try:
             for ref, content in self._fetch(kind, list(left)):
                 self._deliver(left.pop(ref), content, parts)
-        except VaultLocked:
+        except (VaultLocked, SnapshotPruned):  # nothing is damaged: another snapshot has all of it, this one none
             raise
         except VaultError:
             if not self._salvage:
@@ -178,7 +178,7 @@ class Filling:
         try:
             for _, content in self._fetch(kind, [ref]):
                 self._deliver(needs, content, parts)
-        except VaultLocked:
+        except (VaultLocked, SnapshotPruned):
             raise
         except VaultError as exc:
             self._lose({need.file_id for need in needs}, exc, parts)

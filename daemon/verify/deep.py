@@ -17,7 +17,7 @@ from chatkeep.daemon.capture.digests import CHUNK_PAGES, DIGEST_SIZE, page_diges
 from chatkeep.daemon.capture.errors import TableIncomplete
 from chatkeep.daemon.vault.blob import BlobKind, BlobRef
 from chatkeep.daemon.vault.copies import Findings
-from chatkeep.daemon.vault.errors import Malformed, Unresolvable, VaultError, VaultLocked
+from chatkeep.daemon.vault.errors import Malformed, SnapshotPruned, Unresolvable, VaultError, VaultLocked
 from chatkeep.daemon.vault.layers import FileKind, Layer, Reference, decode_part, join
 from chatkeep.daemon.vault.manifest import StackLayer
 from chatkeep.daemon.vault.names import ManifestName
@@ -40,6 +40,7 @@ class DeepReport:
         snapshots: whose tree was resolved.
         blobs, content: distinct blobs that were opened and hashed, and their bytes of plaintext.
         databases: whose page-table digest was computed anew: those of the newest snapshot of each stream.
+        pruned: snapshots that were pruned while they were looked at; what was missing of them is no finding.
         findings: with the manifest's name as `snapshot`, the path or the object, where they are known.
     """
 
@@ -47,6 +48,7 @@ class DeepReport:
     blobs: int
     content: int
     databases: int
+    pruned: int
     findings: tuple[ChatkeepError, ...]
 
 
@@ -80,7 +82,7 @@ def deep(
                 work.findings.add(problem)
     for problem in reader.findings:
         work.findings.add(problem)
-    return DeepReport(work.snapshots, work.blobs, work.content, work.databases, tuple(work.findings))
+    return DeepReport(work.snapshots, work.blobs, work.content, work.databases, work.pruned, tuple(work.findings))
 
 
 class _Deep:
@@ -92,18 +94,22 @@ class _Deep:
         self._reader, self._progress, self._cancelled = reader, progress, cancelled
         self._known: dict[tuple[bytes, bytes, int], tuple[BlobKind, bytes]] = {}  # device, pack, slot: what it must be
         self.findings = Findings()
-        self.snapshots = self.blobs = self.content = self.databases = 0
+        self.snapshots = self.blobs = self.content = self.databases = self.pruned = 0
 
     def stream(self, snapshots: Iterable[Snapshot]) -> None:
         """Snapshots of one stream, newest first. Layers are shared by neighbours and kept from one to the next."""
         kept: dict[StackLayer, Layer] = {}
         newest = True
         for snapshot in snapshots:
-            kept = self._layers(snapshot, kept)
-            if len(kept) < len(snapshot.manifest.stack):
-                continue  # a layer is damaged, and told: what the others say alone is not the snapshot
-            tree = resolve_tree(kept[layer] for layer in snapshot.manifest.stack)
-            self._tree(snapshot, tree, newest=newest)
+            try:
+                kept = self._layers(snapshot, kept)
+                if len(kept) < len(snapshot.manifest.stack):
+                    continue  # a layer is damaged, and told: what the others say alone is not the snapshot
+                tree = resolve_tree(kept[layer] for layer in snapshot.manifest.stack)
+                self._tree(snapshot, tree, newest=newest)
+            except SnapshotPruned:
+                self.pruned += 1
+                continue
             self.snapshots += 1
             newest = False
 
@@ -118,7 +124,7 @@ class _Deep:
                 parts = [decode_part(raw, ref.pack) for ref, raw in self._reader.fetch_parts(snapshot, layer)]
                 layers[layer] = join(parts)
                 self.blobs += len(parts)
-            except VaultLocked:
+            except (VaultLocked, SnapshotPruned):
                 raise
             except VaultError as exc:
                 self._find(exc, snapshot.name)
@@ -178,11 +184,15 @@ class _Deep:
             yield from self._read(snapshot, kind, left)
         except VaultLocked:
             raise
+        except SnapshotPruned:
+            for ref in left:  # what was not read may be in a snapshot that lives, and is to be read there
+                self._known.pop((snapshot.header.device_id, ref.pack, ref.slot), None)
+            raise
         except VaultError:
             for ref in list(left):  # each alone: one bad blob must not hide what became of its neighbours
                 try:
                     yield from self._read(snapshot, kind, {ref: None})
-                except VaultLocked:
+                except (VaultLocked, SnapshotPruned):
                     raise
                 except VaultError as exc:
                     self._find(exc, snapshot.name)
