@@ -47,7 +47,7 @@ def test_the_tables() -> None:
     assert acts[NOTHING] == ["1", "0", "0", "none", "1 of 1", "", "1 stat"]
     assert list(acts) == [NOTHING, "a message", "a photo"]
     assert pairs_table(sights).rows[0] == [NOTHING, "a message", "100%"]
-    seen = {what: told for what, told in types_table(sights).rows}
+    seen = {row[0]: row[1] for row in types_table(sights).rows}
     assert seen["sizes"] == "padded: 3 different ones among 5 packs"
     assert seen["requests when nothing changed"] == "1 stat"
 
