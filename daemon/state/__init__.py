@@ -4,17 +4,23 @@ Lost state costs time, never data: the vault alone restores. The records hold fi
 plaintext itself; the directory is 0700 and worth nothing elsewhere.
 """
 
+from chatkeep.daemon.state.capsules import Capsule, Capsules, FailedCapsule
 from chatkeep.daemon.state.database import State
 from chatkeep.daemon.state.errors import (
     OutboxLost,
     StateBusy,
+    StateCopied,
     StateDamaged,
     StateError,
     StateForeign,
     StateFull,
+    StateLost,
+    StateRolledBack,
     StateUnusable,
     refusals,
 )
+from chatkeep.daemon.state.known import Known, KnownBlob
+from chatkeep.daemon.state.lineage import Copied, Lineage, Lost
 from chatkeep.daemon.state.outbox import Outbox
 from chatkeep.daemon.state.rows import (
     BackupNote,
@@ -34,9 +40,17 @@ from chatkeep.daemon.state.rows import (
 
 __all__ = [
     "BackupNote",
+    "Capsule",
+    "Capsules",
     "Commit",
+    "Copied",
     "DatabaseRow",
+    "FailedCapsule",
     "FileRow",
+    "Known",
+    "KnownBlob",
+    "Lineage",
+    "Lost",
     "ObjectRow",
     "Outbox",
     "OutboxLost",
@@ -49,10 +63,13 @@ __all__ = [
     "StackRow",
     "State",
     "StateBusy",
+    "StateCopied",
     "StateDamaged",
     "StateError",
     "StateForeign",
     "StateFull",
+    "StateLost",
+    "StateRolledBack",
     "StateUnusable",
     "StreamRow",
     "refusals",

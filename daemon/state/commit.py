@@ -15,6 +15,10 @@ def apply_commit(db: sqlite3.Connection, commit: Commit) -> None:
         "INSERT INTO objects(name, stream, seq, is_manifest, sha256, size) VALUES(?,?,?,?,?,?)",
         [(o.name, stream, commit.snapshot.seq, o.is_manifest, o.sha256, o.size) for o in commit.objects],
     )
+    db.executemany(
+        "INSERT INTO capsules(name, proof) VALUES(?,?)", [(o.name, o.proof) for o in commit.objects if o.proof]
+    )
+    db.executemany("DELETE FROM known WHERE blob=? AND pack=? AND slot=?", commit.reused)
     _replace_stack(db, commit)
     _tree(db, commit)
     _databases(db, commit)

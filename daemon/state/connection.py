@@ -96,4 +96,6 @@ def _translated(directory: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
             raise StateFull(path=str(directory)) from error
-        raise StateDamaged(path=str(directory / "state.db"), reason=str(error)) from error
+        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        for_good = primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        raise StateDamaged(path=str(directory / "state.db"), reason=str(error), for_good=for_good) from error

@@ -10,9 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Self
 
+from chatkeep.daemon.state.capsules import Capsules
 from chatkeep.daemon.state.commit import apply_commit
 from chatkeep.daemon.state.connection import Connection
 from chatkeep.daemon.state.errors import StateBusy, StateUnusable
+from chatkeep.daemon.state.known import Known, KnownBlob
+from chatkeep.daemon.state.lineage import Lineage
 from chatkeep.daemon.state.outbox import Outbox
 from chatkeep.daemon.state.pruning import Pruning
 from chatkeep.daemon.state.rows import (
@@ -47,6 +50,9 @@ class State:
         self.tables = directory / "tables"
         self.outbox = Outbox(connection, directory / "outbox")
         self.pruning = Pruning(connection)
+        self.capsules = Capsules(connection)
+        self.known = Known(connection)
+        self.lineage = Lineage(connection)
         self._connection = connection
         self._lock = lock
 
@@ -95,13 +101,21 @@ class State:
                 db.execute("INSERT INTO streams VALUES(?,?,?,?,?,?,1)", row)
             return StreamRow(*row)
 
-    def abandon(self, stream: bytes) -> None:
-        """End a stream whose chain cannot advance: the next backup begins a new one, and sends everything.
+    def abandon(self, stream: bytes, known: Sequence[KnownBlob] = ()) -> None:
+        """End a stream whose chain cannot advance: the next backup begins a new one.
 
-        What providers have of it stays; what they do not have is given up, for an object of it is lost.
+        What providers have of it stays; what they do not have is given up. `known`: blobs of it that the new one need
+        not send again.
         """
         with self._connection.transaction() as db:
             db.execute("UPDATE streams SET active=0 WHERE stream=?", (stream,))
+            db.executemany("INSERT OR IGNORE INTO known VALUES(?,?,?)", known)
+            # What no provider ever got, nothing depends on.
+            db.execute(
+                "DELETE FROM capsules WHERE name IN (SELECT name FROM objects WHERE stream=? AND released=0 "
+                "AND name NOT IN (SELECT name FROM receipts))",
+                (stream,),
+            )
             db.execute("UPDATE objects SET released=1 WHERE stream=? AND released=0", (stream,))
             for table in ("redo", "runs", "partials", "databases", "files", "paths", "stack"):
                 db.execute(f"DELETE FROM {table} WHERE stream=?", (stream,))  # noqa: S608 the names stand one line above

@@ -33,9 +33,32 @@ class StateUnusable(StateError):
 
 
 class StateDamaged(StateError):
-    """The state database cannot be read (params: path, reason)."""
+    """The state database cannot be read (params: path, reason; for_good: what SQLite found is no longer a database)."""
 
     code = "state-damaged"
+    disposition = Disposition.NEEDS_USER
+
+
+class StateLost(StateError):
+    """This device has written a vault, and has no records of that (params: since, patience: seconds, until: when it
+    sends everything again by itself, both ns). Its snapshots stand."""
+
+    code = "state-lost"
+    disposition = Disposition.NEEDS_USER
+
+
+class StateRolledBack(StateError):
+    """The records are older than what this device pruned, so nothing in them can be relied on (params as StateLost)."""
+
+    code = "state-rolled-back"
+    disposition = Disposition.NEEDS_USER
+
+
+class StateCopied(StateError):
+    """There is another copy of these records, or they are an older one of themselves (params: reason: `ahead`,
+    `rival`, `machine`, `stranger`, `checkpoint`). Not in the way: what could fork begins anew."""
+
+    code = "state-copied"
     disposition = Disposition.NEEDS_USER
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from chatkeep.daemon.state.known import KnownBlob
+
 _STATISTICS: Final = struct.Struct(">7Q")
 
 
@@ -25,12 +27,16 @@ class StreamRow:
 
 @dataclass(frozen=True, slots=True)
 class ObjectRow:
-    """A sealed object in the outbox; its file there is named by its hash."""
+    """A sealed object in the outbox; its file there is named by its hash.
+
+    `proof`: what an unlock needs to prove its capsule (see capsules); empty: nothing is to be proven.
+    """
 
     name: str
     sha256: bytes
     size: int
     is_manifest: bool
+    proof: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +169,8 @@ class Commit:
 
     `files` and `paths` are the changes; a None in `paths` removes the path. `stack` is the whole new stack, newest
     first. `published` names databases whose runs sealed ahead are now in a layer: their run rows go. `forgotten` are
-    files that are gone, `demoted` databases that are ordinary files now.
+    files that are gone, `demoted` databases that are ordinary files now. `reused`: known blobs that it refers to, which
+    are taken.
     """
 
     stream: bytes
@@ -183,3 +190,4 @@ class Commit:
     redo: Sequence[RedoRow] = ()
     partials: Sequence[PartialRow] = ()
     finished_partials: Sequence[bytes] = field(default=())
+    reused: Sequence[KnownBlob] = ()

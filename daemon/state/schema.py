@@ -47,6 +47,6 @@ CREATE TABLE condemned(name TEXT PRIMARY KEY, number INTEGER NOT NULL, is_manife
 CREATE TABLE swept(name TEXT, provider TEXT, at INTEGER NOT NULL, PRIMARY KEY(name, provider)) WITHOUT ROWID;
 CREATE TABLE sweeps(provider TEXT PRIMARY KEY, number INTEGER NOT NULL, at INTEGER NOT NULL, refused TEXT,
   objects INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE known(blob BLOB PRIMARY KEY, pack BLOB NOT NULL, slot INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE known(blob BLOB, pack BLOB, slot INTEGER, PRIMARY KEY(blob, pack, slot)) WITHOUT ROWID;
 """
 """What version 2 added: proofs of capsules until an unlock, prune's own knowledge, blobs of streams that ended."""
