@@ -59,7 +59,8 @@ class PruneCommit:
     """Everything that one checkpoint changes. Its object lies in the outbox, under its hash.
 
     `condemned` are rows with its number, older checkpoints included. `revived`: names that live again. `packs`: hashes
-    of the packs that are condemned; no known blob is in one of them any more.
+    of the packs that are condemned; no known blob is in one of them any more. `begun`: some of it was begun to be
+    deleted before, under an older number.
     """
 
     checkpoint: CheckpointRow
@@ -67,6 +68,7 @@ class PruneCommit:
     condemned: Sequence[CondemnedRow]
     revived: Sequence[str] = ()
     packs: Collection[bytes] = ()
+    begun: bool = False
 
 
 class Pruning:
@@ -99,6 +101,11 @@ class Pruning:
         """By stream and provider: the newest seq up to which the provider has everything."""
         rows = self._connection.rows("SELECT stream, provider, seq FROM frontiers")
         return {(stream, provider): seq for stream, provider, seq in rows}
+
+    def is_given_up(self, name: str, providers: Sequence[str]) -> bool:
+        """Whether one of `providers` will never get a checkpoint: it was lost on this device, or is older than them."""
+        waits = self._connection.rows("SELECT 1 FROM objects WHERE name=? AND released=0", name)
+        return not waits and any(self.received(name, provider) is None for provider in providers)
 
     def objects(self) -> dict[str, tuple[bytes, int, bool]]:
         """Packs that this device made and remembers, by name: hash, size, and whether the outbox still has them."""
@@ -135,6 +142,9 @@ class Pruning:
                 db.executemany(statement, [(name,) for name in change.revived])
             db.executemany("INSERT OR REPLACE INTO condemned VALUES(?,?,?,?)", change.condemned)
             db.executemany("DELETE FROM known WHERE pack=?", [(pack,) for pack in change.packs])
+            if change.begun:  # under the new number too, so that nobody takes it back
+                db.execute("INSERT OR IGNORE INTO sweeps VALUES('', 0, 0, NULL, 0, 0)")
+                db.execute("UPDATE sweeps SET number=? WHERE provider=''", (one.number,))
 
     # -- deleting ---------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,38 @@
+"""Why nothing is pruned.
+
+PruneError
+  PruneRefused   something must be seen to first; parameter: reason
+  PruneTooMuch   more would go than anybody means by accident; parameter: reasons
+"""
+
+from __future__ import annotations
+
+from chatkeep.config.errors import ChatkeepError, Disposition
+
+
+class PruneError(ChatkeepError):
+    """Nothing was pruned, and nothing was changed."""
+
+    code = "prune"
+    disposition = Disposition.NEEDS_USER
+
+
+class PruneRefused(PruneError):
+    """It is not safe to say what may be deleted. Parameter `reason`:
+
+    `capsules`: sealed objects (`count`, the first is `object`) that no unlock has proven, or that do not open.
+    `clock`: a storage's clock (`where`) and this device's are `minutes` apart.
+    `storage`: what storage has of this device's snapshots is not what was sealed (`count` findings, the first is
+    `finding`).
+    `behind`: storage has other or newer snapshots of the source `source` than this device's records know.
+    `outbox`: what waits to be uploaded is lost on this device.
+    `device`: this device does not write the vault any more.
+    """
+
+    code = "prune-refused"
+
+
+class PruneTooMuch(PruneError):
+    """Parameter `reasons`: values of `retention.Alarm`."""
+
+    code = "prune-too-much"

@@ -1,0 +1,220 @@
+"""What prune would do: verdicts, and the checkpoint that carries them out. Changes nothing.
+
+Nothing here trusts a listing: what may be deleted is named by this device's own rows, or by manifests that it signed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from chatkeep.config.errors import ChatkeepError
+from chatkeep.config.model import Retention
+from chatkeep.daemon.prune.errors import PruneRefused
+from chatkeep.daemon.prune.live import packs_of, packs_of_state
+from chatkeep.daemon.prune.own import Facts, OwnVault, Step
+from chatkeep.daemon.prune.waste import Lives, Waste, find_waste
+from chatkeep.daemon.retention import Alarm, Candidate, Reason, SnapshotKey, Verdict, alarms, decide
+from chatkeep.daemon.state import State
+from chatkeep.daemon.vault.checkpoint import Checkpoint, SnapshotId, StreamKept
+from chatkeep.daemon.vault.errors import VaultError
+from chatkeep.providers.base import ObjectConflict, ObjectDamaged, ObjectNotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a plan is made for: the policy, when, and the names of all providers that are configured."""
+
+    policy: Retention
+    providers: Sequence[str]
+    now_ns: int
+
+
+@dataclass(slots=True)
+class StreamPlan:
+    """One stream of this device.
+
+    Attributes:
+        settled: up to this seq every provider has it. A checkpoint says nothing of later ones: should they be lost
+            with this device, nobody misses them.
+        goes_on: new snapshots come here; else it ended.
+        snapshots: oldest first.
+    """
+
+    stream: bytes
+    source: str
+    goes_on: bool
+    settled: int
+    snapshots: list[Facts]
+    verdicts: list[Verdict] = field(default_factory=list)
+
+    def judged(self) -> list[tuple[Facts, Verdict]]:
+        """Each snapshot with what becomes of it."""
+        return list(zip(self.snapshots, self.verdicts, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done. `checkpoint` is None when nothing is to be changed; `stored`: bytes of what lives now."""
+
+    streams: Sequence[StreamPlan]
+    checkpoint: Checkpoint | None
+    waste: Waste
+    stored: int
+    alarms: Sequence[Alarm]
+
+
+def make_plan(own: OwnVault, state: State, terms: Terms, step: Step) -> Plan:
+    """Decide about every snapshot of this device.
+
+    Raises:
+        PruneRefused: storage or the records are not in the state in which anything may be deleted.
+        VaultError, ProviderError: what must be read cannot be. Nothing was changed.
+    """
+    unproven = state.pruning.failed_capsules()
+    if unproven:
+        raise PruneRefused(reason="capsules", count=len(unproven), object=unproven[0])
+    streams = _streams(own, state, terms, step)
+    _refuse_findings(own)
+    for source in sorted({one.source for one in streams}):
+        _judge([one for one in streams if one.source == source], state.pruning.waiting_manifests(), terms)
+    pairs = [pair for one in streams for pair in one.judged()]
+    kept = [facts for facts, verdict in pairs if verdict.kept]
+    live = packs_of(own, kept, step) | packs_of_state(state.pruning)
+    _refuse_findings(own)
+    lives = Lives({facts.name for facts in kept}, live, terms.providers)
+    waste = find_waste(own, state.pruning, [facts for facts, _ in pairs], lives)
+    stored = sum(facts.size for facts in kept) + waste.size + waste.living
+    fresh = [verdict for facts, verdict in pairs if verdict.kept or not facts.condemned]
+    return Plan(
+        streams,
+        _checkpoint(own, streams, waste, terms) if waste.changes else None,
+        waste,
+        stored,
+        alarms(fresh, waste.size, stored, terms.now_ns),
+    )
+
+
+# -- what there is ----------------------------------------------------------------------------------------------------
+
+
+def _streams(own: OwnVault, state: State, terms: Terms, step: Step) -> list[StreamPlan]:
+    """Every stream of this device, those that ended before the one that goes on."""
+    rows, frontiers = state.pruning.streams(), state.pruning.frontiers()
+    living = own.streams(step)
+    for facts in own.condemned(state.pruning):
+        living.setdefault(facts.name.stream_id, []).append(facts)
+    for stream, (source, seq, head, goes_on) in rows.items():
+        found = max((facts.name for facts in living.get(stream, ())), key=lambda name: name.seq, default=None)
+        if goes_on and seq and (found is None or (found.seq, found.sha256) != (seq, head)):
+            # Another machine writes with this device's key, or its records are old. Both would condemn what is needed.
+            raise PruneRefused(reason="behind", source=source)
+    made = []
+    for stream, snapshots in living.items():
+        if not snapshots:
+            continue
+        snapshots.sort(key=lambda facts: facts.name.seq)
+        source, _, _, goes_on = rows.get(stream, (snapshots[-1].source, 0, b"", False))
+        known = [frontiers.get((stream, provider)) for provider in terms.providers]
+        reached = [seq for seq in known if seq is not None]
+        settled = min(seq or 0 for seq in known) if goes_on else min(reached, default=snapshots[-1].name.seq)
+        made.append(StreamPlan(stream, source, goes_on, settled, snapshots))
+    return sorted(made, key=lambda one: (one.goes_on, one.snapshots[0].time))
+
+
+def _refuse_findings(own: OwnVault) -> None:
+    for problem in own.reader.findings:
+        own.findings.add(problem)
+    grave = [problem for problem in own.findings if _is_grave(problem)]
+    if grave:
+        raise PruneRefused(reason="storage", count=len(grave), finding=grave[0].code, params=dict(grave[0].params))
+
+
+def _is_grave(problem: ChatkeepError) -> bool:
+    """Damage or an attack. A storage that is away is neither."""
+    return isinstance(problem, VaultError | ObjectNotFound | ObjectDamaged | ObjectConflict)
+
+
+# -- what stays -------------------------------------------------------------------------------------------------------
+
+
+def _judge(streams: Sequence[StreamPlan], waiting: Collection[bytes], terms: Terms) -> None:
+    """The verdicts about one source."""
+    candidates = [
+        Candidate(
+            SnapshotKey(one.stream, facts.name.seq),
+            facts.time,
+            facts.clock,
+            facts.complete,
+            facts.layers,
+            newest=facts is _head(streams, one, waiting),
+            waiting=facts.name.sha256 in waiting or (one.goes_on and facts.name.seq > one.settled),
+        )
+        for one in streams
+        for facts in one.snapshots
+    ]
+    verdicts = iter(decide(candidates, terms.policy, terms.now_ns))
+    for one in streams:
+        one.verdicts = [next(verdicts) for _ in one.snapshots]
+        if not one.goes_on:
+            _keep_together(one)
+
+
+def _head(streams: Sequence[StreamPlan], one: StreamPlan, waiting: Collection[bytes]) -> Facts | None:
+    """The snapshot of a stream that stays whatever the policy says: the newest of the one that goes on; and of the last
+    one that ended, until what took its place has something complete everywhere."""
+    if one.goes_on:
+        return one.snapshots[-1]
+    ended = [other for other in streams if not other.goes_on]
+    replaced = any(
+        facts.complete and facts.name.seq <= other.settled and facts.name.sha256 not in waiting
+        for other in streams
+        if other.goes_on
+        for facts in other.snapshots
+    )
+    return one.snapshots[-1] if one is ended[-1] and not replaced else None
+
+
+def _keep_together(one: StreamPlan) -> None:
+    """What some provider will never get of a stream that ended goes as a whole: the checkpoint cannot name a part of it
+    without being missed there."""
+    late = [place for place, facts in enumerate(one.snapshots) if facts.name.seq > one.settled]
+    if any(one.verdicts[place].kept for place in late):
+        for place in late:
+            if not one.verdicts[place].kept:
+                one.verdicts[place] = dataclasses.replace(one.verdicts[place], kept=True, reasons=(Reason.WAITING,))
+
+
+# -- what is said -----------------------------------------------------------------------------------------------------
+
+
+def _checkpoint(own: OwnVault, streams: Sequence[StreamPlan], waste: Waste, terms: Terms) -> Checkpoint:
+    before = {} if own.checkpoint is None else {row.stream_id: row for row in own.checkpoint.checkpoint.streams}
+    named = {one.stream: _stream(one, before.get(one.stream)) for one in streams}
+    # A stream once named stays named, else the snapshots that it lost would be missed.
+    gone = {stream: row._replace(kept=()) for stream, row in before.items() if stream not in named}
+    rows = [row for row in (*named.values(), *gone.values()) if row is not None]
+    return Checkpoint(
+        waste.number,
+        waste.prev,
+        terms.now_ns,
+        tuple(sorted(rows)),
+        tuple(sorted(waste.manifests)),
+        tuple(sorted(waste.packs)),
+    )
+
+
+def _stream(one: StreamPlan, before: StreamKept | None) -> StreamKept | None:
+    pairs = one.judged()
+    through = one.settled
+    if not one.goes_on and not any(verdict.kept and facts.name.seq > through for facts, verdict in pairs):
+        through = max(through, one.snapshots[-1].name.seq)
+    end = before.through if before is not None else None
+    if end is None or through > end.seq:
+        found = next((facts.name for facts, _ in pairs if facts.name.seq == through), None)
+        end = end if found is None else SnapshotId(found.seq, found.sha256)
+    if end is None:
+        return None  # no provider has all of any snapshot: nothing can be said of it yet
+    kept = [facts.name for facts, verdict in pairs if verdict.kept and facts.name.seq <= end.seq]
+    return StreamKept(one.stream, end, tuple(SnapshotId(name.seq, name.sha256) for name in kept))
