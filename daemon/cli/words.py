@@ -258,6 +258,26 @@ _STATE: Final = {
     "state": Words("This device's own records cannot be used.", "", Exit.FAILED),
     "state-busy": Words("Another Chatkeep is at work with {path}.", "Wait until it has finished.", Exit.FAILED),
     "state-damaged": Words("This device's records in {path} are damaged ({reason}).", "", Exit.FAILED),
+    "state-lost": Words(
+        "This device's records are lost, and the vault has snapshots of it. They stand. What is in them is not known "
+        "here, so nothing was backed up.",
+        "Run: chatkeep rebuild. It reads with your key what is in the vault, and nothing is sent twice. Or send "
+        "everything again: chatkeep backup --anew. That happens by itself after {patience}.",
+        Exit.LOCKED,
+    ),
+    "state-rolled-back": Words(
+        "This device's records are older than what was pruned of its vault, so they cannot be relied on. The snapshots "
+        "stand; nothing was backed up.",
+        "Run: chatkeep rebuild. It reads with your key what is in the vault, and nothing is sent twice. Or send "
+        "everything again: chatkeep backup --anew. That happens by itself after {patience}.",
+        Exit.LOCKED,
+    ),
+    "state-copied": Words(
+        "This device's records are an older copy, or a copy of them is in use elsewhere. New chains of snapshots were "
+        "begun; nothing that is in the vault was sent again.",
+        "If another machine uses a copy of this one's state directory: move it away there, then: chatkeep join",
+        Exit.DONE,
+    ),
     "state-foreign": Words(
         "The records in {path} are of {found}, and {expected} was expected.",
         "Check state_dir in the configuration.",
@@ -305,6 +325,17 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
         "It was cut short. What was backed up of it while it was whole stays: chatkeep snapshots",
         Exit.FAILED,
     ),
+    ("state-copied", "stranger"): Words(
+        "Another machine writes to the vault with this device's key, or this device's records are an older copy.",
+        "If another machine uses a copy of this one's state directory: move it away there, then: chatkeep join",
+        Exit.DONE,
+    ),
+    ("state-copied", "machine"): Words(
+        "This device's records come from another machine. New chains of snapshots were begun; nothing that is in the "
+        "vault was sent again.",
+        "If that machine still backs up: move the state directory away on one of the two, then: chatkeep join",
+        Exit.DONE,
+    ),
     ("no-vault", "expected"): Words(
         "This device's vault is not in this storage.",
         "Is the right disk mounted? A new provider begins with a copy of another one's folder.",
@@ -321,6 +352,11 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
     ("target-exists", "kind"): Words(
         "{path} is in the way: one is a directory, and the other is not. Nothing was changed.",
         "Move it away, or restore into a new directory.",
+        Exit.FAILED,
+    ),
+    ("target-exists", "collision"): Words(
+        "Two files would have the name {path}: the file system of the target takes them for one.",
+        "Restore to a file system that tells capitals from small letters, or choose paths one by one.",
         Exit.FAILED,
     ),
     ("recovery-typo", "length"): Words(
@@ -360,6 +396,12 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
     ),
     ("rotation-refused", "unknown-slot"): Words(
         "No way into the vault has the id {id}.", "See which there are: chatkeep key list", Exit.USAGE
+    ),
+    ("rotation-refused", "several-slots"): Words(
+        "{id} can mean several ways in: {candidates}.", "Give more of its digits.", Exit.USAGE
+    ),
+    ("rotation-refused", "several-devices"): Words(
+        "{id} can mean several devices: {candidates}.", "Give more of its digits.", Exit.USAGE
     ),
     ("rotation-refused", "removed-slot"): Words("The way in {id} was removed before.", "", Exit.USAGE),
     ("rotation-refused", "unknown-device"): Words(
