@@ -100,11 +100,12 @@ def apply(
         exists = _stands(path)
     _refuse_inside(path, origin)
     above, name = os.path.split(path)
+    short_id = origin.short_id.encode("ascii")
     with _opened(path if exists else above) as around:
         if exists:
-            resumes = os.path.lexists(os.path.join(path, PREFIX + origin.short_id.encode("ascii"), b"moving"))
+            resumes = Staging.resumes(around, short_id)
             _refuse_full(plan, path, around, overwrite=choices.overwrite or resumes)
-        with Staging(path if exists else above, origin.short_id.encode("ascii")) as staging:
+        with Staging(around, path if exists else above, short_id) as staging:
             attributes = AttributeWriter(choices.attributes)
             filled = Filling(
                 plan,
@@ -140,7 +141,8 @@ def _opened(path: bytes) -> Beneath:
     with writing(path):
         if os.path.lexists(path) and not os.path.isdir(path):
             raise TargetExists(path=path, reason="kind")
-        return Beneath(path)
+        # Links that the person named were followed above; one that turns up since is somebody else's.
+        return Beneath.without_links(path)
 
 
 def _refuse_inside(path: bytes, origin: Origin) -> None:

@@ -19,7 +19,7 @@ from typing import Final
 from chatkeep.daemon.vault.layers import FileRecord
 
 SPECIAL: Final = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
-_CAPABILITY: Final = b"security.capability"
+_PRIVILEGED: Final = (b"security.", b"trusted.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,9 @@ class Attributes:
 
     Attributes:
         ownership: owner and group; by name where this machine knows the name, else by number.
-        special_bits: setuid, setgid, sticky and file capabilities. A backup that was tampered with would otherwise
-            make a program that runs as another user.
+        special_bits: setuid, setgid, sticky, and attributes that the system itself acts on: file capabilities, labels,
+            marks of file systems. A backup that was tampered with would otherwise make a program that runs as another
+            user.
     """
 
     ownership: bool = False
@@ -84,7 +85,7 @@ class AttributeWriter:
         if not name.startswith(b"user.") and os.geteuid() != 0:
             self._report(path, shown, errno.EPERM)
             return
-        if name == _CAPABILITY and not self.wanted.special_bits:
+        if name.startswith(_PRIVILEGED) and not self.wanted.special_bits:
             self._report(path, shown, errno.EPERM)
             return
         with self._reported(path, shown):

@@ -23,6 +23,7 @@ _OPENAT2: Final = 437  # the same number on every architecture (asm-generic/unis
 _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 0x02, 0x04, 0x08
 _UNSUPPORTED: Final = frozenset({errno.ENOSYS, errno.EPERM, errno.E2BIG, errno.EINVAL})
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # needs no permission to read
 _HELD: Final = 64  # directories kept open: files of one directory mostly follow each other
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -45,14 +46,24 @@ def _walk(dir_fd: int, path: bytes, flags: int) -> int:
     try:
         *steps, last = path.split(b"/")
         for step in steps:
-            inner = os.open(step, _DIRECTORY, dir_fd=current)
+            inner = _one(current, step, _STEP)
             if current != dir_fd:
                 os.close(current)
             current = inner
-        return os.open(last, flags | os.O_NOFOLLOW, dir_fd=current)
+        return _one(current, last, flags | os.O_NOFOLLOW)
     finally:
         if current != dir_fd:
             os.close(current)
+
+
+def _one(dir_fd: int, name: bytes, flags: int) -> int:
+    try:
+        return os.open(name, flags, dir_fd=dir_fd)
+    except NotADirectoryError as exc:
+        # What the kernel says of a link where a directory was asked for and no link may be followed.
+        if stat.S_ISLNK(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from exc
+        raise
 
 
 def _kernel_can() -> bool:
@@ -83,12 +94,24 @@ class Beneath:
 
     openat2: bool | None = None  # whether the kernel has it; found out once
 
-    def __init__(self, path: bytes | str | os.PathLike[str]) -> None:
-        self.fd = os.open(path, _DIRECTORY & ~os.O_NOFOLLOW)
+    def __init__(self, where: bytes | str | os.PathLike[str] | int) -> None:
+        """`where`: a path, whose links are followed, or a descriptor of a directory, which is taken over."""
+        self.fd = where if isinstance(where, int) else os.open(where, _DIRECTORY & ~os.O_NOFOLLOW)
         self._held: OrderedDict[bytes, int] = OrderedDict()
         self._turn = threading.RLock()
         if Beneath.openat2 is None:
             Beneath.openat2 = _kernel_can()
+
+    @classmethod
+    def without_links(cls, path: bytes) -> Self:
+        """The directory at an absolute path in which no link is left, as `os.path.realpath` returns it: one that
+        somebody else has put on the way since then is refused."""
+        with cls(os.open("/", _STEP)) as root:
+            return cls(root.open(path.strip(b"/"), _DIRECTORY))
+
+    def inside(self, path: bytes) -> Beneath:
+        """A directory beneath this one, held open by itself."""
+        return Beneath(self.open(path, _DIRECTORY))
 
     def close(self) -> None:
         """Lets go of everything; safe to repeat."""

@@ -50,7 +50,7 @@ class NothingToRestore(RestoreError):
 
 
 class TargetExists(RestoreError):
-    """Something stands where the restore would write. Parameters: path, reason (not-empty, exists, kind)."""
+    """Something stands where the restore would write. Parameters: path, reason (not-empty, exists, kind, collision)."""
 
     code = "target-exists"
     disposition = Disposition.NEEDS_USER

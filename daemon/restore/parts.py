@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from chatkeep.daemon.capture.digests import page_digests, page_table_digest
 from chatkeep.daemon.capture.errors import TableIncomplete
 from chatkeep.daemon.restore.attributes import AttributeWriter
-from chatkeep.daemon.restore.errors import ProofFailed, writing
+from chatkeep.daemon.restore.errors import ProofFailed, TargetExists, writing
 from chatkeep.daemon.restore.needs import Chunk, Pages
 from chatkeep.daemon.restore.plan import RestorePlan
 from chatkeep.daemon.restore.staging import Staging
@@ -198,6 +198,9 @@ class Parts:
                 self._attributes.set(part.fd, path, self._plan.files[file_id])
                 self._shut(part)
                 del self._parts[file_id]
+                if self._staging.tree.lstat(path) is not None:
+                    # Two paths that are one name here, on a file system that folds case: a rename would lose a file.
+                    raise TargetExists(path=path, reason="collision")
                 self._staging.parts.rename(b"%d" % file_id, self._staging.tree, path)
 
     def _shut_idle(self) -> None:

@@ -24,30 +24,41 @@ from chatkeep.daemon.restore.errors import TargetExists, TargetInUse, writing
 
 PREFIX: Final = b".chatkeep-restore-"
 _MOVING: Final = b"moving"
+_PARTS: Final = (b"tree", b"parts", b"replaced")
+_ALL: Final = frozenset(map(os.fsdecode, (*_PARTS, _MOVING)))
 
 
 class Staging:
-    """One restore's working directory, made or found again. Raises TargetUnwritable, TargetInUse, TargetExists."""
+    """One restore's working directory, made or found again. Raises TargetUnwritable, TargetInUse, TargetExists.
 
-    def __init__(self, above: bytes, name: bytes) -> None:
-        self.path = os.path.join(above, PREFIX + name)
+    Every step to it and in it is made from the descriptor of the directory around it, which stays the caller's: others
+    may be able to write there, and a path would lead wherever they turn it meanwhile.
+
+    Args:
+        around: the directory it is made in.
+        above: its path, to be shown.
+        name: of the snapshot.
+    """
+
+    def __init__(self, around: Beneath, above: bytes, name: bytes) -> None:
+        self._around, self._name = around, PREFIX + name
+        self.path = os.path.join(above, self._name)
         with writing(self.path), contextlib.ExitStack() as undo:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(self.path, 0o700)
-            # Somebody else's directory under this name, or a link to one, could be read and changed while we prove it.
-            facts = os.lstat(self.path)
-            if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
+            try:
+                around.make_directory(self._name)
+                self.top = undo.enter_context(around.inside(self._name))
+            except (FileExistsError, NotADirectoryError) as exc:
+                raise TargetExists(path=self.path, reason="kind") from exc
+            # Somebody else's directory under this name could be read and changed while we prove what is in it.
+            if os.fstat(self.top.fd).st_uid != os.geteuid() or not _ALL.issuperset(os.listdir(self.top.fd)):
                 raise TargetExists(path=self.path, reason="kind")
-            os.chmod(self.path, 0o700)
-            self.top = undo.enter_context(Beneath(self.path))
+            os.fchmod(self.top.fd, 0o700)
             self._lock()
-            for part in (b"tree", b"parts", b"replaced"):
+            for part in _PARTS:
                 self.top.make_directory(part)
-            self.tree = undo.enter_context(Beneath(os.path.join(self.path, b"tree")))
-            self.parts = undo.enter_context(Beneath(os.path.join(self.path, b"parts")))
-            self.replaced = undo.enter_context(Beneath(os.path.join(self.path, b"replaced")))
-            for leftover in os.listdir(os.path.join(self.path, b"parts")):
-                self.parts.unlink(leftover)  # half a file proves nothing about its other half
+            self.tree, self.parts, self.replaced = (undo.enter_context(self.top.inside(part)) for part in _PARTS)
+            for leftover in os.listdir(self.parts.fd):
+                self.parts.unlink(os.fsencode(leftover))  # half a file proves nothing about its other half
             self._undo = undo.pop_all()
 
     def close(self) -> None:
@@ -57,19 +68,26 @@ class Staging:
     def remove(self) -> None:
         """Removes it with all that is left in it."""
         with writing(self.path):
-            for part in ("tree", "parts", "replaced"):
+            for part in _PARTS:
                 with contextlib.suppress(FileNotFoundError):
-                    shutil.rmtree(os.path.join(self.path, os.fsencode(part)))
+                    shutil.rmtree(part.decode(), dir_fd=self.top.fd)
             # The mark goes last: without it, files under their final names are in the way of a repeated attempt.
             self.top.unlink(_MOVING)
             self.close()
-            os.rmdir(self.path)
+            self._around.remove_directory(self._name)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @staticmethod
+    def resumes(around: Beneath, name: bytes) -> bool:
+        """Whether an attempt in this directory was cut off while files got their names."""
+        with contextlib.suppress(OSError):  # somebody else's, or no directory
+            return around.lstat(PREFIX + name + b"/" + _MOVING) is not None
+        return False
 
     @property
     def moving(self) -> bool:

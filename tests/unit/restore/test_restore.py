@@ -12,6 +12,7 @@ from chatkeep.config.errors import Cancelled
 from chatkeep.daemon.restore import fill
 from chatkeep.daemon.restore.apply import Choices, Origin, apply
 from chatkeep.daemon.restore.attributes import Attributes
+from chatkeep.daemon.restore.beneath import Beneath
 from chatkeep.daemon.restore.errors import (
     NoSpace,
     NothingToRestore,
@@ -209,7 +210,7 @@ def _patch(path: Path, at: int, content: bytes) -> None:
 
 def test_two_restores_of_one_snapshot_do_not_meet(sample: Sample, place: Path) -> None:
     short = sample.snapshot.name.sha256.hex()[:12].encode()
-    with Staging(os.fsencode(place), short), pytest.raises(TargetInUse):
+    with Beneath(place) as around, Staging(around, os.fsencode(place), short), pytest.raises(TargetInUse):
         sample.restore(place / "out")
     sample.restore(place / "out")
 
@@ -349,15 +350,19 @@ def test_special_bits_come_back_only_when_asked_for(tmp_path: Path, place: Path,
     assert stat.S_IMODE(os.stat(place / "out").st_mode) == (0o3755 if asked else 0o755)
 
 
+PRIVILEGED = tuple((name, b"\x01") for name in (b"security.x", b"security.capability", b"trusted.overlay.opaque"))
+
+
 def test_extended_attributes_come_back_or_are_reported(tmp_path: Path, place: Path) -> None:
     maker = VaultMaker(tmp_path)
-    maker.file(b"a", b"x", mode=0o400, xattrs=((b"user.note", b"\0v"), (b"nonsense.x", b"1")))
+    maker.file(b"a", b"x", mode=0o400, xattrs=((b"user.note", b"\0v"), (b"nonsense.x", b"1"), *PRIVILEGED))
     snapshot = maker.commit()
     reader = maker.reader()
     report = restore(reader, snapshot, plan(reader, snapshot), os.fsencode(place / "out"))
     failed = {unset.what for unset in report.unset}
     assert "nonsense.x" in failed
     assert report.unset_count == len(failed)
+    assert failed >= {"security.x", "security.capability", "trusted.overlay.opaque"}
     if "user.note" not in failed:  # a file system without them says so, and that is reported
         assert os.getxattr(place / "out" / "a", "user.note") == b"\0v"
 
