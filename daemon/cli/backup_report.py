@@ -154,19 +154,24 @@ class ProviderReport:
 @dataclass
 class Report:
     """What a backup did. `renewed`: sources whose chain of snapshots could not go on and begins anew; `waiting`:
-    objects and bytes in the outbox."""
+    objects and bytes in the outbox; `findings`: what is wrong with the vault's own records in storage; `epoch`: the one
+    this device went on to now, None if it stayed."""
 
     sources: list[SourceReport] = field(default_factory=list)
     providers: list[ProviderReport] = field(default_factory=list)
     renewed: list[str] = field(default_factory=list)
     waiting: tuple[int, int] = (0, 0)
     cancelled: bool = False
+    findings: list[ChatkeepError] = field(default_factory=list)
+    epoch: int | None = None
 
     def value(self) -> dict[str, Any]:
         """For --json."""
         return {
             "sources": [source.value() for source in self.sources],
             "providers": [provider.value() for provider in self.providers],
+            "findings": [plain_error(finding) for finding in self.findings],
+            "new_epoch": self.epoch,
             "begun_anew": self.renewed,
             "waiting_objects": self.waiting[0],
             "waiting_bytes": self.waiting[1],
@@ -180,6 +185,13 @@ class Report:
             "that were uploaded stay."
             for name in self.renewed
         ]
+        if self.epoch is not None:
+            lines.append(
+                f"The keys of the vault were changed; this device goes on with the new ones (epoch {self.epoch})."
+            )
+        for finding in self.findings:
+            told = tell(finding)
+            lines += [out.styled(told.text, "bad"), *filter(None, [told.remedy])]
         for part in self._parts():
             lines += part.lines(out)
         if self.cancelled:
@@ -192,7 +204,7 @@ class Report:
         """The worst of all."""
         if self.cancelled:
             return Exit.CANCELLED
-        return worst(part.exit() for part in self._parts())
+        return worst([*(part.exit() for part in self._parts()), *(tell(one).exit for one in self.findings)])
 
     def _parts(self) -> list[SourceReport | ProviderReport]:
         return [*self.sources, *self.providers]

@@ -21,6 +21,7 @@ from chatkeep.daemon.state import OutboxLost, State
 from chatkeep.daemon.sync import upload as sync
 from chatkeep.daemon.sync.errors import OutboxDamaged
 from chatkeep.daemon.vault.credential import WriterCredential
+from chatkeep.daemon.vault.errors import DeviceRemoved
 from chatkeep.providers.base import Provider
 from chatkeep.providers.wrap import Retrying
 
@@ -41,6 +42,9 @@ def run(config: Config, sources: Sequence[Source], out: Output, *, upload: bool)
             _recover(state, config, report)
             uploads = Uploads(config, state, credential.vault_id, step, stopped) if upload else None
             with contextlib.closing(uploads) if uploads else contextlib.nullcontext():
+                if uploads:
+                    # Before anything is captured: nothing is sealed to keys that the vault has left behind.
+                    credential = _follow(config, state, sources, credential, uploads, report)
                 _capture(credential, state, sources, report, step, stopped, uploads)
                 if uploads and not stopped():
                     uploads.finish(report)
@@ -51,6 +55,26 @@ def run(config: Config, sources: Sequence[Source], out: Output, *, upload: bool)
     finally:
         credential.wipe()
     return report
+
+
+def _follow(
+    config: Config,
+    state: State,
+    sources: Sequence[Source],
+    credential: WriterCredential,
+    uploads: Uploads,
+    report: Report,
+) -> WriterCredential:
+    """The credential to write with: of the newest epoch that storage shows. Raises DeviceRemoved."""
+    try:
+        followed = device.follow(config, uploads.providers, credential)
+    except DeviceRemoved as exc:
+        for source in sources:
+            state.note_backup(source.name, time.time_ns(), 0, exc.code)  # for `status`, which asks no storage
+        raise
+    report.findings += followed.findings
+    report.epoch = followed.credential.epoch if followed.moved else None
+    return followed.credential
 
 
 def _acknowledge(out: Output) -> None:
@@ -135,6 +159,11 @@ class Uploads:
         self._refused: dict[str, ChatkeepError | None] = {}
         self._results: dict[str, sync.UploadResult] = {}
         self._seconds = 0.0
+
+    @property
+    def providers(self) -> Sequence[Provider]:
+        """All that are configured."""
+        return self._providers
 
     def close(self) -> None:
         """Closes the providers."""

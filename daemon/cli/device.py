@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 CREDENTIAL: Final = "chatkeep-writer"
 """The file's name in the state directory, and that of the systemd credential."""
+_OPEN_PART: Final = struct.Struct(">8x32sI32s")  # vault and device id, epoch, hash of its record
 
 
 def credential_file(config: Config) -> Path:
@@ -37,21 +40,26 @@ def load_credential(config: Config) -> WriterCredential:
     What systemd passes stays as it was when it was given to systemd. A later epoch that this device went on to is in
     the state directory, and counts if it is of the very same device.
     """
+    return _load(config)[0]
+
+
+def _load(config: Config) -> tuple[WriterCredential, Path]:
     from chatkeep.daemon.vault.credential import WriterCredential
 
-    credential = WriterCredential.load(credential_file(config))
-    if _passed() is None:
-        return credential
+    path, own = credential_file(config), config.state_dir / CREDENTIAL
+    credential = WriterCredential.load(path)
+    if path == own:
+        return credential, path
     try:
-        moved = WriterCredential.load(config.state_dir / CREDENTIAL)
+        moved = WriterCredential.load(own)
     except ChatkeepError:
-        return credential  # none there, or none that can be used: the device goes on from the one that was passed
+        return credential, path  # none there, or none that can be used: the device goes on from the one that was passed
     same = (moved.vault_id, moved.device_id) == (credential.vault_id, credential.device_id)
     if same and moved.device_key.public == credential.device_key.public and moved.epoch > credential.epoch:
         credential.wipe()
-        return moved
+        return moved, own
     moved.wipe()
-    return credential
+    return credential, path
 
 
 def follow(config: Config, providers: Sequence[Provider], credential: WriterCredential) -> Followed:
@@ -106,14 +114,37 @@ def open_state(config: Config, credential: WriterCredential) -> State:
     return State.open(config.state_dir, credential.vault_id, credential.device_id)
 
 
-def pinned(config: Config) -> tuple[EpochPin, int]:
-    """The epoch that this device seals to, and when it was enrolled or went on to it (ns). Raises as `load_credential`."""
-    credential = load_credential(config)
-    pin = credential.pin
-    credential.wipe()
-    own = config.state_dir / CREDENTIAL
-    times = [file.stat().st_mtime_ns for file in (own, _passed()) if file is not None and file.exists()]
-    return pin, max(times, default=0)
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """The epoch that this device seals to.
+
+    Attributes:
+        number, sha256: the epoch's, and the hash of its record.
+        since: when this device was enrolled, or went on to it (ns).
+    """
+
+    number: int
+    sha256: bytes
+    since: int
+
+
+def pinned(config: Config) -> Pinned | None:
+    """Where this device is, read from the open part of its credential alone; None when that cannot be read."""
+    found = [_glimpse(path) for path in (credential_file(config), config.state_dir / CREDENTIAL)]
+    passed, own = found
+    if passed is None or own is None or own[0] != passed[0]:
+        return None if passed is None else passed[1]
+    return own[1] if own[1].number > passed[1].number else passed[1]
+
+
+def _glimpse(path: Path) -> tuple[bytes, Pinned] | None:
+    """The device's id and its epoch (docs/format.md, section 8)."""
+    try:
+        with path.open("rb") as file:
+            vault_and_device, number, sha256 = _OPEN_PART.unpack(file.read(_OPEN_PART.size))
+            return vault_and_device, Pinned(number, sha256, os.fstat(file.fileno()).st_mtime_ns)
+    except (OSError, struct.error):
+        return None
 
 
 def device_id(config: Config) -> bytes | None:

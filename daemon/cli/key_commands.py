@@ -9,37 +9,38 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chatkeep.config.errors import ChatkeepError
-from chatkeep.daemon.cli import ask, device, paper, storage, unlocking
+from chatkeep.daemon.cli import ask, device, paper, rotating, storage, unlocking
 from chatkeep.daemon.cli.frame import Frame, Group, pass_frame
-from chatkeep.daemon.cli.measures import local_time, printable, stamp
+from chatkeep.daemon.cli.measures import printable
 from chatkeep.daemon.cli.output import Output
-from chatkeep.daemon.cli.telling import plain_error, tell
+from chatkeep.daemon.cli.slots import KINDS
 from chatkeep.daemon.cli.unlocking import Secret, secret_options
 
 if TYPE_CHECKING:
     from chatkeep.daemon.vault.create import Way
     from chatkeep.providers.base import Provider
 
-KINDS = {"recovery-64": "recovery key", "passphrase": "passphrase", "webauthn-prf": "passkey"}
 
-
-@click.group(cls=Group, short_help="List the ways into the vault, or add one.")
+@click.group(cls=Group, short_help="The ways into the vault: list, add, remove; new keys.")
 def key() -> None:
-    """List the ways into the vault, or add one."""
+    """The ways into the vault: list them, add one, remove one, change the keys behind them."""
 
 
 @key.command(name="list")
 @storage.from_option
 @secret_options
-@click.option("--labels", is_flag=True, help="Unlock, and show what each is called and since when it is there.")
+@click.option("--labels", is_flag=True, help="Unlock, and show those that count, with what they are called.")
 @pass_frame
 def list_keys(frame: Frame, folder: Path | None, secret: Secret, labels: bool) -> None:
-    """List the ways into the vault. Needs no secret, but for --labels."""
+    """List the ways into the vault.
+
+    Without --labels no secret is needed, and nobody vouches for the list: it is what lies in the storage, and may show
+    ways in that were removed. With --labels it shows those that open the vault today, and no others.
+    """
     with storage.opened(storage.named(frame, folder)) as providers:
         found = _labelled(frame, folder, providers, secret) if labels else _listed(providers)
         value = {"ways": found}
-        rows = [[str(way["id"])[:8], KINDS[str(way["kind"])], *_rest(way)] for way in found]
+        rows = [[str(way["id"])[:8], KINDS.get(str(way["kind"]), "damaged"), *_rest(way)] for way in found]
         frame.out.table(value, ["id", "kind", *(["label", "since"] if labels else [])], rows)
         if len(found) < 2 and not frame.out.as_json:
             frame.out.note(frame.out.remark("Fewer than two ways in. Add one: chatkeep key add", "warn"))
@@ -81,7 +82,7 @@ def add(
 
     # Not patient: a provider that is down must be told before a secret is asked for.
     with storage.opened(config.providers) as providers:
-        _require_all(providers)
+        storage.require_all(providers)
         with unlocking.unlock_to_enrol(out, providers, secret, device.vault_id(config)) as enrolment:
             way = _new_way(out, kind, label, new_key_file, new_passphrase_file)
             slot = add_slot(providers, enrolment, way, time.time_ns())
@@ -91,12 +92,32 @@ def add(
     )
 
 
-def _require_all(providers: Sequence[Provider]) -> None:
-    """A way in that some provider lacks would fail on the day that provider is all there is."""
-    from chatkeep.daemon.vault.names import VAULTS
+@key.command()
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@rotating.yes_option
+@secret_options
+@pass_frame
+def remove(frame: Frame, ids: tuple[str, ...], yes: bool, secret: Secret) -> None:
+    """Remove ways into the vault, by their ids or the first digits of them.
 
-    for provider in providers:
-        any(True for _ in provider.list(VAULTS))
+    Unlocks with one that stays, and changes the keys of the vault: what is backed up from then on opens with those that
+    stay, and with nothing else. The others need not be at hand. What was backed up before stays readable to whoever has
+    a removed key and a copy of the storage from before.
+    """
+    rotating.change(frame, secret, yes=yes, slots=ids)
+
+
+@key.command()
+@rotating.yes_option
+@secret_options
+@pass_frame
+def rotate(frame: Frame, yes: bool, secret: Secret) -> None:
+    """Change the keys of the vault. All ways in and all devices stay, and need not be at hand.
+
+    It cannot undo a theft: whoever has stolen the old keys reads what was backed up before, and with a hand in the
+    storage could still mislead a machine that never saw the new ones; make a new vault then.
+    """
+    rotating.change(frame, secret, yes=yes)
 
 
 def _new_way(out: Output, kind: str, label: str, key_file: Path | None, passphrase_file: Path | None) -> Way:
@@ -123,22 +144,18 @@ def _listed(providers: Sequence[Provider]) -> list[dict[str, Any]]:
 
 
 def _labelled(frame: Frame, folder: Path | None, providers: Sequence[Provider], secret: Secret) -> list[dict[str, Any]]:
-    from chatkeep.daemon.cli.slots import read_slots
-    from chatkeep.daemon.keys.slots import open_label
+    """Those that count in the newest epoch, and those of which that cannot be told for damage."""
+    from chatkeep.daemon.cli.slots import answering
+    from chatkeep.daemon.vault.members import slot_members
 
     vault_id = None if folder is not None else device.vault_id(frame.config())
-    found = []
     with unlocking.unlock(frame.out, providers, secret, vault_id) as vault:
-        for slot in read_slots(providers):
-            way: dict[str, Any] = {"id": slot.slot_id.hex(), "kind": slot.kind, "label": None, "since": None}
-            try:
-                private = vault.opener(slot.epoch, vault.records[min(slot.epoch, len(vault.records)) - 1].public.key_id)
-                way["label"], since = open_label(slot, private)
-                way["since"], way["shown"] = stamp(since), local_time(since)
-            except ChatkeepError as exc:
-                way["error"] = plain_error(exc)
-                frame.out.note(f"{slot.slot_id.hex()[:8]}: {tell(exc).text}")
-            found.append(way)
+        members = slot_members(answering(providers), vault.records)
+        found = [rotating.way_of(vault, slot_id, slot) for slot_id, slot in members.slots.items()]
+        found += [rotating.way_of(vault, slot_id, None) for slot_id in members.doubtful_slots]
+    for way in found:
+        if "told" in way:
+            frame.out.note(f"{way['id'][:8]}: {way.pop('told')}")
     return found
 
 

@@ -14,6 +14,8 @@ from chatkeep.daemon.vault.names import SLOTS, SlotName
 from chatkeep.providers.base import Provider, ProviderError
 
 MOST: Final = 256
+KINDS: Final = {"recovery-64": "recovery key", "passphrase": "passphrase", "webauthn-prf": "passkey"}
+"""What each kind of slot is called."""
 
 
 def read_slots(providers: Sequence[Provider]) -> list[SlotFile]:
@@ -34,6 +36,25 @@ def read_slots(providers: Sequence[Provider]) -> list[SlotFile]:
         first = first or NoVault(provider=provider.name)
     assert first is not None, "a vault is read from at least one provider"
     raise first
+
+
+def answering(providers: Sequence[Provider]) -> list[Provider]:
+    """Those that list their slots now: for showing what counts, when not all are there.
+
+    Raises:
+        ProviderError: of the first, when none answers.
+    """
+    first: ProviderError | None = None
+    found = []
+    for provider in providers:
+        try:
+            listed(provider, SLOTS, SlotName, MOST)
+            found.append(provider)
+        except ProviderError as exc:
+            first = first or exc
+    if not found and first is not None:
+        raise first
+    return found
 
 
 def _at(provider: Provider) -> list[SlotFile]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chatkeep.daemon.cli.device import CREDENTIAL, is_set_up
+from chatkeep.daemon.cli.device import CREDENTIAL, is_set_up, pinned
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.measures import age, counted, local_time, printable, size, stamp
 from chatkeep.daemon.cli.output import Output, fields
@@ -66,6 +66,7 @@ def status(frame: Frame) -> None:
     value = {
         "set_up": True,
         "vault": vault,
+        "epoch": _epoch(screen, config),
         "running": running,
         "sources": screen.sources,
         "providers": screen.providers,
@@ -90,6 +91,15 @@ def _lines(out: Output, screen: Screen, running: bool, waiting: tuple[int, int])
             yield f"  {printable(problem['about'])}: {problem['text']}"
             if problem["remedy"]:
                 yield out.styled(f"    {problem['remedy']}", "dim")
+
+
+def _epoch(screen: Screen, config: Config) -> dict[str, Any] | None:
+    """The keys that this device seals to. Storage could keep newer ones from it: so it is told since when."""
+    pin = pinned(config)
+    if pin is None:
+        return None
+    screen.rows.append(("keys", f"epoch {pin.number}, since {local_time(pin.since)}"))
+    return {"number": pin.number, "record": pin.sha256.hex(), "since": stamp(pin.since)}
 
 
 def _sources(screen: Screen, config: Config, seen: Glance) -> None:

@@ -65,6 +65,16 @@ def opened(
         yield found
 
 
+def require_all(providers: Sequence[Provider]) -> None:
+    """Returns when every provider can be asked: a way in that one of them lacks would fail on the day that this one is
+    all there is. Raises ProviderError.
+    """
+    from chatkeep.daemon.vault.names import VAULTS
+
+    for provider in providers:
+        any(True for _ in provider.list(VAULTS))
+
+
 def require_vault(provider: Provider, vault_id: bytes) -> None:
     """Returns when the vault is at the provider.
 

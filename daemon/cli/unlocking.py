@@ -15,6 +15,7 @@ from chatkeep.daemon.cli.output import Output
 
 if TYPE_CHECKING:
     from chatkeep.daemon.keys.methods import SlotMethod
+    from chatkeep.daemon.vault.agree import Agreed
     from chatkeep.daemon.vault.unlocked import Enrolment, UnlockedVault
     from chatkeep.providers.base import Provider
 
@@ -69,10 +70,22 @@ def unlock(out: Output, providers: Sequence[Provider], secret: Secret, vault_id:
 
 
 def unlock_to_enrol(out: Output, providers: Sequence[Provider], secret: Secret, vault_id: bytes | None) -> Enrolment:
-    """Unlocks for adding slots and devices. Raises as `unlock` does."""
-    from chatkeep.daemon.vault.unlock import unlock_to_enrol as opened
+    """Unlocks for adding slots and devices, at the newest epoch that any provider has. Raises as `unlock_newest`."""
+    return unlock_newest(out, providers, secret, vault_id)[0].enrolment
 
-    return _unlock(out, providers, secret, lambda provider, method: opened(provider, method, vault_id))
+
+def unlock_newest(
+    out: Output, providers: Sequence[Provider], secret: Secret, vault_id: bytes | None
+) -> tuple[Agreed, SlotMethod]:
+    """Unlocks for changing the keys: a change that was cut short is finished at every provider first.
+
+    Returns also what unlocked, for trying it again. Raises as `vault.agree.unlock_newest` does, and VaultLocked.
+    """
+    from chatkeep.daemon.vault.agree import unlock_newest as opened
+
+    return _unlock(
+        out, providers, secret, lambda provider, method: (opened(providers, provider, method, vault_id), method)
+    )
 
 
 def _unlock(

@@ -124,6 +124,7 @@ class RotationRefused(VaultError):
         last-recovery-key   no recovery key would be left
         own-slot            the way in that unlocked would go (id)
         unknown-slot, removed-slot, unknown-device, removed-device   nothing that counts has this id
+        several-slots, several-devices   several ids begin so (id, candidates)
         slot-damaged, device-damaged   it may count, and no provider has its file whole (id)
         slot-twice, device-twice       two files under one id, both signed by the vault (id)
         copy-damaged        a provider has something else under a name (provider, name)

@@ -80,6 +80,13 @@ def slot_members(providers: Sequence[Provider], records: Sequence[EpochRecord]) 
     return members
 
 
+def device_members(providers: Sequence[Provider], records: Sequence[EpochRecord]) -> Members:
+    """As `read_members`, devices only."""
+    members = Members()
+    _Devices(providers, records, members).read()
+    return members
+
+
 class _Slots:
     def __init__(self, providers: Sequence[Provider], records: Sequence[EpochRecord], members: Members) -> None:
         self._providers = providers
