@@ -95,7 +95,7 @@ class Keys:
         self.vault_id = seen_from[0].vault_id
         self.devices = {vault.credential.device_id: vault.cert for vault in seen_from}
         self.removed: dict[bytes, RemovedDevice] = {}
-        self.records = (seen_from[0].record,)
+        self.records: tuple[EpochRecord, ...] = (seen_from[0].record,)
         self.locked = False
         self._private = seen_from[0].keys.open
 

@@ -14,6 +14,7 @@ class MemoryProvider:
     Attributes:
         objects: what is stored; a test may change it behind the provider's back, as hostile storage would.
         unlisted: names that listings leave out, as a listing that is old does.
+        ghosts: names that listings show although nothing is there, as a listing that is old does too.
         verbs: (verb, name) of every put, get and delete, in order.
     """
 
@@ -21,6 +22,7 @@ class MemoryProvider:
         self.name = name
         self.objects: dict[str, bytes] = {}
         self.unlisted: set[str] = set()
+        self.ghosts: set[str] = set()
         self.verbs: list[tuple[str, str]] = []
         self._closed = False
         self._lock = threading.Lock()
@@ -55,6 +57,7 @@ class MemoryProvider:
                 for name, body in self.objects.items()
                 if name.startswith(prefix) and name not in self.unlisted and base.is_name(name)
             ]
+            found += [base.ObjectStat(name, 1, None) for name in self.ghosts if name.startswith(prefix)]
         yield from found
 
     def delete(self, name: str) -> None:

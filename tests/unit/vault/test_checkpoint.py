@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from chatkeep.daemon.keys.root import SigningKey, VerifyKey
-from chatkeep.daemon.vault import checkpoint as module
+from chatkeep.daemon.vault import checkpoint_codec as module
 from chatkeep.daemon.vault.checkpoint import (
     Checkpoint,
     SnapshotId,
