@@ -1,151 +1,97 @@
-"""Every durable step of a backup as the last one, or as one that fails: nothing is lost, and the next one is right."""
+"""Every durable step of the work of a device as the last one, or as one that fails: nothing is lost, and what comes
+next is right.
+
+The steps are the calls that reach the system, of Python and of SQLite alike (`tests.support.seam`); the work is that of
+`tests.support.crash_scenes`, which also says what must be true after it.
+"""
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 import sqlite3
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.state import Commit, State
-from tests.support.crashing import Crash, Steps, crash, durable_steps, kill, refuse
+from tests.support.crash_child import MUTATIONS
+from tests.support.crash_scenes import SCENES
+from tests.support.seam import build, run_beside
 from tests.support.sources import Clock, database, fill
-from tests.support.trees import Thing, describe
 from tests.support.whole import Device
 
-
-class Scene:
-    """A source with one snapshot, changed since; every try begins with a copy of the same state."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.source = directory / "source"
-        self.source.mkdir()
-        self.device = Device.make(directory / "state", Clock())
-        fill(self.source / "a.db", 40, page_size=512)
-        fill(self.source / "gone.db", 5)
-        (self.source / "file").write_bytes(os.urandom(3000))
-        (self.source / "other").write_text("first")
-        self.device.back_up(self.source)
-        self.first = describe(self.source)
-        self.original = (self.source / "a.db").read_bytes()
-        with database(self.source / "a.db") as db:
-            db.execute("UPDATE message SET text = 'changed' WHERE id % 3 = 0")
-            db.execute("DELETE FROM message WHERE id > 30")
-            db.execute("VACUUM")
-        (self.source / "other").write_text("second")
-        (self.source / "gone.db").unlink()
-        self.second = describe(self.source)
-        self.changed = (self.source / "a.db").read_bytes()
-        shutil.copytree(directory / "state", directory / "template")
-        self.objects = dict(self.device.provider.objects)
-
-    def reset(self) -> None:
-        """As it was before the second backup."""
-        shutil.rmtree(self.directory / "state")
-        shutil.copytree(self.directory / "template", self.directory / "state")
-        self.device.provider.objects = dict(self.objects)
-        (self.source / "a.db").write_bytes(self.changed)
-
-    def run(self, at: int, act: Callable[[str], None]) -> tuple[Steps, BaseException | None]:
-        """The second backup and its upload, with something done at step `at`."""
-        with durable_steps(self.directory / "state", at, act) as steps:
-            try:
-                self.device.back_up(self.source)
-            except (Crash, ChatkeepError) as caught:
-                return steps, caught
-        return steps, None
-
-    def check_after(self, where: str) -> None:
-        """What is acknowledged restores; the page reverts; the next backup is right."""
-        for seq, expected in ((1, self.first), (2, self.second)):
-            self.check(seq, expected, where)
-        (self.source / "a.db").write_bytes(self.original)
-        with database(self.source / "a.db") as db:
-            db.execute("UPDATE message SET text = 'later' WHERE id = 1")
-        last = self.device.back_up(self.source).last_seq
-        assert last in (2, 3)
-        target = self.directory / "target"
-        self.device.restore(target)
-        found, expected = describe(target), describe(self.source)
-        shutil.rmtree(target)
-        assert contents(found) == contents(expected), f"the next snapshot after {where}"
-        if last == 3:
-            self.check(2, self.second, where)
-
-    def check(self, seq: int, expected: dict[bytes, Thing], where: str) -> None:
-        _, snapshots = self.device.snapshots()
-        if seq > len(snapshots):
-            return
-        target = self.directory / "target"
-        self.device.restore(target, seq)
-        found = describe(target)
-        shutil.rmtree(target)
-        assert contents(found) == contents(expected), f"snapshot {seq} after {where}"
+CHILD = "tests.support.crash_child"
+FAULTS = {
+    "killed": {"fault": "KILL"},
+    "full": {"fault": "REFUSE_FROM", "error": "ENOSPC"},
+    "input and output error": {"fault": "REFUSE", "error": "EIO"},
+    "short write": {"fault": "SHORT"},
+    "torn write": {"fault": "TORN", "error": "ENOSPC"},
+}
+Tell = Callable[[str], None]
 
 
-def contents(things: dict[bytes, Thing]) -> dict[bytes, str]:
-    return {path: thing.content for path, thing in things.items()}
+@pytest.fixture(scope="session")
+def seam(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("seam"))
 
 
 @pytest.fixture
-def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    # A process dies here, not the machine: a sync that does nothing is still a step.
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-    monkeypatch.setattr(os, "fdatasync", lambda _: None)
-    return Scene(tmp_path)
+def room(tmp_path: Path) -> Iterator[Path]:
+    """In memory where there is such a place: thousands of disks are made here, and none has to last."""
+    if not os.access("/dev/shm", os.W_OK):  # noqa: S108
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as made:
+        yield Path(made)
 
 
-def every_step(scene: Scene) -> list[str]:
-    steps, error = scene.run(-1, crash)
-    assert error is None
-    names = steps.names
-    expected = {"pack create", "pack write", "rename", "fsync", "write", "before COMMIT", "after COMMIT"}
-    assert expected | {"ftruncate", "pwrite", "fdatasync", "unlink"} <= set(names), "the seam misses a kind of step"
-    return names
+def try_all(seam: Path, room: Path, tell: Tell, **asked: object) -> dict[str, Any]:
+    found = run_beside(seam, CHILD, room=room, **asked)
+    fired = ", ".join(f"{count} {name}" for name, count in sorted(found["fired"].items()))
+    tell(f"crash points: {found['steps']} steps, {found['tried']} tried, {found['looked']} disks looked at ({fired})")
+    assert found["tried"] >= found["looked"] > 20
+    return found
 
 
-def test_killed_at_every_step(scene: Scene) -> None:
-    names = every_step(scene)
-    for at, name in enumerate(names):
-        scene.reset()
-        steps, error = scene.run(at, crash)
-        assert steps.fired, f"step {at} ({name}) was not reached"
-        assert isinstance(error, Crash)
-        scene.check_after(f"step {at}: {steps.fired}")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_at_every_step(fault: str, seam: Path, room: Path, tell: Tell) -> None:
+    found = try_all(seam, room, tell, scene="backup", **FAULTS[fault])
+    if "write" in fault:
+        assert found["fired"].keys() == {"write"}
+    elif fault != "killed":
+        assert found["fired"].keys() >= {"create", "write", "sync", "rename", "link", "unlink", "mkdir", "truncate"}
+        assert len(found["outcomes"]) > 2, "the fault was not seen"
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
-def test_refused_at_every_step(scene: Scene, number: int) -> None:
-    names = every_step(scene)
-    for at, _ in enumerate(names):
-        scene.reset()
-        steps, error = scene.run(at, refuse(number))
-        assert steps.fired
-        harmless = steps.fired in ("after COMMIT", "unlink")
-        assert harmless or isinstance(error, ChatkeepError), f"step {at}: {steps.fired}"
-        scene.check_after(f"{errno.errorcode[number]} at step {at}: {steps.fired}")
+@pytest.mark.parametrize("scene", ["backup", "first"])
+def test_the_power_fails_at_every_step(scene: str, seam: Path, room: Path, tell: Tell) -> None:
+    found = try_all(seam, room, tell, scene=scene, fault="CUT")
+    assert found["fired"].keys() >= {"create", "write", "sync", "link", "unlink", "mkdir"}
+    assert found["tried"] > 2 * found["steps"]
 
 
-def test_killed_by_the_kernel(scene: Scene) -> None:
-    with durable_steps(scene.directory / "state", -1, crash) as steps:
-        scene.device.back_up(scene.source, send=False)
-    for at in range(0, len(steps.names), 3):
-        scene.reset()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                with durable_steps(scene.directory / "state", at, kill):
-                    scene.device.back_up(scene.source, send=False)
-            finally:
-                os._exit(7)
-        assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == 9, f"step {at} was not reached"
-        scene.check_after(f"kill -9 at step {at}: {steps.names[at]}")
+@pytest.mark.long
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("scene", SCENES)
+def test_a_fault_at_every_step_of_every_scene(scene: str, fault: str, seam: Path, room: Path, tell: Tell) -> None:
+    try_all(seam, room, tell, scene=scene, long=True, **FAULTS[fault])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scene", SCENES)
+def test_the_power_fails_in_every_way(scene: str, seam: Path, room: Path, tell: Tell) -> None:
+    try_all(seam, room, tell, scene=scene, fault="CUT", long=True)
+
+
+@pytest.mark.parametrize("mutation", [name for name in MUTATIONS if name])
+def test_a_sync_that_is_missing_is_found(mutation: str, seam: Path, room: Path) -> None:
+    found = run_beside(seam, CHILD, room=room, scene="backup", fault="CUT", mutation=mutation)
+    assert "violated" in found, f"{mutation}: nobody saw it"
 
 
 def test_nothing_is_committed_before_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,12 +136,24 @@ def test_nothing_is_committed_before_it_is_on_the_disk(tmp_path: Path, monkeypat
         monkeypatch.setattr(os, name, watched(name))
     monkeypatch.setattr(State, "commit", committing)
     monkeypatch.setattr(State, "redo_done", forgetting)
-    scene = Scene(tmp_path)
-    scene.device.back_up(scene.source)
-    assert fired == ["commit", "redo", "redo", "commit", "redo"]
+    source = tmp_path / "source"
+    source.mkdir()
+    device = Device.make(tmp_path / "state", Clock())
+    fill(source / "a.db", 40, page_size=512)
+    (source / "file").write_bytes(os.urandom(3000))
+    device.back_up(source)
+    with database(source / "a.db") as db:
+        db.execute("UPDATE message SET text = 'changed' WHERE id % 3 = 0")
+    device.back_up(source)
+    assert fired == ["commit", "redo", "commit", "redo"]
 
 
-def test_a_torn_state_database_is_told(tmp_path: Path, scene: Scene) -> None:
+def test_a_torn_state_database_is_told(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    device = Device.make(tmp_path / "state", Clock())
+    fill(source / "a.db", 40)
+    device.back_up(source)
     state = tmp_path / "state" / "state.db"
     with sqlite3.connect(state) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -204,5 +162,5 @@ def test_a_torn_state_database_is_told(tmp_path: Path, scene: Scene) -> None:
     body[:4096] = os.urandom(4096)
     state.write_bytes(body)
     with pytest.raises(ChatkeepError) as caught:
-        scene.device.back_up(scene.source)
+        device.back_up(source)
     assert caught.value.code == "state-damaged"
