@@ -16,7 +16,7 @@ from chatkeep.daemon.cli.output import Output
 if TYPE_CHECKING:
     from chatkeep.daemon.keys.methods import SlotMethod
     from chatkeep.daemon.vault.agree import Agreed
-    from chatkeep.daemon.vault.unlocked import Enrolment, UnlockedVault
+    from chatkeep.daemon.vault.unlocked import Enrolment, Pruner, UnlockedVault
     from chatkeep.providers.base import Provider
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -86,6 +86,13 @@ def unlock_newest(
     return _unlock(
         out, providers, secret, lambda provider, method: (opened(providers, provider, method, vault_id), method)
     )
+
+
+def unlock_to_prune(out: Output, providers: Sequence[Provider], secret: Secret, vault_id: bytes | None) -> Pruner:
+    """Unlocks for saying which snapshots live. Raises as `unlock` does."""
+    from chatkeep.daemon.vault.unlock import unlock_to_prune as opened
+
+    return _unlock(out, providers, secret, lambda provider, method: opened(provider, method, vault_id))
 
 
 def _unlock(

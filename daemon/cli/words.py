@@ -297,6 +297,16 @@ _STATE: Final = {
     "outbox-lost": Words("{name} was never uploaded and is gone from this device.", _AGAIN, Exit.FAILED),
 }
 
+_PRUNE: Final = {
+    "prune": Words("Nothing was pruned.", "", Exit.FAILED),
+    "prune-refused": Words("Nothing was pruned ({reason}).", "", Exit.FAILED),
+    "prune-too-much": Words(
+        "More would go than anybody means by accident ({reasons}). Nothing was pruned.",
+        "Look first: chatkeep prune --dry-run. Then, if it is meant: chatkeep prune --yes",
+        Exit.FAILED,
+    ),
+}
+
 WORDS: Final[Mapping[str, Words]] = {
     **_HERE,
     **_COMMANDS,
@@ -307,6 +317,7 @@ WORDS: Final[Mapping[str, Words]] = {
     **_VAULT,
     **_STATE,
     **_RESTORE,
+    **_PRUNE,
 }
 
 # Where the reason of an error says more than its code: (code, reason).
@@ -348,6 +359,48 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
         "No key slot of the vault opened, and not all of them are whole. The secret may be right.",
         "Try another one, or another copy of the storage. " + _VERIFY,
         Exit.LOCKED,
+    ),
+    ("prune-refused", "capsules"): Words(
+        "{count} sealed objects do not open, or nobody has looked yet. Nothing was pruned: what is older may be all "
+        "that can be restored.",
+        "Look for the extent of the damage with: chatkeep verify --deep. The next backup seals their content anew.",
+        Exit.INTEGRITY,
+    ),
+    ("prune-refused", "clock"): Words(
+        "The clocks of this device and of {where} are {minutes} minutes apart. Nothing was pruned: which day a "
+        "snapshot is of depends on it.",
+        "Set the clock of this device right: timedatectl set-ntp true",
+        Exit.FAILED,
+    ),
+    ("prune-refused", "storage"): Words(
+        "Storage does not hold this device's snapshots as they were sealed ({count} findings, the first: {finding}). "
+        "Nothing was pruned.",
+        _VERIFY,
+        Exit.INTEGRITY,
+    ),
+    ("prune-refused", "behind"): Words(
+        "The newest snapshot of {source} in storage is not the one that this device's records have. Nothing was "
+        "pruned.",
+        "Run chatkeep backup, which finds out what happened.",
+        Exit.INTEGRITY,
+    ),
+    ("prune-refused", "records"): Words(
+        "This device's records do not say what is in the vault. Nothing was pruned.",
+        "Run: chatkeep rebuild",
+        Exit.FAILED,
+    ),
+    ("prune-refused", "epoch"): Words(
+        "The storage that unlocked does not have the vault's newest keys. Nothing was pruned.",
+        "Connect the other storage, or run chatkeep backup first.",
+        Exit.STORAGE,
+    ),
+    ("prune-refused", "outbox"): Words(
+        "Something that waited to be uploaded is lost on this device. Nothing was pruned.",
+        "Run chatkeep backup first: it begins anew.",
+        Exit.FAILED,
+    ),
+    ("prune-refused", "device"): Words(
+        "This device was removed from the vault. Its snapshots are not its own any more.", "", Exit.FAILED
     ),
     ("target-exists", "kind"): Words(
         "{path} is in the way: one is a directory, and the other is not. Nothing was changed.",

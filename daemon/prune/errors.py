@@ -25,6 +25,8 @@ class PruneRefused(PruneError):
     `storage`: what storage has of this device's snapshots is not what was sealed (`count` findings, the first is
     `finding`).
     `behind`: storage has other or newer snapshots of the source `source` than this device's records know.
+    `records`: this device's records are lost or too old to be relied on.
+    `epoch`: no storage that could be asked has the vault's newest keys that this device knows of.
     `outbox`: what waits to be uploaded is lost on this device.
     `device`: this device does not write the vault any more.
     """

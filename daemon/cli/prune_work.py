@@ -1,0 +1,130 @@
+"""The work of `chatkeep prune`: unlock, plan, and, unless it is only asked, say what lives and delete what is due."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+
+import click
+
+from chatkeep.config.model import Config
+from chatkeep.daemon.cli import ask, device, storage, sweeping, unlocking
+from chatkeep.daemon.cli.frame import Frame
+from chatkeep.daemon.cli.output import Output
+from chatkeep.daemon.cli.prune_report import ALARMS, PruneReport
+from chatkeep.daemon.cli.stopping import stopping
+from chatkeep.daemon.cli.unlocking import Secret
+from chatkeep.daemon.prune.clocks import check_clocks
+from chatkeep.daemon.prune.commit import carry_out
+from chatkeep.daemon.prune.errors import PruneRefused, PruneTooMuch
+from chatkeep.daemon.prune.outbox_first import OutboxFirst
+from chatkeep.daemon.prune.own import OwnVault
+from chatkeep.daemon.prune.plan import Plan, Terms, make_plan
+from chatkeep.daemon.state import State
+from chatkeep.daemon.state.pruning import CHECKPOINTS
+from chatkeep.daemon.sync import upload as sync
+from chatkeep.daemon.vault.credential import WriterCredential
+from chatkeep.daemon.vault.unlocked import Pruner
+from chatkeep.providers.base import Provider, ProviderError
+from chatkeep.providers.wrap import Retrying
+
+
+def run(frame: Frame, secret: Secret, *, dry_run: bool, yes: bool) -> PruneReport:
+    """Everything prune does. Raises PruneError, and what unlocking, reading and the records raise: then nothing was
+    changed."""
+    config, out = frame.config(), frame.out
+    with contextlib.ExitStack() as stack:
+        credential = device.load_credential(config)
+        stack.callback(lambda: credential.wipe())  # whichever it is by then
+        providers = stack.enter_context(storage.opened(config.providers, patient=False))
+        credential = device.follow(config, providers, credential).credential
+        pruner = stack.enter_context(
+            unlocking.unlock_to_prune(out, list(map(Retrying, providers)), secret, credential.vault_id)
+        )
+        # Taken last: nobody's backup waits while a secret is typed.
+        state = stack.enter_context(device.open_state(config, credential))
+        check(state, credential, pruner)
+        check_clocks(providers)
+        report = _planned(config, state, credential, pruner, providers, out, dry_run=dry_run)
+        if not dry_run:
+            _confirm(report.plan, out, yes=yes)
+            made = carry_out(report.plan, state, credential.device_id, pruner.record, pruner.checkpoint)
+            report.number = None if made is None else made.number
+            pruner.wipe()  # what follows needs no key
+            _deliver(config, state, credential, providers, report, out)
+    return report
+
+
+def check(state: State, credential: WriterCredential, pruner: Pruner) -> None:
+    """Whether this device may say what lives. Raises PruneRefused."""
+    if credential.device_id not in pruner.vault.devices:
+        raise PruneRefused(reason="device")
+    if pruner.record.sha256 != credential.pin.sha256:
+        raise PruneRefused(reason="epoch")
+    if state.lineage.lost() is not None:
+        raise PruneRefused(reason="records")
+    for stream in state.outbox.recover():
+        if stream != CHECKPOINTS:
+            raise PruneRefused(reason="outbox")
+        state.abandon(CHECKPOINTS)  # made again: nothing was deleted by it where it did not arrive
+
+
+def _planned(
+    config: Config,
+    state: State,
+    credential: WriterCredential,
+    pruner: Pruner,
+    providers: Sequence[Provider],
+    out: Output,
+    *,
+    dry_run: bool,
+) -> PruneReport:
+    now = time.time_ns()
+    waiting = {item.name: item for item in state.outbox.queue("")}
+    shown = [OutboxFirst(Retrying(one), waiting) for one in providers]
+    with out.progress(single=True) as step:
+        own = OwnVault(shown, pruner.vault, credential.device_id)
+        plan = make_plan(own, state, Terms(config.retention, [one.name for one in config.providers], now), step)
+    required = frozenset(one.name for one in config.providers if one.required)
+    return PruneReport(plan, config.retention, dry_run, now, findings=list(own.findings), required=required)
+
+
+def _confirm(plan: Plan, out: Output, *, yes: bool) -> None:
+    """What looks like a mistake is done when a person says so. Raises PruneTooMuch, click.Abort."""
+    if not plan.alarms or yes:
+        return
+    if out.as_json or not ask.has_terminal():
+        raise PruneTooMuch(reasons=[alarm.value for alarm in plan.alarms])
+    for alarm in plan.alarms:
+        out.note(ALARMS[alarm.value])
+    click.confirm("Let them go?", default=False, abort=True, err=True)
+
+
+def _deliver(
+    config: Config,
+    state: State,
+    credential: WriterCredential,
+    providers: Sequence[Provider],
+    report: PruneReport,
+    out: Output,
+) -> None:
+    """The checkpoint to every provider, then what is due. What fails is in the report: it is done later."""
+    with stopping() as stopped, out.progress(sized=True) as step:
+        right = [one for one in providers if _is_right(one, credential.vault_id)]
+        report.uploads = sync.upload_all(
+            state.outbox, right, lambda at: step(f"to {at.provider}", at.bytes, at.bytes_total), stopped
+        )
+        sync.release(state.outbox, [one.name for one in config.providers])
+        report.sweeps = sweeping.sweep_all(config, state, credential, right, asked=True, cancelled=stopped)
+
+
+def _is_right(provider: Provider, vault_id: bytes) -> bool:
+    """Whether the vault is there. Where it is not, nothing is sent, and nothing taken for deleted."""
+    from chatkeep.daemon.vault.errors import VaultError
+
+    try:
+        storage.require_vault(Retrying(provider), vault_id)
+    except (ProviderError, VaultError):
+        return False
+    return True
