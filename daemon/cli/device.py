@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CREDENTIAL: Final = "chatkeep-writer"
 """The file's name in the state directory, and that of the systemd credential."""
+_ASIDE: Final = "removed-"
 _OPEN_PART: Final = struct.Struct(">8x32sI32s")  # vault and device id, epoch, hash of its record
 
 
@@ -82,6 +83,55 @@ def follow(config: Config, providers: Sequence[Provider], credential: WriterCred
             raise
         credential.wipe()
     return found
+
+
+def removed_device(config: Config) -> bytes | None:
+    """The id of this device, if it is set up and storage shows that it was removed from its vault; else None.
+
+    One that systemd passes its credential to is none: a new credential would have to be given to systemd.
+    """
+    from chatkeep.daemon.cli import storage
+    from chatkeep.daemon.vault.errors import DeviceRemoved
+    from chatkeep.daemon.vault.follow import follow as followed
+    from chatkeep.providers.base import ProviderError
+
+    if _passed() is not None or not is_set_up(config):
+        return None
+    credential = load_credential(config)
+    try:
+        with storage.opened(config.providers) as providers:
+            found = followed(providers, credential)
+            if found.moved:
+                found.credential.wipe()
+    except DeviceRemoved:
+        return credential.device_id
+    except ProviderError:
+        pass
+    finally:
+        credential.wipe()
+    return None
+
+
+def set_aside(config: Config, device_id: bytes) -> Path:
+    """Moves the records of a device that was removed into a directory of their own, which is returned.
+
+    Raises:
+        StateBusy: a backup of it is running. StateUnusable: they could not be moved.
+    """
+    from chatkeep.daemon.state import StateBusy, StateUnusable, glance
+
+    if glance.is_in_use(config.state_dir):
+        raise StateBusy(path=str(config.state_dir))
+    aside = config.state_dir / f"{_ASIDE}{device_id.hex()[:8]}"
+    try:
+        aside.mkdir(mode=0o700, exist_ok=True)
+        there = [entry for entry in config.state_dir.iterdir() if not entry.name.startswith(_ASIDE)]
+        # The key last: as long as it is there, whoever is interrupted here can begin again.
+        for entry in sorted(there, key=lambda entry: (entry.name == CREDENTIAL, entry.name)):
+            entry.rename(aside / entry.name)
+    except OSError as exc:
+        raise StateUnusable(path=str(aside), errno=exc.errno) from exc
+    return aside
 
 
 def _save_moved(config: Config, credential: WriterCredential) -> None:

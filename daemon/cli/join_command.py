@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from chatkeep.daemon.cli import storage, unlocking
-from chatkeep.daemon.cli.device import CREDENTIAL
+from chatkeep.daemon.cli.device import CREDENTIAL, removed_device, set_aside
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.init_command import make_state_dir, refuse_second
 from chatkeep.daemon.cli.measures import printable
@@ -19,11 +19,13 @@ from chatkeep.daemon.cli.unlocking import Secret, secret_options
 def join(frame: Frame, secret: Secret) -> None:
     """Let this device write a vault that exists.
 
-    Also the way back after the state directory was lost: the older snapshots stay, and the next backup begins a chain
-    of its own.
+    Also the way back after the state directory was lost, or the device was removed from the vault: the older snapshots
+    stay, and the next backup begins a chain of its own.
     """
     config, out = frame.config(), frame.out
-    refuse_second(config)
+    gone = removed_device(config)
+    if gone is None:
+        refuse_second(config)
     from chatkeep.config.paths import check_paths
     from chatkeep.daemon.vault.create import add_device
 
@@ -34,6 +36,8 @@ def join(frame: Frame, secret: Secret) -> None:
         unlocking.unlock_to_enrol(out, providers, secret, None) as enrolment,
     ):
         credential = add_device(providers, enrolment)
+        if gone is not None:
+            set_aside(config, gone)
         credential.save(config.state_dir / CREDENTIAL)
     value = {
         "vault": credential.vault_id.hex(),

@@ -223,6 +223,25 @@ def test_removed_device_stops_and_what_it_writes_later_does_not_count(ways: Stat
     assert states[device] == "removed"
 
 
+def test_removed_device_can_be_enrolled_again(ways: Station) -> None:
+    fill(ways.source / "chat.db", 20)
+    ways.backup()
+    refused = ways.run("join", "--key-file", ways.key)
+    assert (refused.code, refused.error) == (1, "already-set-up")
+    device = ways.ok("device", "list", "--key-file", ways.key)["devices"][0]["id"]
+    ways.ok("device", "remove", device, "--key-file", ways.key, "--yes")
+    assert ways.run("backup").error == "device-removed"
+    again = ways.ok("join", "--key-file", ways.key)
+    assert again["device"] != device
+    assert (ways.state / f"removed-{device[:8]}" / "state.db").exists()
+    fill(ways.source / "chat.db", 5)
+    assert ways.backup()["snapshot"]["seq"] == 1
+    found = snapshots(ways, ways.key, "--all")
+    assert found.code == 0
+    assert [one["seq"] for one in found.json["snapshots"]] == [1, 1]
+    assert len(rows(ways.restore(found.json["snapshots"][-1]["id"], "before") / "chat.db")) == 20
+
+
 def test_systemd_credential_is_followed_from_the_state_directory(ways: Station, tmp_path: Path) -> None:
     passed = tmp_path / "credentials"
     passed.mkdir()
