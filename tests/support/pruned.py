@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.keys.root import EpochKeys, RootSecret
@@ -154,3 +154,22 @@ def told(findings: Iterable[ChatkeepError]) -> Told:
         about = (params["first"], params["last"]) if "first" in params else params.get("reason", params.get("seq"))
         found.append((one.code, about))
     return found
+
+
+class Sweeping(MemoryProvider):
+    """Storage in which something happens while somebody reads: at the pack read of number `at`, from 0."""
+
+    def __init__(self, objects: Mapping[str, bytes], at: int, act: Callable[[MemoryProvider], None]) -> None:
+        super().__init__()
+        self.objects = dict(objects)
+        self.reads = 0
+        self.fired = 0
+        self._at, self._act = at, act
+
+    def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        if "/p/" in name:
+            if self.reads == self._at:
+                self._act(self)
+                self.fired += 1
+            self.reads += 1
+        return super().get(name, offset, length)
