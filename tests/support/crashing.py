@@ -31,12 +31,13 @@ class Steps:
     Once `act` raised Crash every later step raises it too: a dead process cleans nothing up.
     """
 
-    def __init__(self, root: Path, at: int, act: Callable[[str], None]) -> None:
+    def __init__(self, root: Path, at: int, act: Callable[[str], None], only: str = "") -> None:
         self.names: list[str] = []
         self.fired = ""
         self._root = os.fsencode(root)
         self._at = at
         self._act = act
+        self._only = only
         self._dead = False
         self._lock = threading.Lock()
 
@@ -45,9 +46,9 @@ class Steps:
         with self._lock:
             if self._dead:
                 raise Crash
-            number = len(self.names)
+            number = self.names.count(name) if self._only else len(self.names)
             self.names.append(name)
-        if number == self._at:
+        if number == self._at and self._only in ("", name):
             self.fired = name
             try:
                 self._act(name)
@@ -71,9 +72,10 @@ class _File(io.FileIO):
 
 
 @contextlib.contextmanager
-def durable_steps(root: Path, at: int, act: Callable[[str], None]) -> Iterator[Steps]:
-    """Watch every durable step below `root` while the block runs. `at` -1: only count."""
-    steps = Steps(root, at, act)
+def durable_steps(root: Path, at: int, act: Callable[[str], None], only: str = "") -> Iterator[Steps]:
+    """Watch every durable step below `root` while the block runs. `at` -1: only count; it is numbered among all steps,
+    or among those of the kind `only`."""
+    steps = Steps(root, at, act, only)
     with pytest.MonkeyPatch.context() as patch:
         for name in CALLS:
             patch.setattr(os, name, _watched(steps, name))
