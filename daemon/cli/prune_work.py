@@ -94,10 +94,10 @@ def _confirm(plan: Plan, out: Output, *, yes: bool) -> None:
     """What looks like a mistake is done when a person says so. Raises PruneTooMuch, click.Abort."""
     if not plan.alarms or yes:
         return
+    for alarm in plan.alarms if not out.as_json else ():
+        out.note(ALARMS[alarm.value])
     if out.as_json or not ask.has_terminal():
         raise PruneTooMuch(reasons=[alarm.value for alarm in plan.alarms])
-    for alarm in plan.alarms:
-        out.note(ALARMS[alarm.value])
     click.confirm("Let them go?", default=False, abort=True, err=True)
 
 

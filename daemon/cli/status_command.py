@@ -17,7 +17,7 @@ from chatkeep.daemon.cli.telling import Told, tell_code
 
 if TYPE_CHECKING:
     from chatkeep.config.model import Config, ProviderConfig, Source
-    from chatkeep.daemon.state.glance import Glance, ProviderGlance, SourceGlance
+    from chatkeep.daemon.state.glance import Glance, ProviderGlance, SourceGlance, SweepGlance
     from chatkeep.daemon.state.rows import BackupNote
 
 STALE_NS = 7 * 86400 * 10**9  # after a week without a backup somebody should look
@@ -163,6 +163,25 @@ def _providers(screen: Screen, config: Config, seen: Glance, out: Output) -> Non
         found = seen.provider(provider.name)
         behind = sum(seq - min(found.frontiers.get(stream, 0), seq) for stream, (_, seq) in streams.items())
         _provider(screen, provider, found, behind, out)
+        _sweep(screen, seen.sweep(provider.name), out)
+
+
+def _sweep(screen: Screen, found: SweepGlance, out: Output) -> None:
+    """What the provider just shown is still to delete."""
+    label, text = screen.rows.pop()
+    if found.held_objects:
+        them = f"{counted(found.held_objects, 'object')} of {size(found.held_bytes)}"
+        text += "\n" + out.styled(f"storage keeps {them}: it does not let this device delete", "warn")
+    if found.waiting_objects:
+        text += f"\n{counted(found.waiting_objects, 'object')} of {size(found.waiting_bytes)} to be deleted"
+        text += f", pruned {age(found.oldest, screen.now)}" if found.oldest is not None else ""
+    screen.rows.append((label, text))
+    screen.providers[-1] |= {
+        "to_delete_objects": found.waiting_objects,
+        "to_delete_bytes": found.waiting_bytes,
+        "held_objects": found.held_objects,
+        "held_bytes": found.held_bytes,
+    }
 
 
 def _provider(screen: Screen, provider: ProviderConfig, found: ProviderGlance, behind: int, out: Output) -> None:

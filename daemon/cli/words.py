@@ -184,12 +184,22 @@ _VAULT: Final = {
     "enrolment-failed": Words("What was enrolled did not read back from storage ({reason}).", "", Exit.STORAGE),
     "record-too-long": Words("The {what} has {size} bytes of attributes, more than fit.", _REPORT, Exit.FAILED),
     "unresolvable": Words("The snapshot lacks or contradicts something ({reason}).", _VERIFY, Exit.INTEGRITY),
+    "snapshot-too-large": Words(
+        "Reading this snapshot needs more memory than this computer has to spare.",
+        "Read it on a computer with more memory. If what it keeps is small, its device may be in other hands.",
+        Exit.FAILED,
+    ),
     "unknown-key": Words("The {what} is sealed to a key that this vault does not have.", _VERIFY, Exit.INTEGRITY),
     "different-key": Words("The {what} opens under a key it was not sealed with.", _VERIFY, Exit.INTEGRITY),
     "pack-broken": Words("A pack could not be written to this machine's disk.", _AGAIN, Exit.FAILED),
     "self-check-failed": Words(
         "What was sealed did not read back from this machine's own disk ({reason}).",
         "It was not used. The disk or the memory of this machine may be failing.",
+        Exit.INTEGRITY,
+    ),
+    "capsule-failed": Words(
+        "What this device sealed into {name} does not open: it went wrong in this machine's memory or processor.",
+        "The next backup sends what is in it again. The memory of this machine may be failing; test it.",
         Exit.INTEGRITY,
     ),
     "unreadable": Words("No storage returned a part of the snapshot whole ({name}).", _VERIFY, Exit.INTEGRITY),
@@ -257,7 +267,16 @@ _COMMANDS: Final = {
 _STATE: Final = {
     "state": Words("This device's own records cannot be used.", "", Exit.FAILED),
     "state-busy": Words("Another Chatkeep is at work with {path}.", "Wait until it has finished.", Exit.FAILED),
-    "state-damaged": Words("This device's records in {path} are damaged ({reason}).", "", Exit.FAILED),
+    "state-damaged": Words(
+        "This device's records in {path} are damaged ({reason}).",
+        "What is in the vault stands. Run: chatkeep backup, and do what it says.",
+        Exit.FAILED,
+    ),
+    "state-moved-aside": Words(
+        "This device's records were damaged. They are kept as {path}, and nothing is read of them any more.",
+        "",
+        Exit.DONE,
+    ),
     "state-lost": Words(
         "This device's records are lost, and the vault has snapshots of it. They stand. What is in them is not known "
         "here, so nothing was backed up.",
@@ -336,6 +355,25 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
         "It was cut short. What was backed up of it while it was whole stays: chatkeep snapshots",
         Exit.FAILED,
     ),
+    ("state-lost", "anew"): Words(
+        "This device's records were lost. It begins new chains of snapshots, and sends everything again.", "", Exit.DONE
+    ),
+    ("state-rolled-back", "anew"): Words(
+        "This device's records were older than what was pruned of its vault. It begins new chains of snapshots, and "
+        "sends everything again.",
+        "",
+        Exit.DONE,
+    ),
+    ("state-copied", "late"): Words(
+        "This storage has newer snapshots of this device than its records. Nothing was sent there.",
+        "The next backup begins new chains of snapshots.",
+        Exit.STORAGE,
+    ),
+    ("state-copied", "checkpoint"): Words(
+        "This storage shows that more was pruned than this device's records know of. Nothing was sent there.",
+        "Run: chatkeep backup, and do what it says.",
+        Exit.STORAGE,
+    ),
     ("state-copied", "stranger"): Words(
         "Another machine writes to the vault with this device's key, or this device's records are an older copy.",
         "If another machine uses a copy of this one's state directory: move it away there, then: chatkeep join",
@@ -361,8 +399,8 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
         Exit.LOCKED,
     ),
     ("prune-refused", "capsules"): Words(
-        "{count} sealed objects do not open, or nobody has looked yet. Nothing was pruned: what is older may be all "
-        "that can be restored.",
+        "{count} sealed objects of this device do not open. Nothing was pruned: what is older may be all that can be "
+        "restored.",
         "Look for the extent of the damage with: chatkeep verify --deep. The next backup seals their content anew.",
         Exit.INTEGRITY,
     ),

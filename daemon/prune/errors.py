@@ -20,7 +20,7 @@ class PruneError(ChatkeepError):
 class PruneRefused(PruneError):
     """It is not safe to say what may be deleted. Parameter `reason`:
 
-    `capsules`: sealed objects (`count`, the first is `object`) that no unlock has proven, or that do not open.
+    `capsules`: sealed objects (`count`, the first is `object`) that do not open.
     `clock`: a storage's clock (`where`) and this device's are `minutes` apart.
     `storage`: what storage has of this device's snapshots is not what was sealed (`count` findings, the first is
     `finding`).

@@ -125,7 +125,7 @@ class Pruning:
         return parts, contents, [pack for (pack,) in self._connection.rows("SELECT DISTINCT pack FROM runs")]
 
     def failed_capsules(self) -> list[str]:
-        """Names of objects whose capsule does not open, or was not tried yet."""
+        """Names of objects whose capsule is not proven: it does not open, or was not tried."""
         return [name for (name,) in self._connection.rows("SELECT name FROM capsules ORDER BY name")]
 
     def commit(self, change: PruneCommit) -> None:
