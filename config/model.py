@@ -211,6 +211,13 @@ class Config:
             example="~/.local/state/chatkeep",
         ),
     ] = field(default_factory=default_state_dir)
+    rebuild_patience: Annotated[
+        Duration,
+        Key(
+            "So long this device waits for chatkeep rebuild after its records were lost. Then chatkeep backup sends "
+            "everything again."
+        ),
+    ] = Duration(86_400)
     origin: Origin = field(default_factory=Origin, compare=False, repr=False)
 
     @property

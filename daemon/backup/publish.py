@@ -32,6 +32,7 @@ from chatkeep.daemon.state import (
 )
 from chatkeep.daemon.vault import fold
 from chatkeep.daemon.vault.blob import BlobKind, BlobRef
+from chatkeep.daemon.vault.labels import MANIFEST_HEAD
 from chatkeep.daemon.vault.layer_build import LayerBuilder
 from chatkeep.daemon.vault.layers import Layer, decode_part
 from chatkeep.daemon.vault.manifest import COMPLETE, GROUP, Manifest, NewPack, StackLayer, Statistics, seal_manifest
@@ -144,19 +145,17 @@ def publish(writer: Writer, stream: StreamRow, draft: Draft, sealer: Sealer, out
             redo=draft.redo,
             partials=draft.partial_rows(),
             finished_partials=draft.finished_partials,
+            reused=sealer.reused,
         )
     )
+    return _published(seq, objects, sealer, outline, Changes.of(draft))
+
+
+def _published(seq: int, objects: Sequence[ObjectRow], sealer: Sealer, outline: Outline, changes: Changes) -> Published:
     stored = sum(item.size for item in objects)
-    return Published(
-        seq,
-        objects[-1].name,
-        outline.clock,
-        complete,
-        len(sealer.packs),
-        stored,
-        sealer.new_plaintext,
-        Changes.of(draft),
-    )
+    complete = outline.pending == 0
+    name, packs = objects[-1].name, len(sealer.packs)
+    return Published(seq, name, outline.clock, complete, packs, stored, sealer.new_plaintext, changes)
 
 
 def set_digest(databases: Iterable[DatabaseRow], key: bytes) -> tuple[int, bytes]:
@@ -189,7 +188,7 @@ def _manifest(
         epoch_record=writer.credential.pin.sha256,
         flags=(COMPLETE if outline.pending == 0 else 0) | (GROUP if outline.group else 0),
         stack=tuple(
-            StackLayer(row.level, row.first_seq, row.last_seq, tuple(BlobRef(*part) for part in _parts(row)))
+            StackLayer(row.level, row.first_seq, row.last_seq, tuple(BlobRef(*part) for part in parts_of(row)))
             for row in stack
         ),
         packs=tuple(NewPack(pack.sha256, pack.size) for pack in sealer.packs),
@@ -230,11 +229,12 @@ def _to_outbox(writer: Writer, sealer: Sealer, stream: bytes, seq: int, raw: byt
             os.rename(pack.path, outbox / pack.sha256.hex())
             # Finishing it read it back. Who takes the very file over need not read it again a moment later.
             writer.state.outbox.note_proven(outbox / pack.sha256.hex())
-            objects.append(ObjectRow(str(PackName(device, pack.sha256)), pack.sha256, pack.size, is_manifest=False))
+            pack_name = str(PackName(device, pack.sha256))
+            objects.append(ObjectRow(pack_name, pack.sha256, pack.size, is_manifest=False, proof=pack.footer))
         write_durably(outbox / sha256.hex(), raw)
         # Without this a power cut after the commit could leave rows whose files never got their names.
         fsync_directory(outbox)
-    objects.append(ObjectRow(name, sha256, len(raw), is_manifest=True))
+    objects.append(ObjectRow(name, sha256, len(raw), is_manifest=True, proof=raw[:MANIFEST_HEAD]))
     return objects
 
 
@@ -261,7 +261,7 @@ def stored_layer(row: StackRow) -> Layer:
     raw = zstandard.ZstdDecompressor().decompress(row.body)
     parts: list[Layer] = []
     at = 0
-    for pack, _, _ in _parts(row):
+    for pack, _, _ in parts_of(row):
         (length,) = _LENGTH.unpack_from(raw, at)
         at += _LENGTH.size
         parts.append(decode_part(raw[at : at + length], pack))
@@ -301,7 +301,8 @@ def _refs(blobs: Sequence[Blob]) -> bytes:
     return bytes(out)
 
 
-def _parts(row: StackRow) -> list[tuple[bytes, int, bytes]]:
+def parts_of(row: StackRow) -> list[tuple[bytes, int, bytes]]:
+    """Where the parts of a layer are: pack, slot, id."""
     return list(_PART.iter_unpack(row.parts))
 
 

@@ -90,7 +90,9 @@ class _Round:
             writer.state.databases(stream),
         )
         self.spent = False
-        self._sealer = Sealer(writer.state.outbox.staging, writer.new_pack, self._ids)
+        known = writer.state.known
+        copies = known.copies if known.count() else None
+        self._sealer = Sealer(writer.state.outbox.staging, writer.new_pack, self._ids, copies)
 
     def run(self) -> Published | None:
         """Capture, seal, commit. None when there was nothing to say."""

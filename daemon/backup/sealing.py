@@ -6,13 +6,18 @@ import collections
 import enum
 import os
 import secrets
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
+from chatkeep.daemon.state import KnownBlob
 from chatkeep.daemon.vault.blob import BlobKind, IdKeys, compress
 from chatkeep.daemon.vault.layers import Reference
 from chatkeep.daemon.vault.pack import PackWriter, SealedPack
+
+_Prepared: TypeAlias = tuple[KnownBlob | None, bytes, int, bytes]  # a copy that exists, or id, codec and payload
 
 # Blobs read but not yet appended. Each is up to 1 MiB of plaintext and as much again compressed: this bounds memory.
 WINDOW = 8
@@ -37,16 +42,19 @@ class Ticket:
 class Blob:
     """A blob on its way into a pack: `reference()` holds once the sealer was drained and the pack finished."""
 
-    __slots__ = ("id", "raw_size", "slot", "ticket")
+    __slots__ = ("id", "known", "raw_size", "slot", "ticket")
 
     def __init__(self, raw_size: int) -> None:
         self.raw_size = raw_size
         self.ticket: Ticket | None = None
+        self.known: Reference | None = None  # it is in the vault already
         self.slot = -1
         self.id = b""
 
     def reference(self) -> Reference:
         """Where the blob is: pack None stands for a pack that is still open."""
+        if self.known is not None:
+            return self.known
         assert self.ticket is not None, "the sealer was not drained"
         sealed = self.ticket.sealed
         return Reference(None if sealed is None else sealed.sha256, self.slot, self.id)
@@ -61,15 +69,24 @@ class PackFactory(Protocol):
 class Sealer:
     """Seals the blobs of one snapshot. One thread calls it; compression and finishing run beside that thread."""
 
-    def __init__(self, staging: Path, new_pack: PackFactory, ids: IdKeys) -> None:
+    def __init__(
+        self,
+        staging: Path,
+        new_pack: PackFactory,
+        ids: IdKeys,
+        copies: Callable[[bytes], Sequence[KnownBlob]] | None = None,
+    ) -> None:
+        """`copies`: what of a blob is in the vault already, by its id; None while nothing is known to be."""
         self._staging = staging
         self._new_pack = new_pack
         self._ids = ids
+        self._copies = copies
+        self.reused: list[KnownBlob] = []
+        self._taken: set[KnownBlob] = set()
+        self._taking = threading.Lock()
         self._workers = ThreadPoolExecutor(max_workers=max(1, os.cpu_count() or 1), thread_name_prefix="seal")
         self._finisher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="finish")
-        self._window: collections.deque[tuple[Lane, Blob, BlobKind, Future[tuple[bytes, int, bytes]]]] = (
-            collections.deque()
-        )
+        self._window: collections.deque[tuple[Lane, Blob, BlobKind, Future[_Prepared]]] = collections.deque()
         self._open: dict[Lane, tuple[PackWriter, Ticket]] = {}
         self._finishing: list[tuple[int, Ticket, Future[SealedPack]]] = []  # the size before padding
         self.packs: list[SealedPack] = []
@@ -90,7 +107,7 @@ class Sealer:
         blob = Blob(len(data))
         self.new_plaintext += len(data)
         self._waiting += len(data)
-        self._window.append((lane, blob, kind, self._workers.submit(_prepare, self._ids, kind, data, level)))
+        self._window.append((lane, blob, kind, self._workers.submit(self._prepare, kind, data, level)))
         while len(self._window) > WINDOW:
             self._append_oldest()
         return blob
@@ -135,7 +152,7 @@ class Sealer:
         blobs = []
         for part in parts:
             blob = Blob(len(part))
-            blob.id, codec, payload = _prepare(self._ids, BlobKind.LAYER, part, level)
+            blob.id, codec, payload = self._sealed_form(BlobKind.LAYER, part, level)
             writer, blob.ticket = self._writer(lane)
             blob.slot = writer.add(BlobKind.LAYER, blob.id, codec, payload, blob.raw_size)
             blobs.append(blob)
@@ -144,7 +161,12 @@ class Sealer:
     def _append_oldest(self) -> None:
         lane, blob, kind, future = self._window.popleft()
         self._waiting -= blob.raw_size
-        blob.id, codec, payload = future.result()
+        known, blob.id, codec, payload = future.result()
+        if known is not None:
+            self.reused.append(known)
+            blob.known = Reference(known.pack, known.slot, known.blob)
+            self.new_plaintext -= blob.raw_size
+            return
         writer, blob.ticket = self._writer(lane)
         blob.slot = writer.add(kind, blob.id, codec, payload, blob.raw_size)
         if writer.full:
@@ -161,7 +183,22 @@ class Sealer:
             self._closed += writer.size
             self._finishing.append((writer.size, ticket, self._finisher.submit(writer.finish, self._ids)))
 
+    def _prepare(self, kind: BlobKind, data: bytes, level: int | None) -> _Prepared:
+        if self._copies is not None and kind is not BlobKind.LAYER:
+            known = self._take(self._ids.id(kind, data), self._copies)
+            if known is not None:
+                return known, known.blob, 0, b""
+        return None, *self._sealed_form(kind, data, level)
 
-def _prepare(ids: IdKeys, kind: BlobKind, data: bytes, level: int | None) -> tuple[bytes, int, bytes]:
-    codec, payload = compress(kind, data, level)
-    return ids.id(kind, data), codec, payload
+    def _take(self, blob: bytes, copies: Callable[[bytes], Sequence[KnownBlob]]) -> KnownBlob | None:
+        """A copy that nothing in this snapshot refers to yet. A second file with the same content is sealed, or storage
+        could tell that it was there already."""
+        with self._taking:
+            known = next((one for one in copies(blob) if one not in self._taken), None)
+            if known is not None:
+                self._taken.add(known)
+            return known
+
+    def _sealed_form(self, kind: BlobKind, data: bytes, level: int | None) -> tuple[bytes, int, bytes]:
+        codec, payload = compress(kind, data, level)
+        return self._ids.id(kind, data), codec, payload

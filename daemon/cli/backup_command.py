@@ -15,8 +15,9 @@ from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 @click.command(cls=Command, short_help="Back up what changed. Needs no secret.")
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...")
 @click.option("--no-upload", is_flag=True, help="Only capture and seal; the next backup uploads.")
+@click.option("--anew", is_flag=True, help="Send everything again, if this device's records were lost.")
 @pass_frame
-def backup(frame: Frame, sources: tuple[str, ...], no_upload: bool) -> int:
+def backup(frame: Frame, sources: tuple[str, ...], no_upload: bool, anew: bool) -> int:
     """Back up what changed. Needs no secret.
 
     Takes a snapshot of every source, or of those named, and uploads it to every provider. What one provider cannot take
@@ -28,7 +29,7 @@ def backup(frame: Frame, sources: tuple[str, ...], no_upload: bool) -> int:
 
     allocator.keep_blocks()
 
-    report: Report = backup_work.run(config, wanted, frame.out, upload=not no_upload)
+    report: Report = backup_work.run(config, wanted, frame.out, upload=not no_upload, anew=anew)
     frame.out.result(report.value(), *report.lines(frame.out))
     return report.exit()
 

@@ -155,7 +155,7 @@ class ProviderReport:
 class Report:
     """What a backup did. `renewed`: sources whose chain of snapshots could not go on and begins anew; `waiting`:
     objects and bytes in the outbox; `findings`: what is wrong with the vault's own records in storage; `epoch`: the one
-    this device went on to now, None if it stayed."""
+    this device went on to now, None if it stayed; `notices`: what became of this device's own records."""
 
     sources: list[SourceReport] = field(default_factory=list)
     providers: list[ProviderReport] = field(default_factory=list)
@@ -164,6 +164,7 @@ class Report:
     cancelled: bool = False
     findings: list[ChatkeepError] = field(default_factory=list)
     epoch: int | None = None
+    notices: list[ChatkeepError] = field(default_factory=list)
 
     def value(self) -> dict[str, Any]:
         """For --json."""
@@ -172,6 +173,7 @@ class Report:
             "providers": [provider.value() for provider in self.providers],
             "findings": [plain_error(finding) for finding in self.findings],
             "new_epoch": self.epoch,
+            "notices": [plain_error(notice) for notice in self.notices],
             "begun_anew": self.renewed,
             "waiting_objects": self.waiting[0],
             "waiting_bytes": self.waiting[1],
@@ -189,7 +191,7 @@ class Report:
             lines.append(
                 f"The keys of the vault were changed; this device goes on with the new ones (epoch {self.epoch})."
             )
-        for finding in self.findings:
+        for finding in (*self.notices, *self.findings):
             told = tell(finding)
             lines += [out.styled(told.text, "bad"), *filter(None, [told.remedy])]
         for part in self._parts():

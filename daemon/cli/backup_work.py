@@ -5,49 +5,59 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from chatkeep.config.errors import Cancelled, ChatkeepError
 from chatkeep.config.model import Config, Source
+from chatkeep.daemon.backup.anew import begin_anew, stands_on
 from chatkeep.daemon.backup.run import back_up
-from chatkeep.daemon.backup.tables import remove_tables
 from chatkeep.daemon.backup.writer import Writer
-from chatkeep.daemon.cli import device, storage
+from chatkeep.daemon.cli import device, storage, sweeping
 from chatkeep.daemon.cli.backup_report import ProviderReport, Report, SourceReport
+from chatkeep.daemon.cli.backup_start import Start
 from chatkeep.daemon.cli.output import Output, Step
 from chatkeep.daemon.cli.stopping import stopping
-from chatkeep.daemon.state import OutboxLost, State
+from chatkeep.daemon.cli.telling import tell
+from chatkeep.daemon.state import OutboxLost, State, StateDamaged, StateMovedAside
 from chatkeep.daemon.sync import upload as sync
 from chatkeep.daemon.sync.errors import OutboxDamaged
 from chatkeep.daemon.vault.credential import WriterCredential
 from chatkeep.daemon.vault.errors import DeviceRemoved
 from chatkeep.providers.base import Provider
-from chatkeep.providers.wrap import Retrying
 
 Stopped = Callable[[], bool]
 _UNASKED: Final = ChatkeepError()
 
 
-def run(config: Config, sources: Sequence[Source], out: Output, *, upload: bool) -> Report:
-    """Everything a backup does; what went wrong on the way is in the report. Raises what keeps it from beginning."""
+def run(config: Config, sources: Sequence[Source], out: Output, *, upload: bool, anew: bool = False) -> Report:
+    """Everything a backup does; what went wrong on the way is in the report. Raises what keeps it from beginning.
+
+    `anew`: what is in the vault may be sent again, if this device's records do not say what is there.
+    """
     report = Report()
     credential = device.load_credential(config)
     try:
         with (
-            device.open_state(config, credential) as state,
+            _records(config, credential, out) as state,
             stopping(lambda: _acknowledge(out)) as stopped,
             out.progress(sized=True) as step,
         ):
             _recover(state, config, report)
-            uploads = Uploads(config, state, credential.vault_id, step, stopped) if upload else None
-            with contextlib.closing(uploads) if uploads else contextlib.nullcontext():
+            with storage.opened(config.providers, patient=False) as providers:
+                start = Start(config, credential, state, report)
+                start.look(providers)
+                uploads = Uploads(config, state, providers, start, step, stopped) if upload else None
                 if uploads:
                     # Before anything is captured: nothing is sealed to keys that the vault has left behind.
                     credential = _follow(config, state, sources, credential, uploads, report)
+                    start.credential = credential
+                start.settle(anew=anew)
                 _capture(credential, state, sources, report, step, stopped, uploads)
+                _forget_known(config, state)
                 if uploads and not stopped():
                     uploads.finish(report)
+                    sweeping.after_backup(config, state, credential, uploads.right, stopped)
             if uploads:
                 _give_up_damaged(config, state, report)
             report.cancelled = stopped()
@@ -55,6 +65,23 @@ def run(config: Config, sources: Sequence[Source], out: Output, *, upload: bool)
     finally:
         credential.wipe()
     return report
+
+
+@contextlib.contextmanager
+def _records(config: Config, credential: WriterCredential, out: Output) -> Iterator[State]:
+    """This device's records; damaged ones are moved aside, and empty ones begun."""
+    with device.open_state(config, credential, anew=True) as state:
+        moved = state.moved_aside
+        try:
+            yield state
+        except StateDamaged as exc:
+            if not exc.params.get("for_good"):
+                raise
+            moved = state.give_up()
+            raise
+        finally:
+            if moved is not None:
+                out.note(tell(StateMovedAside(path=str(moved))).text)
 
 
 def _follow(
@@ -89,15 +116,21 @@ def _recover(state: State, config: Config, report: Report) -> None:
         stream = state.stream(source.name).stream
         if stream in lost:
             lost.remove(stream)
-            _begin_anew(state, stream)
             report.renewed.append(source.name)
-    for stream in lost:  # of a source that is not configured any more
-        _begin_anew(state, stream)
+            begin_anew(state, [stream], [provider.name for provider in config.providers])
+    # Of sources that are not configured any more.
+    begin_anew(state, lost, [provider.name for provider in config.providers])
 
 
-def _begin_anew(state: State, stream: bytes) -> None:
-    state.abandon(stream)
-    remove_tables(state, stream)
+def _forget_known(config: Config, state: State) -> None:
+    """What was known of streams that ended has served its end once every source stands without them."""
+    if state.lineage.incomplete(source.name for source in config.sources):
+        return
+    if state.known.count():
+        state.known.clear()
+    failed = {failure.sha256 for failure in state.capsules.failures()}
+    if failed and not any(failed & stands_on(state, stream) for stream in state.lineage.active()):
+        state.capsules.forget_failures()
 
 
 def _capture(
@@ -148,15 +181,22 @@ def _back_up(writer: Writer, source: Source) -> SourceReport:
 class Uploads:
     """The uploads of one backup: after each bounded snapshot, and once more at the end."""
 
-    def __init__(self, config: Config, state: State, vault_id: bytes, step: Step, stopped: Stopped) -> None:
+    def __init__(
+        self,
+        config: Config,
+        state: State,
+        providers: Sequence[Provider],
+        start: Start,
+        step: Step,
+        stopped: Stopped,
+    ) -> None:
         self._config = config
         self._state = state
-        self._vault_id = vault_id
         self._step = step
         self._stopped = stopped
-        self._stack = contextlib.ExitStack()
-        self._providers = self._stack.enter_context(storage.opened(config.providers, patient=False))
-        self._refused: dict[str, ChatkeepError | None] = {}
+        self._providers = providers
+        self._start = start
+        self._refused = start.refused
         self._results: dict[str, sync.UploadResult] = {}
         self._seconds = 0.0
 
@@ -165,13 +205,14 @@ class Uploads:
         """All that are configured."""
         return self._providers
 
-    def close(self) -> None:
-        """Closes the providers."""
-        self._stack.close()
+    @property
+    def right(self) -> Sequence[Provider]:
+        """Those that hold this vault, as far as was asked."""
+        return [one for one in self._providers if self._refused.get(one.name, _UNASKED) is None]
 
     def send(self) -> None:
         """Sends what is committed to the providers that gave no trouble so far, and lets go of what all have."""
-        self._send([one for one in self._providers if not self._problems(one.name)])
+        self._send([one for one in self.right if not self._problems(one.name)])
 
     def finish(self, report: Report) -> None:
         """Sends what is left, also to those that gave trouble: it may have passed."""
@@ -205,11 +246,8 @@ class Uploads:
         """Why nothing may be sent there: it cannot be asked, or holds another vault. Asked until it is right."""
         if self._refused.get(provider.name, _UNASKED) is None:
             return None
-        try:
-            storage.require_vault(Retrying(provider), self._vault_id)
-            self._refused[provider.name] = None
-        except ChatkeepError as exc:
-            self._refused[provider.name] = exc
+        # Nor may it be unknown whether this device's records are behind what is there.
+        self._refused[provider.name] = self._start.late(provider)
         return self._refused[provider.name]
 
     def _problems(self, name: str) -> bool:
@@ -244,5 +282,4 @@ def _give_up_damaged(config: Config, state: State, report: Report) -> None:
         stream = state.stream(source.name).stream
         if stream in damaged:
             report.renewed.append(source.name)
-    for stream in damaged:
-        _begin_anew(state, stream)
+    begin_anew(state, damaged, [provider.name for provider in config.providers])

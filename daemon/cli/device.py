@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 CREDENTIAL: Final = "chatkeep-writer"
 """The file's name in the state directory, and that of the systemd credential."""
 _ASIDE: Final = "removed-"
+_STALE: Final = 86400  # seconds; no write lasts a day
 _OPEN_PART: Final = struct.Struct(">8x32sI32s")  # vault and device id, epoch, hash of its record
 
 
@@ -73,7 +76,11 @@ def follow(config: Config, providers: Sequence[Provider], credential: WriterCred
         CredentialRefused: the new one could not be saved; nothing was sealed with it.
     """
     from chatkeep.daemon.vault.follow import follow as followed
+    from chatkeep.providers.durable import sweep_temporaries
 
+    with contextlib.suppress(OSError):
+        # Killed while it was saved, a copy of this device's key stays under another name.
+        sweep_temporaries(config.state_dir, _STALE, time.time())
     found = followed(providers, credential)
     if found.moved:
         try:
@@ -135,17 +142,13 @@ def set_aside(config: Config, device_id: bytes) -> Path:
 
 
 def _save_moved(config: Config, credential: WriterCredential) -> None:
-    from chatkeep.daemon.vault.credential import WriterCredential
     from chatkeep.daemon.vault.errors import CredentialRefused
 
     path = config.state_dir / CREDENTIAL
-    if _passed() is not None and path.exists():
-        # Beside one that systemd passes there could be another device's, the one copy of its keys.
-        there = WriterCredential.load(path)
-        other = there.device_id != credential.device_id
-        there.wipe()
-        if other:
-            raise CredentialRefused(reason="exists")
+    there = _glimpse(path)
+    if path.exists() and (there is None or there[0] != credential.vault_id + credential.device_id):
+        # Beside one that systemd passes there could be another device's: the one copy of its keys.
+        raise CredentialRefused(reason="exists")
     credential.save(path, replace=True)
 
 
@@ -157,11 +160,11 @@ def _passed() -> Path | None:
     return None
 
 
-def open_state(config: Config, credential: WriterCredential) -> State:
-    """This device's records, taken for this process. Raises StateError."""
+def open_state(config: Config, credential: WriterCredential, *, anew: bool = False) -> State:
+    """This device's records, taken for this process; `anew`: a damaged database is moved aside. Raises StateError."""
     from chatkeep.daemon.state import State
 
-    return State.open(config.state_dir, credential.vault_id, credential.device_id)
+    return State.open(config.state_dir, credential.vault_id, credential.device_id, anew=anew)
 
 
 @dataclass(frozen=True, slots=True)

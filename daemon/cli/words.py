@@ -345,6 +345,11 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
         "There is no configuration at {file}.", "Name the storage itself: --from FOLDER", Exit.USAGE
     ),
     ("credential-refused", "absent"): WORDS["not-set-up"],
+    ("credential-refused", "exists"): Words(
+        "Another device's key for writing is where this one's would be saved. It was left alone.",
+        "Move the file chatkeep-writer out of the state directory, if that device has it elsewhere.",
+        Exit.FAILED,
+    ),
     ("credential-refused", "permissions"): Words(
         "Other users may read or write this device's key (mode {mode}). It was not used.",
         "chmod 600 the file chatkeep-writer in the state directory.",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import itertools
 import os
 import secrets
 import time
@@ -13,7 +15,7 @@ from typing import Final, Self
 from chatkeep.daemon.state.capsules import Capsules
 from chatkeep.daemon.state.commit import apply_commit
 from chatkeep.daemon.state.connection import Connection
-from chatkeep.daemon.state.errors import StateBusy, StateUnusable
+from chatkeep.daemon.state.errors import StateBusy, StateDamaged, StateUnusable, refusals
 from chatkeep.daemon.state.known import Known, KnownBlob
 from chatkeep.daemon.state.lineage import Lineage
 from chatkeep.daemon.state.outbox import Outbox
@@ -45,8 +47,9 @@ class State:
     the system refuses the directory.
     """
 
-    def __init__(self, directory: Path, connection: Connection, lock: int) -> None:
+    def __init__(self, directory: Path, connection: Connection, lock: int, moved: Path | None = None) -> None:
         self.directory = directory
+        self.moved_aside = moved  # where a damaged database is now that was found in the place of this one
         self.tables = directory / "tables"
         self.outbox = Outbox(connection, directory / "outbox")
         self.pruning = Pruning(connection)
@@ -57,8 +60,11 @@ class State:
         self._lock = lock
 
     @classmethod
-    def open(cls, directory: Path, vault: bytes, device: bytes) -> State:
-        """Open or make the state of `device` in `directory`, and take it for this process."""
+    def open(cls, directory: Path, vault: bytes, device: bytes, *, anew: bool = False) -> State:
+        """Open or make the state of `device` in `directory`, and take it for this process.
+
+        `anew`: a database that is damaged for good is moved aside, and an empty one begun.
+        """
         try:
             for place in (directory, directory / "outbox", directory / "outbox" / "tmp", directory / "tables"):
                 place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -66,7 +72,13 @@ class State:
         except OSError as error:
             raise StateUnusable(path=str(directory), errno=error.errno) from error
         try:
-            return cls(directory, Connection(directory / "state.db", vault, device), lock)
+            try:
+                return cls(directory, Connection(directory / "state.db", vault, device), lock)
+            except StateDamaged as error:
+                if not anew or not error.params.get("for_good"):
+                    raise
+                moved = move_aside(directory)
+                return cls(directory, Connection(directory / "state.db", vault, device), lock, moved)
         except BaseException:
             os.close(lock)
             raise
@@ -75,6 +87,11 @@ class State:
         """Release the database and the lock."""
         self._connection.close()
         os.close(self._lock)
+
+    def give_up(self) -> Path:
+        """Moves a database aside that turned out to be damaged for good; nothing more may be asked of it. Its place."""
+        self._connection.close()
+        return move_aside(self.directory)
 
     def __enter__(self) -> Self:
         return self
@@ -203,6 +220,18 @@ class State:
         """The tables have every digest and were synced: the redo rows may go."""
         with self._connection.transaction() as db:
             db.execute("DELETE FROM redo WHERE stream=?", (stream,))
+
+
+def move_aside(directory: Path) -> Path:
+    """Gives the state database a name of its own, `state.db.damaged-<n>`: somebody may still read something in it."""
+    number = next(n for n in itertools.count(1) if not (directory / f"state.db.damaged-{n}").exists())
+    target = directory / f"state.db.damaged-{number}"
+    with refusals(directory):
+        # The log first: cut off between, it is not taken for the log of the database that comes next.
+        for end in ("-wal", "-shm", ""):
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(directory / f"state.db{end}", f"{target}{end}")
+    return target
 
 
 def _take_lock(directory: Path) -> int:

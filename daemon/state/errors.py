@@ -39,6 +39,13 @@ class StateDamaged(StateError):
     disposition = Disposition.NEEDS_USER
 
 
+class StateMovedAside(StateError):
+    """The state database was damaged for good and has another name now (params: path, the new one)."""
+
+    code = "state-moved-aside"
+    disposition = Disposition.REBUILD
+
+
 class StateLost(StateError):
     """This device has written a vault, and has no records of that (params: since, patience: seconds, until: when it
     sends everything again by itself, both ns). Its snapshots stand."""

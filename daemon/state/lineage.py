@@ -67,9 +67,9 @@ class Lineage:
 
     def last_checkpoint(self) -> int:
         """The highest number of a checkpoint of this device that is known of; 0 for none."""
-        made = self._connection.rows("SELECT coalesce(max(number), 0) FROM checkpoints")[0][0]
+        made: int = self._connection.rows("SELECT coalesce(max(number), 0) FROM checkpoints")[0][0]
         seen = self._read("checkpoint")
-        return max(made, _TIME.unpack(seen)[0] if seen is not None else 0)
+        return made if seen is None else max(made, int(_TIME.unpack(seen)[0]))
 
     def note_seen(self, streams: Iterable[bytes], checkpoint: int) -> None:
         """These streams, and checkpoints up to this number, are no news any more."""

@@ -23,7 +23,9 @@ VaultError
   DifferentKey            the key that came out of a capsule is not the one the object was sealed with
   PackBroken              a pack could not be written to the end; its key is gone
   SelfCheckFailed         what was sealed did not read back from this machine's disk
+  CapsuleFailed           a capsule that this device sealed does not open: its content is lost
   Unreadable              an object, or a blob in it, that no provider returned whole
+  SnapshotTooLarge        reading it needs more memory than this machine has to spare
   SnapshotsMissing        snapshots that existed, and were not pruned, are not there
   SnapshotPruned          a snapshot was pruned while it was being read
 """
@@ -215,6 +217,13 @@ class SelfCheckFailed(VaultError):
     disposition = Disposition.RETRY
 
 
+class CapsuleFailed(VaultError):
+    """What this device sealed does not open with the vault's key. Parameters: name, reason (a code)."""
+
+    code = "capsule-failed"
+    disposition = Disposition.REBUILD
+
+
 class Unreadable(VaultError):
     """No provider returned an object, or a blob in it, whole.
 
@@ -222,6 +231,15 @@ class Unreadable(VaultError):
     """
 
     code = "unreadable"
+
+
+class SnapshotTooLarge(VaultError):
+    """Reading the snapshot needs more memory than this machine has to spare. Parameters: needed, at least, and limit
+    (bytes).
+    """
+
+    code = "snapshot-too-large"
+    disposition = Disposition.NEEDS_USER
 
 
 class SnapshotsMissing(VaultError):

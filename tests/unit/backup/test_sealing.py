@@ -38,7 +38,7 @@ def test_a_worker_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     sealer = sealer_of(tmp_path)
     submit(sealer, 3)
-    monkeypatch.setattr(sealing, "_prepare", failing)
+    monkeypatch.setattr(sealing.Sealer, "_prepare", failing)
     with pytest.raises(MemoryError):
         submit(sealer, 20)
     assert fired
