@@ -42,6 +42,10 @@ def list_keys(frame: Frame, folder: Path | None, secret: Secret, labels: bool) -
         value = {"ways": found}
         rows = [[str(way["id"])[:8], KINDS.get(str(way["kind"]), "damaged"), *_rest(way)] for way in found]
         frame.out.table(value, ["id", "kind", *(["label", "since"] if labels else [])], rows)
+        if not labels and not frame.out.as_json:
+            frame.out.note(
+                "As storage shows them; nobody vouches for that. Those that count: chatkeep key list --labels"
+            )
         if len(found) < 2 and not frame.out.as_json:
             frame.out.note(frame.out.remark("Fewer than two ways in. Add one: chatkeep key add", "warn"))
 
@@ -84,6 +88,7 @@ def add(
     with storage.opened(config.providers) as providers:
         storage.require_all(providers)
         with unlocking.unlock_to_enrol(out, providers, secret, device.vault_id(config)) as enrolment:
+            proving.prove(frame, enrolment.vault)
             way = _new_way(out, kind, label, new_key_file, new_passphrase_file)
             slot = add_slot(providers, enrolment, way, time.time_ns())
     out.result(
