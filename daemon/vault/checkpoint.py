@@ -179,9 +179,9 @@ def _counts(one: VerifiedCheckpoint, records: Sequence[EpochRecord]) -> bool:
     ended = next(record for record in records if record.epoch == one.epoch + 1)
     entry = entry_of(ended, one.device_id)
     last = None if entry is None else entry.checkpoint
-    if last is None or one.name.number > last.seq:
+    if last is None:
         return False
-    return one.name.number < last.seq or one.name.sha256 == last.sha256
+    return one.name.number < last.seq or (one.name.number, one.name.sha256) == (last.seq, last.sha256)
 
 
 def _check_signature(raw: bytes, key: VerifyKey | None, head: CheckpointHead) -> None:

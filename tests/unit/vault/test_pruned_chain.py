@@ -14,7 +14,7 @@ from chatkeep.daemon.vault.epoch import Head
 from chatkeep.daemon.vault.errors import AuthenticationFailed
 from chatkeep.daemon.vault.lives import Lives
 from chatkeep.daemon.vault.manifest import seal_manifest
-from chatkeep.daemon.vault.names import ManifestName
+from chatkeep.daemon.vault.names import ManifestName, PackName
 from chatkeep.daemon.vault.snapshots import Stream
 from tests.support.manifests import TestVault, make_manifest, make_vault, named
 from tests.support.pruned import STREAM, PrunedVault, told
@@ -129,6 +129,14 @@ def test_the_whole_of_a_pruned_stream_cannot_be_hidden(vault: TestVault) -> None
     assert ("snapshots-missing", (1, 9)) in made.scrubbed()
 
 
+def test_a_stream_that_an_epoch_record_names_cannot_be_hidden(vault: TestVault) -> None:
+    made = PrunedVault(vault, 3)
+    made.rotate({STREAM: made.head(3)}, None)
+    made.drop(1, 2, 3)
+    assert made.walked() == ([], [("missing-object", None), ("snapshots-missing", (1, 3))])
+    assert made.scrubbed() == made.walked()[1]
+
+
 def test_a_stream_of_which_nothing_is_kept_is_no_stream(vault: TestVault) -> None:
     made = PrunedVault(vault, COUNT)
     made.prune(COUNT)
@@ -136,6 +144,37 @@ def test_a_stream_of_which_nothing_is_kept_is_no_stream(vault: TestVault) -> Non
     assert made.scrubbed() == []
     made.put({str(name): raw for name, raw in made.chain.items()})  # before the sweep
     assert made.walked() == ([], [])
+    assert made.scrubbed() == []
+
+
+def test_what_a_listing_shows_and_a_sweep_has_taken_is_no_finding_without_a_key(vault: TestVault) -> None:
+    made = PrunedVault(vault, COUNT)
+    packs = [PackName(made.device_id, bytes([number]) * 32) for number in range(3)]
+    first, raw = made.sign(
+        made.say(StreamKept(STREAM, SnapshotId(1, made.name(1).sha256), ()), condemned_packs=(packs[0].sha256,))
+    )
+    made.put({str(first): raw})
+    made.checkpoints.append(first)
+    made.drop(1)
+    row = StreamKept(STREAM, SnapshotId(2, made.name(2).sha256), ())
+    second, raw = made.sign(made.say(row, condemned_packs=(packs[1].sha256,)))
+    made.put({str(second): raw})
+    made.drop(2)
+    made.provider.ghosts = {str(made.name(1)), str(made.name(2)), str(packs[0]), str(packs[1])}
+    assert made.scrubbed() == []
+    made.provider.ghosts.add(str(packs[2]))
+    assert made.scrubbed() == [("object-not-found", None)]
+
+
+def test_checkpoints_are_scrubbed_old_ones_too(vault: TestVault) -> None:
+    made = PrunedVault(vault, COUNT)
+    names = [made.prune(through, 1, through) for through in (3, 5, 7)]
+    assert made.scrubbed() == []
+    for name in names:
+        whole = made.provider.objects[str(name)]
+        made.put({str(name): whole[:-1] + bytes([whole[-1] ^ 1])})
+        assert made.scrubbed()[0] == ("object-mismatch", None)
+        made.put({str(name): whole})
     assert made.scrubbed() == []
 
 
@@ -344,6 +383,33 @@ def test_what_is_pruned_further_during_a_walk_is_not_missed_but_a_loss_is(vault:
     assert made.walked() == ([12, 11], [("missing-object", None), ("snapshots-missing", (1, 1))])
 
 
+def test_checkpoint_upon_checkpoint_comes_during_a_walk(vault: TestVault) -> None:
+    made = PrunedVault(vault, COUNT)
+    chain = made.reader().chain(made.stream)
+    walking = chain.walk()
+    seqs = [next(walking).header.seq]
+    made.prune(10, 10, 9, 5, 1)
+    seqs += [next(walking).header.seq for _ in range(3)]  # 11, 10, and 9 across what is gone
+    assert seqs == [12, 11, 10, 9]
+    made.prune(11, 11, 1)  # 5 goes too
+    seqs += [one.header.seq for one in walking]
+    assert seqs == [12, 11, 10, 9, 1]
+    assert told(chain.findings) == []
+
+
+def test_of_what_was_settled_during_a_walk_only_what_is_kept_is_yielded(vault: TestVault) -> None:
+    """Two of number 8: the linked one goes by right, the other, a rival, is still there and lives no more."""
+    made = PrunedVault(vault, COUNT)
+    own, raw = rival(vault, 8, made.name(7).sha256)
+    made.put({str(own): raw})
+    chain = made.reader().chain(made.stream)
+    walking = chain.walk()
+    seqs = [next(walking).header.seq for _ in range(4)]
+    made.prune(THROUGH, *KEPT)
+    assert seqs + [one.header.seq for one in walking] == [12, 11, 10, 9, 4, 1]
+    assert told(chain.findings) == []
+
+
 def test_a_loss_is_asked_about_once_and_not_once_for_each(vault: TestVault) -> None:
     made = PrunedVault(vault, 40)
     made.prune(40, *range(1, 41), sweep=False)
@@ -364,6 +430,19 @@ def test_a_checkpoint_that_was_seen_does_not_go_away_again(vault: TestVault) -> 
     assert [one.header.seq for one in chain.walk()] == LIVING
     lives = Lives(made.providers, made.records, {}, Findings())
     assert lives.checkpoint(made.device_id) is None
+
+
+def test_an_older_checkpoint_shown_later_takes_nothing_back(vault: TestVault) -> None:
+    made = PrunedVault(vault, COUNT)
+    first, second = made.prune(4, 1, 4, sweep=False), made.prune(THROUGH, *KEPT)
+    lives = Lives(made.providers, made.records, {}, Findings())
+    before = lives.checkpoint(made.device_id)
+    assert before is not None
+    assert before.name == second
+    del made.provider.objects[str(second)]
+    assert str(first) in made.provider.objects
+    assert lives.checkpoint_again(made.device_id) == before
+    assert lives.demand_again(made.stream).through == THROUGH
 
 
 # -- much of it
