@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import click
 
 from chatkeep.config.errors import Cancelled, ChatkeepError
-from chatkeep.daemon.cli.exits import Exit
+from chatkeep.daemon.cli.exits import Exit, worst
 from chatkeep.daemon.cli.frame import Frame, Group, Later
 from chatkeep.daemon.cli.measures import printable
 from chatkeep.daemon.cli.output import Output, OutputLost, ReaderLeft, plain
@@ -51,9 +51,11 @@ COMMANDS = {
     "prune": Later(f"{_CLI}.prune_command", "prune", "Let older snapshots go, as the retention policy has it."),
     "key": Later(f"{_CLI}.key_commands", "key", "The ways into the vault: list, add, remove; new keys."),
     "device": Later(f"{_CLI}.device_commands", "device", "The machines that write the vault: list, remove."),
+    "rebuild": Later(f"{_CLI}.rebuild_command", "rebuild", "Read back what is in the vault, after records were lost."),
     "join": Later(f"{_CLI}.join_command", "join", "Let this device write a vault that exists."),
     "config": Later(f"{_CLI}.config_commands", "config", "Check the configuration, or learn to write it."),
     "doctor": Later(f"{_CLI}.doctor_command", "doctor", "Look for what is wrong with the set-up."),
+    "reader": Later(f"{_CLI}.reader_command", "reader", "Print a program that restores without Chatkeep."),
 }
 
 
@@ -115,7 +117,7 @@ def _let_go_of_output() -> None:
 def _run(words: list[str], frame: Frame) -> int:
     try:
         code = cli.main(words, prog_name="chatkeep", standalone_mode=False, obj=frame)
-        return int(code) if isinstance(code, int) else Exit.DONE
+        return worst([Exit(code) if isinstance(code, int) else Exit.DONE, frame.least])
     except click.exceptions.NoArgsIsHelpError as exc:
         if frame.out.as_json:
             return _report(frame.out, _usage(click.UsageError("Missing command.", exc.ctx)))

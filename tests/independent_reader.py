@@ -1,0 +1,1 @@
+../daemon/cli/standalone_reader.py
