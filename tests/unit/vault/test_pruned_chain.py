@@ -388,12 +388,12 @@ def test_checkpoint_upon_checkpoint_comes_during_a_walk(vault: TestVault) -> Non
     chain = made.reader().chain(made.stream)
     walking = chain.walk()
     seqs = [next(walking).header.seq]
-    made.prune(10, 10, 9, 5, 1)
-    seqs += [next(walking).header.seq for _ in range(3)]  # 11, 10, and 9 across what is gone
-    assert seqs == [12, 11, 10, 9]
-    made.prune(11, 11, 1)  # 5 goes too
+    made.prune(10, 10, 9, 5, 2, 1)
+    seqs += [next(walking).header.seq for _ in range(4)]
+    assert seqs == [12, 11, 10, 9, 5]  # across what is gone
+    made.prune(11, 11, 1)  # 2 goes too
     seqs += [one.header.seq for one in walking]
-    assert seqs == [12, 11, 10, 9, 1]
+    assert seqs == [12, 11, 10, 9, 5, 1]
     assert told(chain.findings) == []
 
 
