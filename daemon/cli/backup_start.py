@@ -71,6 +71,18 @@ class Start:
             self._note(StateCopied(reason="stranger"))
         self._remember()
 
+    @property
+    def needs_rebuild(self) -> bool:
+        """Whether these records do not say what of this device is in the vault."""
+        found = self._found
+        known_lost = self._state.lineage.lost() is not None
+        return known_lost or bool(found.checkpoint or found.ahead) or (self._blank and bool(found.strangers))
+
+    def rebuilt(self) -> None:
+        """What is in the vault is known again, and no news any more."""
+        self._state.lineage.found_again()
+        self._remember()
+
     def late(self, provider: Provider) -> ChatkeepError | None:
         """Why nothing may be sent to a provider now that it can be asked at last; None: it may."""
         found = Lineage()
@@ -128,3 +140,10 @@ def _error(lost: Lost) -> type[StateLost | StateRolledBack]:
 def _lost(lost: Lost, config: Config) -> StateLost | StateRolledBack:
     patience = config.rebuild_patience
     return _error(lost)(since=lost.since, patience=str(patience), until=lost.since + patience.ns)
+
+
+def look_again(config: Config, credential: WriterCredential, state: State, providers: Sequence[Provider]) -> Start:
+    """The same look for a command that is no backup."""
+    start = Start(config, credential, state, Report())
+    start.look(providers)
+    return start

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chatkeep.config.problems import nearest
+from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.output import Output
 
 if TYPE_CHECKING:
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class Frame:
-    """The global options of one invocation, and what follows from them."""
+    """The global options of one invocation, and what follows from them. `least`: how the command ends at best, whatever
+    it says itself, for what was found on the way."""
 
     config_file: Path | None = None
     out: Output = dataclasses.field(default_factory=Output)
+    least: Exit = Exit.DONE
 
     def config(self) -> Config:
         """The configuration, its shape checked. Raises ConfigError."""

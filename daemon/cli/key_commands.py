@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chatkeep.daemon.cli import ask, device, paper, rotating, storage, unlocking
+from chatkeep.daemon.cli import ask, device, paper, proving, rotating, storage, unlocking
 from chatkeep.daemon.cli.frame import Frame, Group, pass_frame
 from chatkeep.daemon.cli.measures import printable
 from chatkeep.daemon.cli.output import Output

@@ -12,7 +12,7 @@ import click
 
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.config.problems import nearest
-from chatkeep.daemon.cli import device, storage, unlocking
+from chatkeep.daemon.cli import device, proving, storage, unlocking
 from chatkeep.daemon.cli.choosing import Wanted, understand
 from chatkeep.daemon.cli.errors import NoSuchSnapshot, SeveralSnapshots
 from chatkeep.daemon.cli.exits import Exit
@@ -21,6 +21,7 @@ from chatkeep.daemon.cli.measures import local_time
 from chatkeep.daemon.cli.output import Output
 from chatkeep.daemon.cli.telling import tell
 from chatkeep.daemon.cli.unlocking import Secret
+from chatkeep.daemon.vault.errors import CapsuleFailed
 from chatkeep.daemon.vault.reader import Snapshot, VaultReader
 from chatkeep.daemon.vault.snapshots import SnapshotChain
 from chatkeep.daemon.vault.unlocked import UnlockedVault
@@ -56,9 +57,10 @@ class History:
 class OpenVault:
     """What a reading command works with."""
 
-    def __init__(self, reader: VaultReader, vault: UnlockedVault) -> None:
+    def __init__(self, reader: VaultReader, vault: UnlockedVault, capsules: Sequence[ChatkeepError] = ()) -> None:
         self.reader = reader
         self.vault = vault
+        self._capsules = capsules
         self._histories: list[History] | None = None
 
     @property
@@ -117,7 +119,7 @@ class OpenVault:
 
     def findings(self) -> list[ChatkeepError]:
         """What was met in storage and ought not to be, as far as was read."""
-        every: list[ChatkeepError] = [*self.vault.findings, *self.reader.findings]
+        every: list[ChatkeepError] = [*self._capsules, *self.vault.findings, *self.reader.findings]
         for history in self._histories or ():
             every += history.chain.findings
         return every
@@ -131,7 +133,7 @@ def opened(frame: Frame, folder: Path | None, secret: Secret) -> Iterator[OpenVa
         storage.opened(configs) as providers,
         unlocking.unlock(frame.out, providers, secret, _vault_id(frame, folder)) as vault,
     ):
-        yield OpenVault(VaultReader(providers, vault), vault)
+        yield OpenVault(VaultReader(providers, vault), vault, proving.prove(frame, vault))
 
 
 def _vault_id(frame: Frame, folder: Path | None) -> bytes | None:
@@ -140,7 +142,8 @@ def _vault_id(frame: Frame, folder: Path | None) -> bytes | None:
 
 
 def tell_findings(out: Output, findings: Sequence[ChatkeepError]) -> None:
-    """Notes on what was met in storage."""
+    """Notes on what was met in storage. What was told when it was unlocked is not told twice."""
+    findings = [finding for finding in findings if not isinstance(finding, CapsuleFailed)]
     if not findings:
         return
     out.note(out.remark("In storage there was also:", "warn"))

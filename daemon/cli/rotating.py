@@ -9,7 +9,7 @@ import click
 
 from chatkeep.config.errors import Cancelled, ChatkeepError
 from chatkeep.config.problems import nearest
-from chatkeep.daemon.cli import ask, device, storage, unlocking
+from chatkeep.daemon.cli import ask, device, proving, storage, unlocking
 from chatkeep.daemon.cli.choosing import LEAST_PREFIX
 from chatkeep.daemon.cli.devices_seen import Seen, devices_seen
 from chatkeep.daemon.cli.frame import Frame
@@ -52,6 +52,7 @@ def change(frame: Frame, secret: Secret, *, yes: bool, slots: Sequence[str] = ()
         agreed, method = unlocking.unlock_newest(out, providers, secret, device.vault_id(config))
         with agreed.enrolment as enrolment:
             vault = enrolment.vault
+            proving.prove(frame, vault)
             members = read_members(providers, vault.records)
             going = _slots_meant(slots, members), _devices_meant(devices, members)
             if agreed.finished and _is_done(going, members):
@@ -132,7 +133,7 @@ def way_of(vault: UnlockedVault, slot_id: bytes, slot: SlotFile | None) -> dict[
 def way_words(way: Mapping[str, Any]) -> str:
     """A way in, on a line."""
     kind = KINDS.get(str(way["kind"]), "damaged way in")
-    label = f'"{printable(way["label"])}"' if way["label"] else ""
+    label = f'"{printable(way["label"])}"' if way["label"] and way["label"] != kind else ""
     since = f"since {way['shown']}" if way.get("shown") else ""
     return "  ".join(filter(None, (str(way["id"])[:SHOWN], kind, label, since)))
 

@@ -57,6 +57,7 @@ def status(frame: Frame) -> None:
             _sources(screen, config, seen)
             _providers(screen, config, seen, frame.out)
             waiting = seen.waiting()
+            _records(screen, config, seen)
             vault = seen.vault().hex()
     else:
         for source in config.sources:
@@ -109,6 +110,20 @@ def _sources(screen: Screen, config: Config, seen: Glance) -> None:
     configured = {source.name for source in config.sources}
     for name in sorted(known.keys() - configured):
         screen.rows.append((printable(name), "not in the configuration any more; its snapshots stay"))
+
+
+def _records(screen: Screen, config: Config, seen: Glance) -> None:
+    """What is wrong with this device's own records, or was a short while ago."""
+    lost, copied = seen.lost(), seen.copied()
+    if lost is not None:
+        told = tell_code(lost.code, patience=str(config.rebuild_patience))
+        screen.problem("records", f"{told.text} Noticed {age(lost.since, screen.now)}.", told.remedy)
+    elif copied is not None and screen.now - copied.at < STALE_NS:
+        told = tell_code("state-copied", reason=copied.how)
+        screen.problem("records", f"{told.text} Noticed {age(copied.at, screen.now)}.", told.remedy)
+    for name in seen.capsules()[1]:
+        told = tell_code("capsule-failed", name=name)
+        screen.problem("records", told.text, told.remedy)
 
 
 def _source(screen: Screen, source: Source, seen: SourceGlance | None, note: BackupNote | None) -> None:

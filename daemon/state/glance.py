@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 
 from chatkeep.daemon.state.database import LOCK
 from chatkeep.daemon.state.errors import StateDamaged
+from chatkeep.daemon.state.lineage import Copied, Lost
 from chatkeep.daemon.state.rows import BackupNote, SnapshotRow, SnapshotStatistics
 from chatkeep.daemon.state.schema import VERSION
 
@@ -103,6 +104,23 @@ class Glance:
         frontiers = dict(self._rows("SELECT stream, seq FROM frontiers WHERE provider=?", name))
         upload = self._rows("SELECT last_success, last_error, last_error_at FROM uploads WHERE provider=?", name)
         return ProviderGlance(objects, size, frontiers, *(upload[0] if upload else (None, None, None)))
+
+    def lost(self) -> Lost | None:
+        """Whether these records do not say what is in the vault."""
+        rows = self._rows("SELECT value FROM meta WHERE key='lost_since'")
+        return Lost.decode(rows[0][0]) if rows else None
+
+    def copied(self) -> Copied | None:
+        """When it was last noticed that there is another copy of these records."""
+        rows = self._rows("SELECT value FROM meta WHERE key='copied'")
+        return Copied.decode(rows[0][0]) if rows else None
+
+    def capsules(self) -> tuple[int, list[str]]:
+        """How many objects nobody proved yet, and the names of those that do not open."""
+        if not self._prunes:
+            return 0, []
+        count: int = self._rows("SELECT count(*) FROM capsules WHERE failed IS NULL")[0][0]
+        return count, [name for (name,) in self._rows("SELECT name FROM capsules WHERE failed IS NOT NULL ORDER BY 1")]
 
     def waiting(self) -> tuple[int, int]:
         """Objects in the outbox and their bytes."""

@@ -18,12 +18,22 @@ class Lost(NamedTuple):
     since: int
     code: str
 
+    @classmethod
+    def decode(cls, raw: bytes) -> Lost:
+        """From the row."""
+        return cls(*_stamped(raw))
+
 
 class Copied(NamedTuple):
     """It was noticed that there is another copy of the records: when (ns), and how."""
 
     at: int
     how: str
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Copied:
+        """From the row."""
+        return cls(*_stamped(raw))
 
 
 class Lineage:
@@ -89,7 +99,7 @@ class Lineage:
     def lost(self) -> Lost | None:
         """Whether it is known that the records do not say what is in the vault."""
         raw = self._read("lost_since")
-        return None if raw is None else Lost(*_stamped(raw))
+        return None if raw is None else Lost.decode(raw)
 
     def note_lost(self, at_ns: int, code: str) -> Lost:
         """Remember since when. The first time counts."""
@@ -97,7 +107,7 @@ class Lineage:
             raw = _TIME.pack(at_ns) + code.encode()
             db.execute("INSERT OR IGNORE INTO meta VALUES('lost_since',?)", (raw,))
             raw = db.execute("SELECT value FROM meta WHERE key='lost_since'").fetchone()[0]
-        return Lost(*_stamped(raw))
+        return Lost.decode(raw)
 
     def found_again(self) -> None:
         """The records are whole again, or begin anew."""
@@ -107,7 +117,7 @@ class Lineage:
     def copied(self) -> Copied | None:
         """When it was last noticed that there is another copy of these records."""
         raw = self._read("copied")
-        return None if raw is None else Copied(*_stamped(raw))
+        return None if raw is None else Copied.decode(raw)
 
     def note_copied(self, at_ns: int, how: str) -> None:
         """Remember it for a while: a person should look."""
