@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from chatkeep.daemon.backup.anew import begin_anew
 from chatkeep.daemon.vault.labels import (
     HASH_SIZE,
     MANIFEST_HEADER,
@@ -113,6 +114,24 @@ def test_two_copies_in_one_snapshot_cost_what_two_files_do(tmp_path: Path, sourc
                 (source / f"sent-{round_}-{number}").write_bytes(random.Random(seed).randbytes(300_000))
             looks.append(seen(watching.back_up()))
     assert looks[0] == looks[1]
+
+
+def test_nor_does_it_cost_less_when_the_records_were_lost(tmp_path: Path, source: Path) -> None:
+    """A new chain refers to what is known to be there, each copy once: the peer's is sent like any other file."""
+    looks = []
+    for name, content in (("duplicate", known(400_000)), ("fresh", random.Random(7).randbytes(400_000))):
+        device = Device.make(tmp_path / name, Clock())
+        device.back_up(source)
+        with device.open_state() as state:
+            begin_anew(state, state.lineage.active(), [device.provider.name])
+            assert state.known.count() > 0
+        sent = source / "Media" / "sent.jpg"
+        sent.write_bytes(content)
+        with watched(device, source) as watching:
+            looks.append(sizes(watching.back_up()))
+        sent.unlink()
+    assert looks[0] == looks[1]
+    assert 400_000 < sum(looks[0]) < 600_000  # the peer's file, and nothing else of three megabytes
 
 
 def test_nothing_changed_is_no_object(tmp_path: Path, source: Path) -> None:
