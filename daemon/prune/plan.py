@@ -105,8 +105,14 @@ def _streams(own: OwnVault, state: State, terms: Terms, step: Step) -> list[Stre
     """Every stream of this device, those that ended before the one that goes on."""
     rows, frontiers = state.pruning.streams(), state.pruning.frontiers()
     living = own.streams(step)
+    # Where the checkpoint that condemned it did not arrive, storage shows as living what is being deleted elsewhere.
+    doomed = state.pruning.doomed()
+    for stream, every in living.items():
+        living[stream] = [facts for facts in every if str(facts.name) not in doomed]
+    shown = {facts.name for every in living.values() for facts in every}
     for facts in own.condemned(state.pruning):
-        living.setdefault(facts.name.stream_id, []).append(facts)
+        if facts.name not in shown:
+            living.setdefault(facts.name.stream_id, []).append(facts)
     for stream, (source, seq, head, goes_on) in rows.items():
         found = max((facts.name for facts in living.get(stream, ())), key=lambda name: name.seq, default=None)
         if goes_on and seq and (found is None or (found.seq, found.sha256) != (seq, head)):

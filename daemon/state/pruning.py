@@ -92,6 +92,11 @@ class Pruning:
         number: int = self._connection.rows("SELECT coalesce(max(number), 0) FROM sweeps")[0][0]
         return number
 
+    def doomed(self) -> set[str]:
+        """Names of condemned objects that somebody may have deleted already."""
+        rows = self._connection.rows("SELECT name FROM condemned WHERE number <= (SELECT max(number) FROM sweeps)")
+        return {name for (name,) in rows}
+
     def streams(self) -> dict[bytes, tuple[str, int, bytes, bool]]:
         """Every stream by its id: its source, newest seq and its manifest's hash, and whether it goes on."""
         rows = self._connection.rows("SELECT stream, source, seq, head, active FROM streams")

@@ -40,7 +40,8 @@ DAY = 86_400 * 10**9
 HOUR = DAY // 24
 START = 1_800_000_000 * 10**9
 NONE = Amount(0)
-KEEP = Retention(Duration(86_400), *[Amount(2)] * 4, ALL, Amount(2), Duration(7 * 86_400))
+_TWO = Amount(2)
+KEEP = Retention(Duration(86_400), _TWO, _TWO, _TWO, _TWO, ALL, _TWO, Duration(7 * 86_400))
 
 
 def silent(what: str, done: int, total: int | None) -> None:
@@ -79,6 +80,12 @@ class Storage(MemoryProvider):
         self.fuse = -1
         self.calls = 0
         self.refusals = 0
+
+    def copy(self, world: World) -> Storage:
+        """Another with the same objects."""
+        made = Storage(self.name, world, self.ahead)
+        made.objects, made.stored = dict(self.objects), dict(self.stored)
+        return made
 
     def put(self, name: str, body: bytes) -> None:
         self._call(name)
@@ -156,6 +163,13 @@ class Home:
         with unlock_to_enrol(self.storages[0], RecoveryMethod(self.recovery), self.credential.vault_id) as enrolment:
             credential = add_device(self.storages, enrolment)
         return Home(room, self.world, self.storages, self.recovery, credential).furnished()
+
+    def copy(self, room: Path) -> Home:
+        """The same device, world and storages once more, in another place."""
+        world = World(self.world.now)
+        storages = [one.copy(world) for one in self.storages]
+        shutil.copytree(self.room, room)
+        return dataclasses.replace(self, room=room, world=world, storages=storages, content=dict(self.content))
 
     def furnished(self) -> Home:
         (self.room / "chat").mkdir(parents=True)

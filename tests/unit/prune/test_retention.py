@@ -35,7 +35,11 @@ def history(*clocks: int, stream: bytes = NEW) -> list[Candidate]:
 
 
 def policy(**rules: int) -> Retention:
-    return dataclasses.replace(NOTHING, **{name: Amount(value) for name, value in rules.items()})
+    return with_(NOTHING, **{name: Amount(value) for name, value in rules.items()})
+
+
+def with_(rules: Retention, **changed: Duration | Amount) -> Retention:
+    return dataclasses.replace(rules, **changed)  # type: ignore[arg-type]
 
 
 def kept(verdicts: Sequence[Verdict]) -> list[int]:
@@ -234,7 +238,7 @@ def test_a_wider_policy_keeps_what_a_narrower_kept(
 ) -> None:
     value = getattr(rules, name)
     wider = Duration(value + more * 3600) if isinstance(value, Duration) else Amount(min(value + more, ALL))
-    assert keys(decide(made, rules, NOW)) <= keys(decide(made, dataclasses.replace(rules, **{name: wider}), NOW))
+    assert keys(decide(made, rules, NOW)) <= keys(decide(made, with_(rules, **{name: wider}), NOW))
 
 
 @settings(max_examples=150)
