@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from chatkeep.config.errors import ChatkeepError
-from chatkeep.daemon.vault.errors import MissingObject, Unreadable, VaultError, VaultLocked
+from chatkeep.daemon.vault.errors import Malformed, MissingObject, Unreadable, VaultError, VaultLocked
 from chatkeep.daemon.vault.fetch import get_bounded
 from chatkeep.daemon.vault.names import ObjectName
 from chatkeep.providers.base import ObjectDamaged, ObjectNotFound, Provider, ProviderError
@@ -14,8 +14,13 @@ from chatkeep.providers.base import ObjectDamaged, ObjectNotFound, Provider, Pro
 Made = TypeVar("Made")
 
 
+MOST_FINDINGS: Final = 10_000
+"""Findings kept. Storage can show a million objects that are nobody's; nobody reads a million findings."""
+
+
 class Findings:
-    """What was met in storage and ought not to be: in order, each once."""
+    """What was met in storage and ought not to be: in order, each once. The last of `MOST_FINDINGS` says that there are
+    more."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], ChatkeepError] = {}
@@ -24,6 +29,8 @@ class Findings:
         """Adds a problem; `where` (the provider, the object) goes to its parameters unless they are there."""
         for key, value in where.items():
             problem.params.setdefault(key, value)
+        if len(self._found) >= MOST_FINDINGS - 1:
+            problem = Malformed(what="findings", reason="too-many", limit=MOST_FINDINGS)
         self._found.setdefault((problem.code, repr(sorted(problem.params.items(), key=str))), problem)
 
     def __iter__(self) -> Iterator[ChatkeepError]:

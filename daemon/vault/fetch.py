@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from chatkeep.daemon.vault.errors import Malformed, MissingObject, ObjectMismatch
 from chatkeep.daemon.vault.names import DeviceName, EpochName, SlotName, VaultName, parse
 from chatkeep.providers.base import ObjectDamaged, ObjectNotFound, Provider
+
+MOST_NAMES: Final = 1 << 20
+"""Most names looked at in one listing. Storage could go on for ever."""
 
 Listed = TypeVar("Listed", VaultName, EpochName, SlotName, DeviceName)
 
@@ -15,9 +18,15 @@ def listed(provider: Provider, prefix: str, kind: type[Listed], most: int) -> li
     """The names of one kind that storage lists, in order; no more than `most` and one, which tells that there are more.
 
     Other names are somebody else's and passed over: a sync program's conflict copies, a person's notes.
+
+    Raises:
+        Malformed: there is no end of them.
+        ProviderError: storage could not be asked.
     """
     names: list[Listed] = []
-    for found in provider.list(prefix):
+    for count, found in enumerate(provider.list(prefix)):
+        if count >= MOST_NAMES:
+            raise Malformed(what="listing", reason="too-many", name=prefix)
         try:
             name = parse(found.name)
         except Malformed:

@@ -303,6 +303,10 @@ def decode_body(body: Buffer, header: Header) -> Manifest:
         raise Malformed(what="manifest", reason="contradiction")
     if len({pack.sha256 for pack in manifest.packs}) != len(manifest.packs):
         raise Malformed(what="manifest", reason="packs")
+    parts = [part for layer in manifest.stack for part in layer.parts]
+    if len(set(parts)) != len(parts):
+        # One part named a million times would be read, and held, a million times.
+        raise Malformed(what="manifest", reason="parts")
     newest = header.seq
     for layer in manifest.stack:
         if not layer.first_seq <= layer.last_seq <= newest:

@@ -37,6 +37,8 @@ from chatkeep.providers.base import ObjectNotFound, Provider, ProviderError
 
 MOST_OPEN_PACKS: Final = 256
 """Packs whose directory is kept: opening one again costs a request. A directory has some kilobytes."""
+MOST_OPEN_ENTRIES: Final = 1 << 19
+"""Entries in all of these directories, which can be made of 65535 each: some 120 MB."""
 
 
 class Unlocked(Protocol):
@@ -96,6 +98,7 @@ class VaultReader:
         self._providers: Final = tuple(providers)
         self._unlocked: Final = unlocked
         self._packs: Final[OrderedDict[tuple[int, PackName], PackReader]] = OrderedDict()
+        self._entries = 0
         self._lock: Final = threading.Lock()
         self._doubted: Final[set[tuple[ManifestName, PackName]]] = set()
         self.findings: Final = Findings()
@@ -208,9 +211,11 @@ class VaultReader:
         # Outside the lock: opening is a request. Two threads may open the same pack, which costs one more.
         reader = PackReader(fetch, name, self._unlocked.vault_id, self._unlocked.opener)
         with self._lock:
+            self._entries -= self._packs[number, name].count if (number, name) in self._packs else 0
             self._packs[number, name] = reader
-            while len(self._packs) > MOST_OPEN_PACKS:
-                self._packs.popitem(last=False)
+            self._entries += reader.count
+            while len(self._packs) > MOST_OPEN_PACKS or (self._entries > MOST_OPEN_ENTRIES and len(self._packs) > 1):
+                self._entries -= self._packs.popitem(last=False)[1].count
         return reader
 
     def _fetch_from(

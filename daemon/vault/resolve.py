@@ -28,6 +28,7 @@ from chatkeep.daemon.vault.layers import (
     Section,
     decode_pages,
 )
+from chatkeep.daemon.vault.room import most_memory
 
 LOCK_BYTE: Final = 1 << 30  # SQLite locks bytes here and never writes the page that holds them
 
@@ -236,6 +237,9 @@ def resolve_database(sections: Sequence[Section]) -> DatabasePlan:
     # Before the walk's map is made: its size is what the head claims, and a claim without runs costs nothing to write.
     if sum(run.count for section in _counting(sections) for run in section.runs) < needed:
         raise Unresolvable(what="database", reason="gap", file_id=head.file_id)
+    if head.page_count > most_memory():
+        # Runs may claim as many pages as they like: two million of them, over the same page, cost a few kilobytes.
+        raise Unresolvable(what="database", reason="too-large", file_id=head.file_id)
     walk = PageWalk(head.page_count)
     pieces: list[Piece] = []
     for section in _counting(sections):

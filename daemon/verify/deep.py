@@ -17,8 +17,15 @@ from chatkeep.daemon.capture.digests import CHUNK_PAGES, DIGEST_SIZE, page_diges
 from chatkeep.daemon.capture.errors import TableIncomplete
 from chatkeep.daemon.vault.blob import BlobKind, BlobRef
 from chatkeep.daemon.vault.copies import Findings
-from chatkeep.daemon.vault.errors import Malformed, SnapshotPruned, Unresolvable, VaultError, VaultLocked
-from chatkeep.daemon.vault.layers import FileKind, Layer, Reference, decode_part, join
+from chatkeep.daemon.vault.errors import (
+    Malformed,
+    SnapshotPruned,
+    SnapshotTooLarge,
+    Unresolvable,
+    VaultError,
+    VaultLocked,
+)
+from chatkeep.daemon.vault.layers import FileKind, Layer, Reference
 from chatkeep.daemon.vault.manifest import StackLayer
 from chatkeep.daemon.vault.names import ManifestName
 from chatkeep.daemon.vault.reader import Snapshot, VaultReader
@@ -30,6 +37,8 @@ from chatkeep.daemon.vault.resolve import (
     resolve_database,
     resolve_tree,
 )
+from chatkeep.daemon.vault.room import Room
+from chatkeep.daemon.vault.stack import read_layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +107,14 @@ class _Deep:
 
     def stream(self, snapshots: Iterable[Snapshot]) -> None:
         """Snapshots of one stream, newest first. Layers are shared by neighbours and kept from one to the next."""
-        kept: dict[StackLayer, Layer] = {}
+        kept: dict[StackLayer, tuple[Layer, int]] = {}
         newest = True
         for snapshot in snapshots:
             try:
                 kept = self._layers(snapshot, kept)
                 if len(kept) < len(snapshot.manifest.stack):
                     continue  # a layer is damaged, and told: what the others say alone is not the snapshot
-                tree = resolve_tree(kept[layer] for layer in snapshot.manifest.stack)
+                tree = resolve_tree(kept[layer][0] for layer in snapshot.manifest.stack)
                 self._tree(snapshot, tree, newest=newest)
             except SnapshotPruned:
                 self.pruned += 1
@@ -113,17 +122,25 @@ class _Deep:
             self.snapshots += 1
             newest = False
 
-    def _layers(self, snapshot: Snapshot, kept: dict[StackLayer, Layer]) -> dict[StackLayer, Layer]:
-        layers: dict[StackLayer, Layer] = {}
+    def _layers(
+        self, snapshot: Snapshot, kept: dict[StackLayer, tuple[Layer, int]]
+    ) -> dict[StackLayer, tuple[Layer, int]]:
+        """The layers that can be read, each with the memory it takes."""
+        layers: dict[StackLayer, tuple[Layer, int]] = {}
+        room = Room()
         for layer in snapshot.manifest.stack:
             self._ask()
-            if layer in kept:
-                layers[layer] = kept[layer]
-                continue
+            before = room.used
             try:
-                parts = [decode_part(raw, ref.pack) for ref, raw in self._reader.fetch_parts(snapshot, layer)]
-                layers[layer] = join(parts)
-                self.blobs += len(parts)
+                if layer in kept:
+                    room.take(kept[layer][1])
+                    layers[layer] = kept[layer]
+                    continue
+                layers[layer] = (read_layer(self._reader, snapshot, layer, room), room.used - before)
+                self.blobs += len(layer.parts)
+            except SnapshotTooLarge as exc:
+                self._find(exc, snapshot.name)
+                return {}
             except (VaultLocked, SnapshotPruned):
                 raise
             except VaultError as exc:
@@ -215,7 +232,12 @@ class _Deep:
             pieces.setdefault(_ref(piece.reference), []).append(piece)
             self._is_new(snapshot, BlobKind.PAGES, _ref(piece.reference))
         seed, key = snapshot.ids.page_seed, snapshot.ids.page_table_key
-        with _Digests(plan) as table:
+        try:
+            made = _Digests(plan)
+        except OSError:  # no room for the table: on the disk, or in what this process may address
+            self._find(Unresolvable(what="database", reason="too-large", path=path), snapshot.name)
+            return
+        with made as table:
             for ref, content in self._each(snapshot, BlobKind.PAGES, list(pieces)):
                 table.put(content, pieces.pop(ref), seed)
             if pieces:

@@ -5,7 +5,7 @@ The normal suite tries an evenly spread part of the larger campaigns; `--long` t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from tests.support.hostile_vault import HostileVault
 Item = TypeVar("Item")
 
 _TRIED = pytest.StashKey[dict[str, int]]()
+_SAID = pytest.StashKey[list[str]]()
 
 
 class Attempts:
@@ -50,6 +51,12 @@ def attempts(request: pytest.FixtureRequest) -> Iterator[Attempts]:
     request.config.stash.setdefault(_TRIED, {})[request.node.nodeid.split("::", 1)[1]] = made.tried
 
 
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Takes a line for the end of a long run."""
+    return request.config.stash.setdefault(_SAID, []).append
+
+
 @pytest.fixture(scope="session")
 def vault(tmp_path_factory: pytest.TempPathFactory) -> HostileVault:
     """The vault that is attacked; nobody changes it."""
@@ -73,6 +80,9 @@ def place(tmp_path: Path) -> Path:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     tried = config.stash.get(_TRIED, {})
+    if config.getoption("--long"):
+        for line in sorted(config.stash.get(_SAID, [])):
+            terminalreporter.write_line(f"  {line}")
     if tried:
         for name, count in sorted(tried.items()):
             if config.getoption("--long"):

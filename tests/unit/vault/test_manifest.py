@@ -94,7 +94,7 @@ def test_what_was_sealed_opens(vault: TestVault) -> None:
 def test_sizes_are_those_of_the_format(vault: TestVault) -> None:
     small, larger = sealed(vault), sealed(vault, source_path=b"p" * 1000)
     assert len(small) == len(larger) == 8192
-    layers = tuple(StackLayer(0, n, n, (BlobRef(b"p" * 32, 0, b"i" * 32),)) for n in range(120, 0, -1))
+    layers = tuple(StackLayer(0, n, n, (BlobRef(b"p" * 32, n, b"i" * 32),)) for n in range(120, 0, -1))
     assert len(sealed(vault, 120, b"x" * 32, stack=layers)) == 2 * 8192
     assert len(Header(bytes(16), 1, bytes(16), bytes(16), STREAM, 1, ZERO).encode()) == 132
 
@@ -276,6 +276,8 @@ BAD: list[tuple[int, object]] = [
     (9, [[0, 9, 9, [[b"p" * 32, 65535, b"i" * 32]]]]),
     (9, [[0, 9, 9, [[b"p" * 32, -1, b"i" * 32]]]]),
     (9, [[0, 1, 1, [PART]]] * 1025),
+    (9, [[0, 9, 9, [PART, PART]]]),
+    (9, [[0, 9, 9, [PART]], [0, 1, 8, [PART]]]),
     (10, [[b"p" * 32, 0]]),
     (10, [[b"p" * 32, 2**32]]),
     (10, [[b"p" * 32, 32768]] * 2),
