@@ -207,10 +207,10 @@ def _candidates(wanted: Wanted, histories: list[History]) -> list[tuple[Snapshot
 
 def _numbered(history: History, number: int) -> Iterator[tuple[Snapshot, str]]:
     for one in history:
-        if one.header.seq <= number:
-            if one.header.seq == number:
-                yield one, history.label
+        if one.header.seq < number:
             return
+        if one.header.seq == number:  # after a fork two of them may live
+            yield one, history.label
 
 
 def _starts(snapshot: Snapshot, prefix: str) -> bool:

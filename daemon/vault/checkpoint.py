@@ -173,11 +173,17 @@ def entry_of(record: EpochRecord, device_id: bytes) -> DeviceEntry | None:
 
 
 def _counts(one: VerifiedCheckpoint, records: Sequence[EpochRecord]) -> bool:
-    """Of the newest epoch; or not after what the record that ended its epoch lists: an old key condemns nothing."""
+    """Of the newest epoch; or not after what the record that ended its epoch lists: an old key condemns nothing. And of
+    a removed device not after what its entry lists: nothing of it does."""
+    removed = records[-1].removed.get(one.device_id)
+    if removed is not None and not _until(one, removed):
+        return False
     if one.epoch == records[-1].epoch:
         return True
-    ended = next(record for record in records if record.epoch == one.epoch + 1)
-    entry = entry_of(ended, one.device_id)
+    return _until(one, entry_of(next(record for record in records if record.epoch == one.epoch + 1), one.device_id))
+
+
+def _until(one: VerifiedCheckpoint, entry: DeviceEntry | None) -> bool:
     last = None if entry is None else entry.checkpoint
     if last is None:
         return False

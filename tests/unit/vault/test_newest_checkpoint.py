@@ -210,6 +210,18 @@ def test_over_several_epochs_the_record_that_ended_one_speaks_for_it(vault: Test
     assert (found.name, problems) == (first, [("authentication-failed", "epoch-over")])
 
 
+def test_of_a_removed_device_none_counts_beyond_its_entry(vault: TestVault) -> None:
+    made = PrunedVault(vault, 6)
+    first = made.prune(3, 1, 3)
+    made.rotate({made.stream.stream_id: made.head(6)}, first, remove=True)
+    later, raw = made.sign(made.checkpoint(6, ()))  # by the newest epoch's own key, even
+    made.put({str(later): raw})
+    found, problems = newest(made)
+    assert found is not None
+    assert (found.name, problems) == (first, [("authentication-failed", "epoch-over")])
+    assert made.walked()[0] == [6, 5, 4, 3, 1]
+
+
 def test_the_listed_one_is_asked_for_by_name_and_missed(vault: TestVault) -> None:
     made = PrunedVault(vault, 6)
     first, second = made.prune(2, 1), made.prune(3, 1, 3)
