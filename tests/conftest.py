@@ -9,6 +9,8 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.support.independent import TALLY
+
 _LONG = pytest.StashKey[int]()
 
 hypothesis.settings.register_profile("dev", print_blob=True, derandomize=False, deadline=None, max_examples=60)
@@ -32,10 +34,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.workeroutput["long"] = len(long)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["independent"] = TALLY.plain()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     output = getattr(node, "workeroutput", {})
     node.config.stash[_LONG] = max(node.config.stash.get(_LONG, 0), output.get("long", 0))
+    if "independent" in output:
+        TALLY.add(output["independent"])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -45,6 +54,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.write_line(f"{report.nodeid.rpartition('/')[2]}: {what}")
     if count:
         terminalreporter.write_line(f"{count} long tests were left out; --long runs them")
+    if TALLY.snapshots:
+        terminalreporter.write_line(TALLY.told())
 
 
 @pytest.fixture
