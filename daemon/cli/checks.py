@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -19,7 +20,7 @@ from chatkeep.config.problems import ConfigInvalid
 from chatkeep.daemon.cli import device, storage
 from chatkeep.daemon.cli.frame import Frame
 from chatkeep.daemon.cli.measures import counted, printable, size
-from chatkeep.daemon.cli.slots import read_slots
+from chatkeep.daemon.cli.slots import counting, read_slots
 from chatkeep.daemon.cli.telling import problem_line, tell
 from chatkeep.daemon.state import glance
 from chatkeep.daemon.vault.errors import NoVault
@@ -62,7 +63,7 @@ def examine(frame: Frame) -> list[Check]:
     with storage.opened(config.providers, patient=False) as providers:
         for provider in providers:
             found += _guarded(provider.name, lambda provider=provider: _provider(config, provider))  # type: ignore[misc]
-        found += _guarded("ways in", lambda: _ways_in(providers))
+        found += _guarded("ways in", lambda: _ways_in(config, providers))
     return [*found[1:], found[0]]  # the versions are the least interesting
 
 
@@ -185,7 +186,7 @@ def _provider(config: Config, provider: Provider) -> Iterator[Check]:
         yield _failed(provider.name, NoVault(provider=provider.name), "warn")
 
 
-def _ways_in(providers: Sequence[Provider]) -> Iterator[Check]:
+def _ways_in(config: Config, providers: Sequence[Provider]) -> Iterator[Check]:
     counts = {}
     for provider in providers:
         try:
@@ -194,6 +195,11 @@ def _ways_in(providers: Sequence[Provider]) -> Iterator[Check]:
             continue  # told by the check of the provider
     if not counts:
         return
+    with contextlib.suppress(ChatkeepError):  # without the vault's own records, what lies there is all there is to say
+        if (vault_id := device.vault_id(config)) is not None:
+            # One that was removed lies in the storage still, and opens nothing.
+            there = counting(providers, vault_id)
+            counts = {name: slots & there for name, slots in counts.items()}
     every = set.union(*counts.values())
     for name, slots in counts.items():
         if slots != every:

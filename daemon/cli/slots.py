@@ -38,6 +38,22 @@ def read_slots(providers: Sequence[Provider]) -> list[SlotFile]:
     raise first
 
 
+def counting(providers: Sequence[Provider], vault_id: bytes) -> set[bytes]:
+    """Ids of the slots that open the vault of this id, and of those that may for all that their damaged files show.
+
+    As far as storage shows the newest epoch, which it cannot be made to.
+
+    Raises:
+        VaultError: the vault's records are not there or not whole. ProviderError: none could be asked.
+    """
+    from chatkeep.daemon.vault.chain import Records, walk_from_first
+    from chatkeep.daemon.vault.members import slot_members
+
+    there = answering(providers)
+    members = slot_members(there, walk_from_first(Records(*there), vault_id).records)
+    return {*members.slots, *members.doubtful_slots}
+
+
 def answering(providers: Sequence[Provider]) -> list[Provider]:
     """Those that list their slots now: for showing what counts, when not all are there.
 

@@ -93,6 +93,21 @@ def test_a_slot_that_one_lacks(station: Station, capsys: pytest.CaptureFixture[s
     assert "usb lacks 1 way" in found["ways in"][0]["text"]
 
 
+def test_removed_slot_is_no_way_in(station: Station, capsys: pytest.CaptureFixture[str]) -> None:
+    other, key = station.room / "second.txt", ["--key-file", str(station.key)]
+    before = {path.name for path in (station.storage("usb") / "slots").iterdir()}
+    assert main([*config(station), "key", "add", "recovery", "--recovery-key-file", str(other), *key]) == Exit.DONE
+    assert bad(examine(station, capsys)) == {}
+    (added,) = {path.name for path in (station.storage("usb") / "slots").iterdir()} - before
+    assert main([*config(station), "key", "remove", added.removesuffix(".json"), "--yes", *key]) == Exit.DONE
+    assert (station.storage("usb") / "slots" / added).exists()
+    assert bad(examine(station, capsys)) == {"ways in": "warn"}
+
+
+def config(station: Station) -> list[str]:
+    return ["--config", str(station.config)]
+
+
 def test_no_room_left(station: Station, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "LOW_ROOM", 1 << 62)  # whatever there is, it is too little
     assert bad(examine(station, capsys)) == {"room here": "warn", "disk": "warn", "usb": "warn", "ways in": "warn"}

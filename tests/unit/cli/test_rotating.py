@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 from chatkeep.daemon.cli.main import main
+from chatkeep.daemon.keys.root import EpochKeys, RootSecret
+from chatkeep.daemon.keys.signed import sign_text
 from tests.support.station import Station, copied
 
 
@@ -128,6 +131,24 @@ def test_damaged_slot_is_shown_and_may_be_removed(ways: Station) -> None:
     value = ok(ways, "key", "remove", gone, "--key-file", ways.key, "--yes")
     assert value["removed_ways"] == [{"id": gone, "kind": None, "label": None, "since": None}]
     assert value["findings"]
+
+
+def test_epoch_that_the_vault_did_not_sign_is_told_and_not_followed(ways: Station) -> None:
+    record = ok(ways, "key", "rotate", "--key-file", ways.key, "--yes")["record"]
+    with EpochKeys(RootSecret.generate()) as attacker:
+        for name in ways.names:
+            file = ways.storage(name) / f"epochs/00000002-{record}"
+            fields = json.loads(file.read_bytes().split(b"\n")[0])
+            file.unlink()
+            fields["sign"] = attacker.sign.public.raw.hex()
+            raw = sign_text("epoch", bytes.fromhex(fields["vault"]), [json.dumps(fields).encode()], attacker.sign)
+            file.with_name(f"00000002-{hashlib.sha256(raw).hexdigest()}").write_bytes(raw)
+    (ways.source / "note").write_text("kept")
+    code, value = run(ways, "backup")
+    assert (code, value["new_epoch"]) == (5, None)
+    assert [one["code"] for one in value["findings"]] == ["authentication-failed"]
+    assert value["sources"][0]["snapshots"] == 1
+    assert ok(ways, "status")["epoch"]["number"] == 1
 
 
 def test_rivals_are_told_with_what_to_do(ways: Station) -> None:
