@@ -55,6 +55,8 @@ from chatkeep.providers.base import ObjectDamaged, ObjectNotFound, Provider
 Named = TypeVar("Named", VaultName, EpochName, SlotName, DeviceName, PackName, ManifestName, CheckpointName)
 
 _PIECE: Final = 8 << 20
+MOST_LISTED: Final = 1 << 22
+"""Most objects of one scrub: 60 TB in packs of 16 MiB. Storage could list for ever."""
 _ABOUT_ONE: Final = (VaultError, KeysError, ObjectNotFound, ObjectDamaged)
 """What is wrong with one object. Any other provider error is about the storage, and ends the scrub."""
 
@@ -88,6 +90,7 @@ class _Listing:
 
     names: dict[ObjectName, int] = field(default_factory=dict)
     foreign: int = 0
+    endless: bool = False
 
     def of(self, kind: type[Named]) -> list[Named]:
         return sorted((name for name in self.names if isinstance(name, kind)), key=str)
@@ -122,6 +125,8 @@ def scrub(
     chosen = [name for name in packs if fraction >= 1 or (chance or random.Random()).random() < fraction]
     work = _Scrub(provider, listing, progress or _silent, cancelled)
     work.expect(chosen)
+    if listing.endless:
+        work.findings.add(Malformed(what="listing", reason="too-many", limit=MOST_LISTED))
     known = work.vault(vault_id, pin)
     work.slots(known)
     work.manifests(known)
@@ -142,7 +147,10 @@ def scrub(
 
 def _list(provider: Provider) -> _Listing:
     listing = _Listing()
-    for found in provider.list(""):
+    for count, found in enumerate(provider.list("")):
+        if count >= MOST_LISTED:
+            listing.endless = True
+            break
         try:
             listing.names[parse(found.name)] = found.size
         except Malformed:

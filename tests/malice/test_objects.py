@@ -1,4 +1,4 @@
-"""Manifests, checkpoints and packs: changed in every byte by storage, and made of lies by a thief of a device's keys."""
+"""Manifests, checkpoints, packs: changed in every byte by storage, and made of lies by a thief of a device's keys."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def newest(vault: HostileVault, name: str) -> list[tuple[VaultReader, Snapshot]]
 
 
 def test_every_byte_of_a_pack(vault: HostileVault, attempts: Attempts) -> None:
-    """What no reader asks for (header, pad) is noticed by a scrub, which hashes; what a reader asks for, by the reader."""
+    """What no reader asks for (header, pad) is noticed by a scrub, which hashes; the rest by the reader."""
     opened = vault.unlocked()
     for what, change in attempts.some(changed_packs(vault), 300):
         try:
@@ -158,7 +158,7 @@ def test_every_byte_of_a_body(vault: HostileVault, attempts: Attempts) -> None:
 def test_every_byte_of_a_signed_manifest(vault: HostileVault, attempts: Attempts) -> None:
     """A header, capsule, commitment or sealed body changed and signed again: nobody gets at the body."""
     thief = Thief(vault.devices["ben"])
-    name, raw = thief.manifest(STREAM, 1, bytes(32), true_body(vault, thief))
+    _, raw = thief.manifest(STREAM, 1, bytes(32), true_body(vault, thief))
     for what, changed in attempts.some(sized(raw[:-64], (0x01, 0x40), step=1), 250):
         forged = thief.sign(STREAM, 1, changed)
         try:
@@ -170,7 +170,7 @@ def test_every_byte_of_a_signed_manifest(vault: HostileVault, attempts: Attempts
 
 def true_part(vault: HostileVault, thief: Thief) -> list[object]:
     """A part that holds one of everything, on blobs that exist."""
-    (_, raw), (ref, pages) = _blobs(thief)
+    _, (ref, pages) = _blobs(thief)
     return part(
         entries=[[b"", 1], [b"dir", 2], [b"dir/file", 3], [b"link", 4], [b"db", 5], [b"gone", None]],
         files=[
