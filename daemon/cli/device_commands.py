@@ -34,10 +34,10 @@ def list_devices(frame: Frame, folder: Path | None, secret: Secret) -> None:
     from chatkeep.daemon.vault.members import device_members
 
     mine = None if folder is not None else this_device.device_id(frame.config())
-    vault_id = None if folder is not None else this_device.vault_id(frame.config())
+    pin = None if folder is not None else this_device.pin(frame.config())
     with (
         storage.opened(storage.named(frame, folder)) as providers,
-        unlocking.unlock(frame.out, providers, secret, vault_id) as vault,
+        unlocking.unlock(frame.out, providers, secret, pin=pin) as vault,
     ):
         members = device_members(answering(providers), vault.records)
         found = _listed(members, devices_seen(providers, vault), mine)

@@ -87,7 +87,7 @@ def add(
     # Not patient: a provider that is down must be told before a secret is asked for.
     with storage.opened(config.providers) as providers:
         storage.require_all(providers)
-        with unlocking.unlock_to_enrol(out, providers, secret, device.vault_id(config)) as enrolment:
+        with unlocking.unlock_to_enrol(out, providers, secret, device.pin(config)) as enrolment:
             proving.prove(frame, enrolment.vault)
             way = _new_way(out, kind, label, new_key_file, new_passphrase_file)
             slot = add_slot(providers, enrolment, way, time.time_ns())
@@ -153,8 +153,8 @@ def _labelled(frame: Frame, folder: Path | None, providers: Sequence[Provider], 
     from chatkeep.daemon.cli.slots import answering
     from chatkeep.daemon.vault.members import slot_members
 
-    vault_id = None if folder is not None else device.vault_id(frame.config())
-    with unlocking.unlock(frame.out, providers, secret, vault_id) as vault:
+    pin = None if folder is not None else device.pin(frame.config())
+    with unlocking.unlock(frame.out, providers, secret, pin=pin) as vault:
         members = slot_members(answering(providers), vault.records)
         found = [rotating.way_of(vault, slot_id, slot) for slot_id, slot in members.slots.items()]
         found += [rotating.way_of(vault, slot_id, None) for slot_id in members.doubtful_slots]

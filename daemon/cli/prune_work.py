@@ -40,7 +40,7 @@ def run(frame: Frame, secret: Secret, *, dry_run: bool, yes: bool) -> PruneRepor
         providers = stack.enter_context(storage.opened(config.providers, patient=False))
         credential = device.follow(config, providers, credential).credential
         pruner = stack.enter_context(
-            unlocking.unlock_to_prune(out, list(map(Retrying, providers)), secret, credential.vault_id)
+            unlocking.unlock_to_prune(out, list(map(Retrying, providers)), secret, credential.pin)
         )
         # Taken last: nobody's backup waits while a secret is typed.
         state = stack.enter_context(device.open_state(config, credential))
@@ -81,8 +81,7 @@ def _planned(
     dry_run: bool,
 ) -> PruneReport:
     now = time.time_ns()
-    waiting = {item.name: item for item in state.outbox.queue("")}
-    shown = [OutboxFirst(Retrying(one), waiting) for one in providers]
+    shown = [OutboxFirst(Retrying(one), state) for one in providers]
     with out.progress(single=True) as step:
         own = OwnVault(shown, pruner.vault, credential.device_id)
         plan = make_plan(own, state, Terms(config.retention, [one.name for one in config.providers], now), step)

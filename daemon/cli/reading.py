@@ -21,6 +21,7 @@ from chatkeep.daemon.cli.measures import local_time
 from chatkeep.daemon.cli.output import Output
 from chatkeep.daemon.cli.telling import tell
 from chatkeep.daemon.cli.unlocking import Secret
+from chatkeep.daemon.vault.epoch import EpochPin
 from chatkeep.daemon.vault.errors import CapsuleFailed
 from chatkeep.daemon.vault.reader import Snapshot, VaultReader
 from chatkeep.daemon.vault.snapshots import SnapshotChain
@@ -131,14 +132,15 @@ def opened(frame: Frame, folder: Path | None, secret: Secret) -> Iterator[OpenVa
     configs = storage.named(frame, folder)
     with (
         storage.opened(configs) as providers,
-        unlocking.unlock(frame.out, providers, secret, _vault_id(frame, folder)) as vault,
+        unlocking.unlock(frame.out, providers, secret, pin=_pin(frame, folder)) as vault,
     ):
         yield OpenVault(VaultReader(providers, vault), vault, proving.prove(frame, vault))
 
 
-def _vault_id(frame: Frame, folder: Path | None) -> bytes | None:
-    """The vault that this device writes; another one at its providers is told, not taken for it."""
-    return None if folder is not None else device.vault_id(frame.config())
+def _pin(frame: Frame, folder: Path | None) -> EpochPin | None:
+    """The vault that this device writes, and how far it has come: another vault at its providers is told, not taken for
+    it, and so is an older state of this one."""
+    return None if folder is not None else device.pin(frame.config())
 
 
 def tell_findings(out: Output, findings: Sequence[ChatkeepError]) -> None:

@@ -32,7 +32,7 @@ def rebuild(frame: Frame, secret: Secret) -> int:
         with storage.opened(config.providers, patient=False) as opened:
             providers = [Retrying(one) for one in opened]
             with (
-                unlocking.unlock(out, providers, secret, credential.vault_id) as vault,
+                unlocking.unlock(out, providers, secret, pin=credential.pin) as vault,
                 device.open_state(config, credential, anew=True) as state,
                 out.progress() as step,
             ):

@@ -49,7 +49,7 @@ def change(frame: Frame, secret: Secret, *, yes: bool, slots: Sequence[str] = ()
     mine = device.device_id(config)
     with storage.opened(config.providers) as providers:
         storage.require_all(providers)
-        agreed, method = unlocking.unlock_newest(out, providers, secret, device.vault_id(config))
+        agreed, method = unlocking.unlock_newest(out, providers, secret, device.pin(config))
         with agreed.enrolment as enrolment:
             vault = enrolment.vault
             proving.prove(frame, vault)

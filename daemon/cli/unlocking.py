@@ -16,6 +16,7 @@ from chatkeep.daemon.cli.output import Output
 if TYPE_CHECKING:
     from chatkeep.daemon.keys.methods import SlotMethod
     from chatkeep.daemon.vault.agree import Agreed
+    from chatkeep.daemon.vault.epoch import EpochPin
     from chatkeep.daemon.vault.unlocked import Enrolment, Pruner, UnlockedVault
     from chatkeep.providers.base import Provider
 
@@ -60,22 +61,36 @@ def secret_options(command: Decorated) -> Decorated:
     return with_secret  # type: ignore[return-value]
 
 
-def unlock(out: Output, providers: Sequence[Provider], secret: Secret, vault_id: bytes | None = None) -> UnlockedVault:
-    """Unlocks for reading, at the first provider that can be read. Raises as `vault.unlock` does, and VaultLocked when
-    there is neither a secret nor a terminal to ask at.
+def unlock(
+    out: Output,
+    providers: Sequence[Provider],
+    secret: Secret,
+    vault_id: bytes | None = None,
+    pin: EpochPin | None = None,
+) -> UnlockedVault:
+    """Unlocks for reading, at the first provider that can be read, in the newest epoch that any has.
+
+    `pin`: the newest epoch that this device has seen. Raises as `vault.unlock` does, and VaultLocked when there is
+    neither a secret nor a terminal to ask at.
     """
     from chatkeep.daemon.vault.unlock import unlock as opened
 
-    return _unlock(out, providers, secret, lambda provider, method: opened(provider, method, vault_id))
+    vault_id = vault_id if pin is None else pin.vault_id
+    return _unlock(
+        out,
+        providers,
+        secret,
+        lambda provider, method: opened(provider, method, vault_id, others=providers, pin=pin),
+    )
 
 
-def unlock_to_enrol(out: Output, providers: Sequence[Provider], secret: Secret, vault_id: bytes | None) -> Enrolment:
+def unlock_to_enrol(out: Output, providers: Sequence[Provider], secret: Secret, pin: EpochPin | None) -> Enrolment:
     """Unlocks for adding slots and devices, at the newest epoch that any provider has. Raises as `unlock_newest`."""
-    return unlock_newest(out, providers, secret, vault_id)[0].enrolment
+    return unlock_newest(out, providers, secret, pin)[0].enrolment
 
 
 def unlock_newest(
-    out: Output, providers: Sequence[Provider], secret: Secret, vault_id: bytes | None
+    out: Output, providers: Sequence[Provider], secret: Secret, pin: EpochPin | None
 ) -> tuple[Agreed, SlotMethod]:
     """Unlocks for changing the keys: a change that was cut short is finished at every provider first.
 
@@ -83,16 +98,24 @@ def unlock_newest(
     """
     from chatkeep.daemon.vault.agree import unlock_newest as opened
 
+    vault_id = None if pin is None else pin.vault_id
     return _unlock(
-        out, providers, secret, lambda provider, method: (opened(providers, provider, method, vault_id), method)
+        out, providers, secret, lambda provider, method: (opened(providers, provider, method, vault_id, pin), method)
     )
 
 
-def unlock_to_prune(out: Output, providers: Sequence[Provider], secret: Secret, vault_id: bytes | None) -> Pruner:
-    """Unlocks for saying which snapshots live. Raises as `unlock` does."""
+def unlock_to_prune(out: Output, providers: Sequence[Provider], secret: Secret, pin: EpochPin) -> Pruner:
+    """Unlocks for saying which snapshots live, in the newest epoch that any provider has. Raises as `unlock` does, and
+    MissingObject where storage does not have the pinned one.
+    """
     from chatkeep.daemon.vault.unlock import unlock_to_prune as opened
 
-    return _unlock(out, providers, secret, lambda provider, method: opened(provider, method, vault_id))
+    return _unlock(
+        out,
+        providers,
+        secret,
+        lambda provider, method: opened(provider, method, pin.vault_id, others=providers, pin=pin),
+    )
 
 
 def _unlock(

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from chatkeep.daemon.keys.methods import SlotMethod
 from chatkeep.daemon.vault.chain import Anchor, Chain, Records, walk
 from chatkeep.daemon.vault.create import write_everywhere
-from chatkeep.daemon.vault.epoch import EpochRecord
+from chatkeep.daemon.vault.epoch import EpochPin, EpochRecord
 from chatkeep.daemon.vault.errors import (
     EnrolmentFailed,
     ForkDetected,
@@ -29,8 +28,6 @@ from chatkeep.daemon.vault.unlock import unlock_to_enrol
 from chatkeep.daemon.vault.unlocked import Enrolment
 from chatkeep.providers.base import ObjectNotFound, Provider, ProviderError
 
-_ATTEMPTS: Final = 3  # at seeing in a listing what was written; each ends with every known record at every provider
-
 
 @dataclass(frozen=True, slots=True)
 class Agreed:
@@ -41,30 +38,34 @@ class Agreed:
 
 
 def unlock_newest(
-    providers: Sequence[Provider], provider: Provider, method: SlotMethod, vault_id: bytes | None
+    providers: Sequence[Provider],
+    provider: Provider,
+    method: SlotMethod,
+    vault_id: bytes | None,
+    pin: EpochPin | None = None,
 ) -> Agreed:
     """Unlocks at `provider` to enrol, at the newest epoch of all providers, which each of them has then.
 
+    Args:
+        pin: the newest epoch that somebody here has seen.
+
     Raises:
-        RotationRefused: reason `unreachable`: a provider cannot be asked; nothing was written.
+        RotationRefused: reason `unreachable`: a provider cannot be asked, and nothing was written; or `outrun`.
         ForkDetected: two providers hold epochs that cannot both be.
-        EnrolmentFailed: a record did not read back, or `provider` does not list what it was given.
+        EnrolmentFailed: a record did not read back.
         NoVault, as with reason `expected`: a provider does not hold this vault.
+        MissingObject: no provider has the pinned record: storage was rolled back, and going on would be a fork.
         Whatever `unlock_to_enrol` raises.
     """
-    finished = False
-    for _ in range(_ATTEMPTS):
-        enrolment = unlock_to_enrol(provider, method, vault_id)
-        try:
-            newest, copied = agree(providers, enrolment.vault.records)
-        except BaseException:
-            enrolment.wipe()
-            raise
-        finished = finished or copied
-        if newest.sha256 == enrolment.vault.head.sha256:
-            return Agreed(enrolment, finished)
+    enrolment = unlock_to_enrol(provider, method, vault_id, others=providers, pin=pin)
+    try:
+        newest, finished = agree(providers, enrolment.vault.records)
+        if newest.sha256 != enrolment.vault.head.sha256:
+            raise RotationRefused(reason="outrun", name=str(newest.name))
+    except BaseException:
         enrolment.wipe()
-    raise EnrolmentFailed(provider=provider.name, name=str(newest.name), reason="not-listed")
+        raise
+    return Agreed(enrolment, finished)
 
 
 def agree(providers: Sequence[Provider], known: Sequence[EpochRecord]) -> tuple[EpochRecord, bool]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from typing import Final
 
 from chatkeep.config.errors import ChatkeepError
@@ -20,9 +22,10 @@ from chatkeep.daemon.keys.slot_file import SlotFile
 from chatkeep.daemon.keys.slots import OpenedSlot, open_slot
 from chatkeep.daemon.vault.chain import Anchor, Chain, Records, walk
 from chatkeep.daemon.vault.devices import read_devices
-from chatkeep.daemon.vault.epoch import translated
+from chatkeep.daemon.vault.epoch import EpochPin, EpochRecord, translated
 from chatkeep.daemon.vault.errors import (
     AuthenticationFailed,
+    MissingObject,
     NoVault,
     ObjectMismatch,
     SeveralVaults,
@@ -30,9 +33,9 @@ from chatkeep.daemon.vault.errors import (
     VaultError,
 )
 from chatkeep.daemon.vault.fetch import get_bounded, listed
-from chatkeep.daemon.vault.names import SLOTS, VAULTS, SlotName, VaultName
+from chatkeep.daemon.vault.names import SLOTS, VAULTS, EpochName, SlotName, VaultName
 from chatkeep.daemon.vault.unlocked import Enrolment, Pruner, UnlockedVault
-from chatkeep.providers.base import Provider
+from chatkeep.providers.base import Provider, ProviderError
 
 MOST_SLOTS: Final = 256
 MOST_STRETCHES: Final = 32
@@ -40,11 +43,22 @@ MOST_STRETCHES: Final = 32
 MOST_VAULTS: Final = 64
 
 
-def unlock(provider: Provider, method: SlotMethod, vault_id: bytes | None = None) -> UnlockedVault:
+def unlock(
+    provider: Provider,
+    method: SlotMethod,
+    vault_id: bytes | None = None,
+    *,
+    others: Sequence[Provider] = (),
+    pin: EpochPin | None = None,
+) -> UnlockedVault:
     """Unlocks for reading.
 
     Args:
+        provider: where slots and certificates are read.
         vault_id: which vault; None when storage holds one.
+        others: where epoch records are asked for too: one provider alone could be behind, or keep a removal back. One
+            that cannot be asked is passed over.
+        pin: the newest epoch that somebody here has seen. That it is not there is a finding.
 
     Raises:
         NoVault, SeveralVaults: `vault_id` is None and storage does not settle it.
@@ -55,23 +69,65 @@ def unlock(provider: Provider, method: SlotMethod, vault_id: bytes | None = None
         ProviderError: storage could not be read.
         Whatever `method` raises.
     """
-    vault, keys = _unlock(provider, method, vault_id)
+    vault, keys = _unlock(provider, method, vault_id, others, pin)
     keys.keep_open()
     return vault
 
 
-def unlock_to_enrol(provider: Provider, method: SlotMethod, vault_id: bytes | None = None) -> Enrolment:
-    """Unlocks for adding slots and devices. Arguments and errors as `unlock`."""
-    return Enrolment(*_unlock(provider, method, vault_id))
+def unlock_to_enrol(
+    provider: Provider,
+    method: SlotMethod,
+    vault_id: bytes | None = None,
+    *,
+    others: Sequence[Provider] = (),
+    pin: EpochPin | None = None,
+) -> Enrolment:
+    """Unlocks for adding slots and devices. Arguments and errors as `unlock`; that `pin` is not there is an error."""
+    return Enrolment(*_not_before(pin, *_unlock(provider, method, vault_id, others, pin)))
 
 
-def unlock_to_prune(provider: Provider, method: SlotMethod, vault_id: bytes | None = None) -> Pruner:
-    """Unlocks for saying which snapshots live. Arguments and errors as `unlock`."""
-    vault, keys = _unlock(provider, method, vault_id)
+def unlock_to_prune(
+    provider: Provider,
+    method: SlotMethod,
+    vault_id: bytes | None = None,
+    *,
+    others: Sequence[Provider] = (),
+    pin: EpochPin | None = None,
+) -> Pruner:
+    """Unlocks for saying which snapshots live. Arguments and errors as `unlock_to_enrol`."""
+    vault, keys = _not_before(pin, *_unlock(provider, method, vault_id, others, pin))
     return Pruner(vault, keys.keep_checkpoint(), vault.head)
 
 
-def _unlock(provider: Provider, method: SlotMethod, vault_id: bytes | None) -> tuple[UnlockedVault, EpochKeys]:
+def _not_before(pin: EpochPin | None, vault: UnlockedVault, keys: EpochKeys) -> tuple[UnlockedVault, EpochKeys]:
+    """What was unlocked. Signed with keys that the vault has left behind, it would be a fork, or count for nothing."""
+    if pin is None or _has(vault.records, pin):
+        return vault, keys
+    keys.wipe()
+    vault.wipe()
+    raise MissingObject(str(EpochName(pin.epoch, pin.sha256)))
+
+
+def _has(records: Sequence[EpochRecord], pin: EpochPin) -> bool:
+    return any(record.sha256 == pin.sha256 for record in records)
+
+
+def _records(provider: Provider, others: Sequence[Provider]) -> Records:
+    records = Records(provider)
+    for other in others:
+        if other is not provider:
+            with contextlib.suppress(ProviderError):
+                records.add(other)
+    return records
+
+
+def _unlock(
+    provider: Provider,
+    method: SlotMethod,
+    vault_id: bytes | None,
+    others: Sequence[Provider] = (),
+    pin: EpochPin | None = None,
+) -> tuple[UnlockedVault, EpochKeys]:
     report = _Report(method.kind)
     slots = _read_slots(provider, report)
     if vault_id is None:
@@ -79,7 +135,7 @@ def _unlock(provider: Provider, method: SlotMethod, vault_id: bytes | None) -> t
     mine = [slot for slot in slots if slot.vault_id == vault_id and slot.kind == method.kind]
     if method.kind == "passphrase" and len(mine) > MOST_STRETCHES:
         raise TooManySlots(found=len(mine), limit=MOST_STRETCHES)
-    records = Records(provider)
+    records = _records(provider, others)
     unfit: VaultError | None = None
     for slot in mine:
         opened = report.attempt(slot, method)
@@ -87,6 +143,8 @@ def _unlock(provider: Provider, method: SlotMethod, vault_id: bytes | None) -> t
             continue
         try:
             chain = walk(records, Anchor(slot.vault_id, slot.epoch, slot.pin))
+            if pin is not None and pin.vault_id == chain.head.vault_id and not _has(chain.records, pin):
+                chain.findings.append(MissingObject(str(EpochName(pin.epoch, pin.sha256))))
             every = _keys(opened, chain)
         except VaultError as exc:
             # Another slot may open with the same secret: a recovery key that was removed and enrolled anew has two.
