@@ -99,9 +99,13 @@ class DigestTable:
         self._page_size = page_size
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         header = _HEADER.pack(_MAGIC, generation, page_size)
-        if os.pread(self._fd, _HEADER.size, 0) != header:
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, header, 0)
+        try:
+            if os.pread(self._fd, _HEADER.size, 0) != header:
+                os.ftruncate(self._fd, 0)
+                self._write(header, 0)
+        except BaseException:
+            self.close()
+            raise
         # A crash can leave a part of an entry at the end: it is no digest.
         self._count = (os.fstat(self._fd).st_size - _HEADER.size) // DIGEST_SIZE
 
@@ -124,10 +128,7 @@ class DigestTable:
     def apply(self, runs: Iterable[tuple[int, bytes]]) -> None:
         """Set digests: (first page, 16 bytes per page). Pages skipped beyond the end become unknown."""
         for first, digests in runs:
-            left, at = memoryview(digests), self._at(first)
-            while left:  # a full disk takes a part; what stood in place of the rest would be believed
-                written = os.pwrite(self._fd, left, at)
-                left, at = left[written:], at + written
+            self._write(digests, self._at(first))
             self._count = max(self._count, first - 1 + len(digests) // DIGEST_SIZE)
 
     def truncate(self, count: int) -> None:
@@ -151,6 +152,12 @@ class DigestTable:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _write(self, piece: bytes, at: int) -> None:
+        left = memoryview(piece)
+        while left:  # a full disk takes a part; what stood in place of the rest would be believed
+            written = os.pwrite(self._fd, left, at)
+            left, at = left[written:], at + written
 
     def _at(self, page: int) -> int:
         return _HEADER.size + (page - 1) * DIGEST_SIZE

@@ -104,6 +104,26 @@ def test_a_damaged_header_makes_the_table_empty(path: Path, damage: bytes) -> No
     assert path.read_bytes() == b"CKDIGT\0\1" + GENERATION + struct.pack(">I4x", 4096) + some(1)
 
 
+@pytest.mark.parametrize("takes", [1, 12, 20])
+def test_a_header_is_written_whole_however_little_a_write_takes(
+    path: Path, takes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def little(descriptor: int, piece: memoryview, at: int) -> int:
+        calls.append(at)
+        return real(descriptor, piece[:takes], at)
+
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", little)
+    with DigestTable(path, 4096, GENERATION) as table:
+        assert table.count == 0
+        table.apply([(1, b"d" * DIGEST_SIZE)])
+    assert len(calls) > 2, "no write was short"
+    with DigestTable(path, 4096, GENERATION) as table:
+        assert table.read(1, 1) == b"d" * DIGEST_SIZE
+
+
 def test_a_part_of_an_entry_is_none(path: Path) -> None:
     with DigestTable(path, 4096, GENERATION) as table:
         table.apply([(1, some(1) + some(2))])
