@@ -32,6 +32,7 @@ class Screen:
     sources: list[dict[str, Any]] = field(default_factory=list)
     providers: list[dict[str, Any]] = field(default_factory=list)
     problems: list[dict[str, str]] = field(default_factory=list)
+    lost: bool = False  # the records do not say what was backed up
 
     def problem(self, about: str, text: str, remedy: str) -> None:
         """Something that needs a person."""
@@ -54,10 +55,10 @@ def status(frame: Frame) -> None:
     vault, waiting = None, (0, 0)
     if glance.exists(config.state_dir):
         with glance.Glance(config.state_dir) as seen:
+            _records(screen, config, seen)
             _sources(screen, config, seen)
             _providers(screen, config, seen, frame.out)
             waiting = seen.waiting()
-            _records(screen, config, seen)
             vault = seen.vault().hex()
     else:
         for source in config.sources:
@@ -115,6 +116,7 @@ def _sources(screen: Screen, config: Config, seen: Glance) -> None:
 def _records(screen: Screen, config: Config, seen: Glance) -> None:
     """What is wrong with this device's own records, or was a short while ago."""
     lost, copied = seen.lost(), seen.copied()
+    screen.lost = lost is not None
     if lost is not None:
         told = tell_code(lost.code, patience=str(config.rebuild_patience))
         screen.problem("records", f"{told.text} Noticed {age(lost.since, screen.now)}.", told.remedy)
@@ -167,7 +169,7 @@ def _source_problem(screen: Screen, source: Source, note: BackupNote | None, *, 
     last = None if note is None else note.last_success
     if last is not None and screen.now - last > STALE_NS:
         screen.problem(source.name, f"It was last backed up {age(last, screen.now)}.", "chatkeep backup")
-    elif last is None and not has_snapshot:
+    elif last is None and not has_snapshot and not screen.lost:
         screen.problem(source.name, "It was never backed up.", "chatkeep backup")
     return None
 

@@ -1,0 +1,249 @@
+"""Parts of the state directory that are older than the rest, truncated or exchanged: noticed, never a wrong snapshot."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatkeep.daemon.cli import backup_start
+from chatkeep.daemon.cli.exits import Exit
+from chatkeep.daemon.cli.main import main
+from chatkeep.daemon.vault.names import ManifestName, parse
+from tests.support.station import Station
+from tests.support.trees import describe
+
+MANY: list[str] = []  # what was tried
+
+
+@pytest.fixture(scope="module", autouse=True)
+def counted() -> Iterator[None]:
+    yield
+    print(f"\nold records: {len(MANY)} states of a state directory tried")
+
+
+@pytest.fixture
+def station(tmp_path: Path) -> Station:
+    """Two snapshots; a copy of the state directory as it was after the first is in `image`."""
+    made = Station(tmp_path)
+    assert main(["--config", str(made.config), "init", "--recovery-key-file", str(made.key)]) == Exit.DONE
+    for name in ("a.db", "b.db"):
+        fill(made.source / name)
+    (made.source / "file").write_bytes(os.urandom(5000))
+    assert main(["--config", str(made.config), "--json", "backup"]) == Exit.DONE
+    shutil.copytree(made.state, made.room / "image")
+    change(made)
+    assert main(["--config", str(made.config), "--json", "backup"]) == Exit.DONE
+    return made
+
+
+def fill(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE m(id INTEGER PRIMARY KEY, b BLOB)")
+        db.executemany("INSERT INTO m(b) VALUES(?)", [(os.urandom(1000),) for _ in range(100)])
+        db.commit()
+
+
+def change(station: Station) -> None:
+    for name in ("a.db", "b.db"):
+        with closing(sqlite3.connect(station.source / name)) as db:
+            db.execute("UPDATE m SET b=randomblob(1000) WHERE id=(SELECT 1 + abs(random() % 100))")
+            db.commit()
+    (station.source / "file").write_bytes(os.urandom(5000))
+
+
+def older_database(station: Station) -> None:
+    for path in station.state.glob("state.db*"):
+        path.unlink()
+    for path in (station.room / "image").glob("state.db*"):
+        shutil.copy(path, station.state)
+
+
+def older_tables(station: Station) -> None:
+    shutil.rmtree(station.state / "tables")
+    shutil.copytree(station.room / "image" / "tables", station.state / "tables")
+
+
+def older_everything(station: Station) -> None:
+    older_database(station)
+    older_tables(station)
+
+
+def tables(station: Station) -> list[Path]:
+    found = sorted((station.state / "tables").iterdir())
+    assert len(found) == 2
+    return found
+
+
+def truncated_tables(station: Station) -> None:
+    for path in tables(station):
+        os.truncate(path, path.stat().st_size // 2)
+
+
+def empty_tables(station: Station) -> None:
+    for path in tables(station):
+        os.truncate(path, 0)
+
+
+def no_tables(station: Station) -> None:
+    for path in tables(station):
+        path.unlink()
+
+
+def exchanged_tables(station: Station) -> None:
+    first, second = tables(station)
+    first.rename(station.room / "moment")
+    second.rename(first)
+    (station.room / "moment").rename(second)
+
+
+def no_database(station: Station) -> None:
+    for path in station.state.glob("state.db*"):
+        path.unlink()
+
+
+def torn_database(station: Station) -> None:
+    no_database(station)
+    (station.state / "state.db").write_bytes(os.urandom(9000))
+
+
+FAULTS = [older_database, older_tables, older_everything, truncated_tables, empty_tables, no_tables, exchanged_tables]
+LOSSES = [no_database, torn_database]
+
+
+def run(station: Station, capsys: pytest.CaptureFixture[str], *words: object, code: Exit = Exit.DONE) -> Any:
+    capsys.readouterr()
+    assert main(["--config", str(station.config), "--json", *map(str, words)]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def look(station: Station) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(station.state.rglob("*")) if path.is_file()}
+
+
+def check(station: Station, capsys: pytest.CaptureFixture[str]) -> None:
+    """The newest is what the source is, and every snapshot there is opens and forks nothing."""
+    target = station.room / f"out-{len(list(station.room.iterdir()))}"
+    run(station, capsys, "restore", "latest", "--target", target, "--key-file", station.key)
+    assert describe(target) == describe(station.source)
+    deep = run(station, capsys, "verify", "--deep", "--key-file", station.key)["deep"]
+    assert deep["findings"] == []
+    names = [parse(name) for name in station.objects() if "/s/" in name]
+    places = [(one.stream_id, one.seq) for one in names if isinstance(one, ManifestName)]
+    assert len(set(places)) == len(places), "a fork"
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["at rest", "changed"])
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: str(fault.__name__))
+def test_what_is_older_or_damaged(
+    station: Station, capsys: pytest.CaptureFixture[str], fault: Callable[[Station], None], changed: bool
+) -> None:
+    before = look(station)
+    fault(station)
+    assert look(station) != before
+    MANY.append(fault.__name__)
+    if changed:
+        change(station)
+    done = run(station, capsys, "backup")
+    assert done["sources"][0]["error"] is None
+    rolled_back = fault in (older_database, older_everything)
+    assert [one["code"] for one in done["notices"]] == (["state-copied"] if rolled_back else [])
+    check(station, capsys)
+    change(station)
+    assert run(station, capsys, "backup")["notices"] == []
+    check(station, capsys)
+
+
+@pytest.mark.parametrize("fault", LOSSES, ids=lambda fault: str(fault.__name__))
+def test_what_is_lost(station: Station, capsys: pytest.CaptureFixture[str], fault: Callable[[Station], None]) -> None:
+    fault(station)
+    MANY.append(fault.__name__)
+    change(station)
+    assert run(station, capsys, "backup", code=Exit.LOCKED)["error"]["code"] == "state-lost"
+    run(station, capsys, "rebuild", "--key-file", station.key)
+    run(station, capsys, "backup")
+    check(station, capsys)
+
+
+def truncate(paths: list[Path]) -> None:
+    os.truncate(paths[0], paths[0].stat().st_size - 1)
+
+
+def remove(paths: list[Path]) -> None:
+    paths[0].unlink()
+
+
+def exchange(paths: list[Path]) -> None:
+    bodies = [path.read_bytes() for path in paths[:2]]
+    for path, body in zip(paths[:2], reversed(bodies), strict=True):
+        path.write_bytes(body)
+
+
+def flip(paths: list[Path]) -> None:
+    body = bytearray(paths[0].read_bytes())
+    body[len(body) // 2] ^= 1
+    paths[0].write_bytes(body)
+
+
+@pytest.mark.parametrize("manifest", [False, True], ids=["pack", "manifest"])
+@pytest.mark.parametrize("fault", [truncate, remove, exchange, flip], ids=lambda fault: str(fault.__name__))
+def test_what_waits_in_the_outbox(
+    station: Station, capsys: pytest.CaptureFixture[str], fault: Callable[[list[Path]], None], manifest: bool
+) -> None:
+    """It never reaches storage; the chain begins anew, and what was acknowledged is not sent again."""
+    change(station)
+    run(station, capsys, "backup", "--no-upload")
+    waiting = [path for path in (station.state / "outbox").iterdir() if path.is_file()]
+    waiting.sort(key=lambda path: path.read_bytes().startswith(b"CKSNAP") != manifest)
+    assert len(waiting) == 3
+    before = look(station)
+    fault(waiting)
+    assert look(station) != before
+    MANY.append(f"outbox {fault.__name__}")
+    capsys.readouterr()
+    code = main(["--config", str(station.config), "--json", "backup"])
+    done = json.loads(capsys.readouterr().out)
+    assert done["begun_anew"] == ["chat"]
+    # Another size is seen when the backup begins; the same size, when the object is read to be sent.
+    resized = any(path.stat().st_size != len(before[str(path)]) for path in waiting if path.exists())
+    assert code == (Exit.DONE if resized or fault is remove else Exit.INTEGRITY)
+    run(station, capsys, "backup")
+    check(station, capsys)
+
+
+def test_another_machine(station: Station, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backup_start, "machine_mark", lambda vault_id: b"another machine of" + vault_id)
+    before = station.objects()
+    done = run(station, capsys, "backup")
+    assert [(one["code"], one["params"]["reason"]) for one in done["notices"]] == [("state-copied", "machine")]
+    assert done["sources"][0]["snapshot"]["seq"] == 1
+    sent = sum(path.stat().st_size for name, path in station.objects().items() if name not in before)
+    assert sent < 400_000
+    assert run(station, capsys, "backup")["notices"] == []
+    check(station, capsys)
+
+
+def test_what_storage_made_up_is_a_finding_and_no_reason(station: Station, capsys: pytest.CaptureFixture[str]) -> None:
+    (name, path), *_ = [(name, path) for name, path in station.objects().items() if "/s/" in name]
+    junk = path.with_name("000000000009-" + "ab" * 32)
+    junk.write_bytes(path.read_bytes())
+    stranger = path.parent.with_name("cd" * 16)
+    stranger.mkdir()
+    (stranger / path.name).write_bytes(path.read_bytes())  # signed by this device, for another stream
+    checkpoints = path.parent.parent.with_name("c")
+    checkpoints.mkdir()
+    (checkpoints / ("000000000003-" + "ef" * 32)).write_bytes(b"nothing")
+    capsys.readouterr()
+    main(["--config", str(station.config), "--json", "backup"])
+    done = json.loads(capsys.readouterr().out)
+    assert done["notices"] == []
+    assert done["sources"][0]["last_seq"] == 2, "the chain goes on"
+    assert {one["code"] for one in done["findings"]} == {"object-mismatch", "malformed"}
+    assert name
