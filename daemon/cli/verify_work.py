@@ -17,7 +17,7 @@ from chatkeep.daemon.cli.stopping import stopping
 from chatkeep.daemon.cli.telling import plain_error, tell
 from chatkeep.daemon.cli.unlocking import Secret
 from chatkeep.daemon.state import glance
-from chatkeep.daemon.vault.errors import MissingObject, VaultError
+from chatkeep.daemon.vault.errors import CheckpointOutdated, MissingObject, VaultError
 from chatkeep.daemon.verify.deep import DeepReport, deep
 from chatkeep.daemon.verify.scrub import ScrubReport, scrub
 from chatkeep.providers.base import ObjectNotFound, Provider, ProviderError
@@ -78,7 +78,7 @@ class ProviderVerdict:
 
     def exit(self) -> Exit:
         """Damage counts at any provider; one that is away only if it is required."""
-        if self.findings:
+        if any(not isinstance(finding, CheckpointOutdated) for finding in self.findings):
             return Exit.INTEGRITY
         if self.error is None:
             return Exit.DONE

@@ -155,6 +155,11 @@ _VAULT: Final = {
         "Pick another one: chatkeep snapshots",
         Exit.FAILED,
     ),
+    "checkpoint-outdated": Words(
+        "A checkpoint was made with keys of the vault that are over. It does not count, and nothing was removed by it.",
+        "If no chatkeep prune was at work while the keys were changed, somebody with an old way in made it.",
+        Exit.FAILED,
+    ),
     "vault-exists": Words(
         "There is already a vault, or a part of one, at {provider}. Nothing was changed.",
         "Join it with chatkeep join, or use an empty directory for a new vault.",

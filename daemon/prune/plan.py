@@ -19,7 +19,7 @@ from chatkeep.daemon.prune.waste import Lives, Waste, find_waste
 from chatkeep.daemon.retention import Alarm, Candidate, Reason, SnapshotKey, Verdict, alarms, decide
 from chatkeep.daemon.state import State
 from chatkeep.daemon.vault.checkpoint import Checkpoint, SnapshotId, StreamKept
-from chatkeep.daemon.vault.errors import VaultError
+from chatkeep.daemon.vault.errors import CheckpointOutdated, VaultError
 from chatkeep.providers.base import ObjectConflict, ObjectDamaged, ObjectNotFound
 
 
@@ -140,7 +140,10 @@ def _refuse_findings(own: OwnVault) -> None:
 
 
 def _is_grave(problem: ChatkeepError) -> bool:
-    """Damage or an attack. A storage that is away is neither."""
+    """Damage or an attack. A storage that is away is neither, nor is what was late when the keys were changed: the next
+    checkpoint takes its place."""
+    if isinstance(problem, CheckpointOutdated):
+        return False
     return isinstance(problem, VaultError | ObjectNotFound | ObjectDamaged | ObjectConflict)
 
 

@@ -22,6 +22,7 @@ from chatkeep.daemon.vault.copies import Findings, first_whole
 from chatkeep.daemon.vault.epoch import DeviceEntry, EpochRecord
 from chatkeep.daemon.vault.errors import (
     AuthenticationFailed,
+    CheckpointOutdated,
     ForkDetected,
     Malformed,
     MissingObject,
@@ -118,7 +119,7 @@ def newest_checkpoint(
 
     The one that the newest record lists is asked for by its name, listed by storage or not: only older ones being there
     is a finding (`MissingObject`, `Unreadable`), and they are all that can be gone by then. So are copies that
-    do not verify, checkpoints of epochs that are over and that no record lists, and two that count as much
+    do not verify, checkpoints of epochs that are over and that no record lists (`CheckpointOutdated`), and two that count as much
     (`ForkDetected`): what is returned then has the others in `rivals`.
 
     Args:
@@ -163,7 +164,7 @@ def newest_checkpoint(
                 findings.add(ForkDetected(what="checkpoint", number=number, names=rivals))
             return replace(counting[0], rivals=tuple(counting[1:]))
         for one in verified:
-            findings.add(AuthenticationFailed(what="checkpoint", reason="epoch-over", name=str(one.name)))
+            findings.add(CheckpointOutdated(name=str(one.name)))
     return None
 
 

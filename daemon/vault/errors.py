@@ -28,6 +28,7 @@ VaultError
   SnapshotTooLarge        reading it needs more memory than this machine has to spare
   SnapshotsMissing        snapshots that existed, and were not pruned, are not there
   SnapshotPruned          a snapshot was pruned while it was being read
+  CheckpointOutdated      a checkpoint of an epoch that is over and that no epoch record lists: it does not count
 """
 
 from __future__ import annotations
@@ -260,3 +261,13 @@ class SnapshotPruned(VaultError):
 
     code = "snapshot-pruned"
     disposition = Disposition.NEEDS_USER
+
+
+class CheckpointOutdated(VaultError):
+    """A checkpoint of an epoch that is over, which no epoch record lists; it changes nothing. Parameter: name.
+
+    Made while the keys were being changed, and late; or by somebody who has old ones. Which of the two, nobody can see,
+    and nothing depends on it: no damage.
+    """
+
+    code = "checkpoint-outdated"

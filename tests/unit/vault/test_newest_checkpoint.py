@@ -6,9 +6,15 @@ import dataclasses
 
 import pytest
 
+from chatkeep.daemon.cli.exits import Exit
+from chatkeep.daemon.cli.reading import weight
+from chatkeep.daemon.cli.telling import tell
+from chatkeep.daemon.cli.verify_work import ProviderVerdict
 from chatkeep.daemon.vault.checkpoint import VerifiedCheckpoint, newest_checkpoint
 from chatkeep.daemon.vault.copies import Findings
+from chatkeep.daemon.vault.errors import MissingObject
 from chatkeep.daemon.vault.names import CheckpointName
+from chatkeep.daemon.verify.scrub import scrub
 from chatkeep.providers.base import Provider, Unavailable
 from tests.support.faulty_provider import Fault, FaultyProvider
 from tests.support.manifests import TestVault, make_vault
@@ -151,7 +157,7 @@ def test_an_old_epochs_key_makes_none_that_counts(vault: TestVault) -> None:
         assert found is not None
         assert found.name == true
         # At or below what the record lists nobody looks, and nothing of it counts.
-        assert problems == ([("authentication-failed", "epoch-over")] if number > 1 else [])
+        assert problems == ([("checkpoint-outdated", None)] if number > 1 else [])
         assert made.walked()[0] == [6, 5, 4, 3, 1]
         del made.provider.objects[str(forged)]
 
@@ -169,14 +175,14 @@ def test_the_listed_number_counts_only_with_the_listed_hash(vault: TestVault) ->
     del made.provider.objects[str(true)]
     found, problems = newest(made)
     assert found is None
-    assert problems == [("missing-object", None), ("authentication-failed", "epoch-over")]
+    assert problems == [("missing-object", None), ("checkpoint-outdated", None)]
 
 
 def test_a_device_that_no_record_lists_has_none_of_that_epoch(vault: TestVault) -> None:
     made = PrunedVault(vault, 6)
     made.prune(3, 1, 3)
     made.rotate({}, None)
-    assert newest(made) == (None, [("authentication-failed", "epoch-over")])
+    assert newest(made) == (None, [("checkpoint-outdated", None)])
 
 
 def test_the_newest_epochs_own_take_over_and_the_old_one_is_forgotten(vault: TestVault) -> None:
@@ -187,7 +193,7 @@ def test_the_newest_epochs_own_take_over_and_the_old_one_is_forgotten(vault: Tes
     made.put({str(late): raw})
     found, problems = newest(made)
     assert found is not None
-    assert (found.name, problems) == (first, [("authentication-failed", "epoch-over")])
+    assert (found.name, problems) == (first, [("checkpoint-outdated", None)])
     second = made.prune(5, 3, 5)
     found, problems = newest(made)
     assert found is not None
@@ -207,7 +213,7 @@ def test_over_several_epochs_the_record_that_ended_one_speaks_for_it(vault: Test
     made.put({str(forged): raw})
     found, problems = newest(made)
     assert found is not None
-    assert (found.name, problems) == (first, [("authentication-failed", "epoch-over")])
+    assert (found.name, problems) == (first, [("checkpoint-outdated", None)])
 
 
 def test_of_a_removed_device_none_counts_beyond_its_entry(vault: TestVault) -> None:
@@ -218,7 +224,7 @@ def test_of_a_removed_device_none_counts_beyond_its_entry(vault: TestVault) -> N
     made.put({str(later): raw})
     found, problems = newest(made)
     assert found is not None
-    assert (found.name, problems) == (first, [("authentication-failed", "epoch-over")])
+    assert (found.name, problems) == (first, [("checkpoint-outdated", None)])
     assert made.walked()[0] == [6, 5, 4, 3, 1]
 
 
@@ -240,3 +246,25 @@ def test_names_are_taken_from_the_listing_of_this_device_alone(vault: TestVault)
     made = PrunedVault(vault, 2)
     made.put({str(CheckpointName(OTHER, 3, b"h" * 32)): b"", "d/strange": b"", "d/" + "a" * 32 + "/c/1": b""})
     assert newest(made) == (None, [])
+
+
+def test_one_that_was_late_when_the_keys_were_changed_is_no_damage_and_the_next_takes_its_place(
+    vault: TestVault,
+) -> None:
+    """Made in epoch 1, uploaded when epoch 2 had begun: what it let go is to live until the next one says so."""
+    made = PrunedVault(vault, 6)
+    late, raw = made.sign(made.checkpoint(3, (1, 3)))
+    made.rotate({made.stream.stream_id: made.head(6)}, None)
+    made.put({str(late): raw})
+    assert made.walked() == ([6, 5, 4, 3, 2, 1], [("checkpoint-outdated", None)])
+    assert made.scrubbed() == [("checkpoint-outdated", None)]
+    (problem,) = scrub(made.provider).findings
+    assert tell(problem).exit is Exit.FAILED
+    assert weight([problem]) is Exit.DONE
+    verdict = ProviderVerdict("a", required=True, findings=[problem])
+    assert verdict.exit() is Exit.DONE
+    verdict.findings.append(MissingObject("d/x"))
+    assert verdict.exit() is Exit.INTEGRITY
+    made.prune(3, 1, 3)
+    assert made.walked() == ([6, 5, 4, 3, 1], [])
+    assert made.scrubbed() == []
