@@ -118,9 +118,9 @@ def newest_checkpoint(
     """The newest checkpoint of a device that counts, out of all providers together; None when there is none.
 
     The one that the newest record lists is asked for by its name, listed by storage or not: only older ones being there
-    is a finding (`MissingObject`, `Unreadable`), and they are all that can be gone by then. So are copies that
-    do not verify, checkpoints of epochs that are over and that no record lists (`CheckpointOutdated`), and two that count as much
-    (`ForkDetected`): what is returned then has the others in `rivals`.
+    is a finding (`MissingObject`, `Unreadable`). So are copies that do not verify, checkpoints of epochs that are over
+    and that no record lists (`CheckpointOutdated`), and two that count as much (`ForkDetected`): what is returned then
+    has the others in `rivals`.
 
     Args:
         records: the vault's verified epoch records, 1 to the newest.
