@@ -192,7 +192,7 @@ def _finished(out: Output, vault: UnlockedVault) -> None:
     out.result(
         value,
         f"An earlier change of the keys had been cut short. It is finished now: epoch {vault.head.epoch}, everywhere.",
-        "Look at what stays: chatkeep key list --labels",
+        "Look at what stays: chatkeep key list --labels. To change the keys once more, run this again.",
     )
 
 

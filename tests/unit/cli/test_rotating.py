@@ -151,6 +151,31 @@ def test_epoch_that_the_vault_did_not_sign_is_told_and_not_followed(ways: Statio
     assert ok(ways, "status")["epoch"]["number"] == 1
 
 
+def test_storage_that_was_rolled_back_is_told_and_gets_no_second_epoch(ways: Station) -> None:
+    record = ok(ways, "key", "rotate", "--key-file", ways.key, "--yes")["record"]
+    ok(ways, "backup")
+    assert ok(ways, "status")["epoch"]["number"] == 2
+    file = Path(f"epochs/00000002-{record}")
+    (ways.storage("disk") / file).rename(ways.room / "aside")
+    # One that has it is enough, in whichever order they are asked.
+    assert run(ways, "snapshots", "--key-file", ways.key)[0] == 0
+    (ways.storage("usb") / file).unlink()
+    code, value = run(ways, "snapshots", "--key-file", ways.key)
+    assert code == 5
+    assert str(file) in [finding["params"].get("name") for finding in value["findings"]]
+    before = set(ways.objects())
+    for words in (["key", "rotate", "--yes"], ["key", "remove", ids(ways)[1], "--yes"]):
+        code, value = run(ways, *words, "--key-file", ways.key)
+        assert (code, value["error"]["code"]) == (5, "missing-object")
+    assert set(ways.objects()) == before
+    # Found again at one of them, it is brought to all.
+    (ways.room / "aside").rename(ways.storage("disk") / file)
+    again = ok(ways, "key", "rotate", "--key-file", ways.key, "--yes")
+    assert (again["epoch"], again["finished"]) == (2, True)
+    assert (ways.storage("usb") / file).exists()
+    assert ok(ways, "key", "rotate", "--key-file", ways.key, "--yes")["epoch"] == 3
+
+
 def test_rivals_are_told_with_what_to_do(ways: Station) -> None:
     record = ok(ways, "key", "rotate", "--key-file", ways.key, "--yes")["record"]
     file = Path(f"epochs/00000002-{record}")
