@@ -1,7 +1,8 @@
 """Backups of a source that changes in every way, killed at any durable step, against a model of plain dictionaries.
 
 The model is the content of every path at each committed snapshot. Databases are closed, or left with a log by an
-application that died; what a restore must give is what SQLite itself makes of them.
+application that died; what a restore must give is what SQLite itself makes of them. There are two providers that lose
+replies, are slow, repeat themselves or are away: each alone restores whatever it shows.
 """
 
 from __future__ import annotations
@@ -14,30 +15,35 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from chatkeep.daemon.backup import databases, run, settle, tables, works
 from chatkeep.daemon.capture import files, position
 from chatkeep.daemon.capture.digests import Overlay
 from chatkeep.daemon.restore.errors import NothingToRestore, ProofFailed
-from chatkeep.daemon.state import Commit, State
-from chatkeep.daemon.vault.errors import Unresolvable
+from chatkeep.daemon.state import Commit, Queued, State
+from chatkeep.daemon.sync import upload
+from chatkeep.daemon.vault import fold, resolve
+from chatkeep.daemon.vault.errors import Unreadable, Unresolvable
 from tests.support.crashing import Crash, crash, durable_steps
-from tests.support.whole import Device
+from tests.support.two_stores import STORES, TROUBLES, Slow, Trouble, TwoStores
 
 HOUR = 3600 * 10**9
 DATABASES = ("a.db", "b.db")
 NAMES = (*DATABASES, "x", "d/y", "d/z")
 BUDGETS = st.sampled_from((48 << 10, 300 << 10, 256 << 20))
 SEED = st.integers(0, 1 << 30)
-FOUND = (AssertionError, ProofFailed, Unresolvable)
+REACH = st.sampled_from((STORES, STORES, STORES[:1], STORES[1:], ()))
+BAD_DAYS = st.tuples(*[st.builds(Trouble, st.sampled_from(TROUBLES), st.integers(0, 3)) for _ in STORES])
+FOUND = (AssertionError, ProofFailed, Unreadable, Unresolvable)
 
 
 class Version(NamedTuple):
@@ -113,7 +119,9 @@ class Source:
 
 
 class BackupMachine(RuleBasedStateMachine):
-    """One source, one device."""
+    """One source, one device, two providers. `counts`: what all machines did."""
+
+    counts: ClassVar[Counter[str]] = Counter()
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,15 +141,30 @@ class BackupMachine(RuleBasedStateMachine):
         patch.setattr(os, "fdatasync", lambda _: None)
         self.shift = 0
         self.source = Source(self.directory)
-        self.device = Device.make(self.directory / "state", lambda: time.time_ns() + self.shift)
+        self.device = TwoStores.make(self.directory / "state", lambda: time.time_ns() + self.shift)
         self.model: dict[int, dict[str, str]] = {}
+        self._proven: set[tuple[str, str]] = set()
 
     def teardown(self) -> None:
         try:
-            for seq in self.model:
-                self.check(seq)
+            for which in (0, 1):  # whatever each has by now
+                self.look(which, newest=2)
+            self.device.send_everything()
+            for store in self.device.stores:
+                store.arrive()
+            self.look(0)
+            self.look(1, newest=1)
+            self.counts["devices"] += 1
+            self.counts["troubles"] += self.device.fired
         finally:
             self._stack.close()
+
+    def look(self, which: int, newest: int = 1 << 30) -> None:
+        """What this provider alone restores: everything it shows, or the newest of it."""
+        with self.device.only(which) as store:
+            for seq in self.device.seqs(store)[-newest:]:
+                if seq in self.model:
+                    self.check(seq)
 
     # -- the application --------------------------------------------------------------------------------------------
 
@@ -192,13 +215,18 @@ class BackupMachine(RuleBasedStateMachine):
 
     # -- the device -------------------------------------------------------------------------------------------------
 
-    @rule(budget=BUDGETS, hours=st.sampled_from((0, 0, 1, 25, 24 * 40, -30)))
-    def back_up(self, budget: int, hours: int = 0) -> None:
+    @rule(budget=BUDGETS, hours=st.sampled_from((0, 0, 1, 25, 24 * 40, -30)), reach=REACH, troubles=BAD_DAYS)
+    def back_up(
+        self, budget: int, hours: int = 0, reach: Sequence[str] = STORES, troubles: Sequence[Trouble] = ()
+    ) -> None:
         self.shift += hours * HOUR
         self.device.budget = budget
+        self.device.sends_to = reach
+        self.device.troubles.update(zip(STORES, troubles, strict=False))
         result = self.device.back_up(self.source.path)
         assert result.problems == []
         assert (result.pending, result.busy) == (0, 0)
+        self.counts["snapshots"] += len(result.snapshots)
         if result.last_seq:
             self.model[result.last_seq] = dict(self.source.expected)
 
@@ -209,8 +237,9 @@ class BackupMachine(RuleBasedStateMachine):
     @rule(at=st.integers(0, 90), budget=BUDGETS)
     def back_up_and_die(self, at: int, budget: int) -> None:
         self.device.budget = budget
-        with durable_steps(self.directory / "state", at, crash), contextlib.suppress(Crash):
+        with durable_steps(self.directory / "state", at, crash) as steps, contextlib.suppress(Crash):
             self.device.back_up(self.source.path)
+        self.counts["crashes"] += bool(steps.fired)
         with self.device.open_state() as state:
             assert state.outbox.recover() == []
             self.device.send(state)
@@ -218,10 +247,28 @@ class BackupMachine(RuleBasedStateMachine):
         if seq and seq not in self.model:
             self.model[seq] = dict(self.source.expected)
 
+    @rule(reach=REACH, troubles=BAD_DAYS)
+    def send(self, reach: Sequence[str], troubles: Sequence[Trouble]) -> None:
+        """An upload to whom can be reached, in which storage behaves badly; the next one is another chance."""
+        self.device.sends_to = reach
+        self.device.troubles = dict(zip(STORES, troubles, strict=False))
+        with self.device.open_state() as state:
+            assert state.outbox.recover() == []
+            self.device.send(state)
+        self.device.troubles = {}
+
+    @rule(which=st.integers(0, 1))
+    def what_was_late_arrives(self, which: int) -> None:
+        self.device.stores[which].arrive()
+
     @precondition(lambda self: self.model)
-    @rule(seed=SEED)
-    def restore(self, seed: int) -> None:
-        self.check(random.Random(seed).choice(sorted(self.model)))
+    @rule(seed=SEED, which=st.integers(0, 1))
+    def restore(self, seed: int, which: int) -> None:
+        """One snapshot that this provider shows, from it alone."""
+        with self.device.only(which) as store:
+            if seqs := [seq for seq in self.device.seqs(store) if seq in self.model]:
+                self.check(random.Random(seed).choice(seqs))
+                self.counts["restores"] += 1
 
     def check(self, seq: int) -> None:
         """Restore one snapshot; what it says it has is what was there."""
@@ -243,13 +290,39 @@ class BackupMachine(RuleBasedStateMachine):
 
     @invariant()
     def one_stream(self) -> None:
-        assert len({name.split("/")[3] for name in self.device.provider.objects if "/s/" in name}) <= 1
+        self.counts["steps"] += 1
+        for store in self.device.stores:
+            assert len({name.split("/")[3] for name in store.objects if "/s/" in name}) <= 1
+
+    @invariant()
+    def nothing_is_shown_that_is_not_there(self) -> None:
+        """Everything a provider shows is what its name says, and a manifest comes after the one before it."""
+        for store in self.device.stores:
+            for name in self.unproven(store):
+                assert name.endswith(hashlib.sha256(store.objects[name]).hexdigest())
+            seqs = self.device.seqs(store)
+            assert seqs == list(range(1, len(seqs) + 1))
+
+    def unproven(self, store: Slow) -> list[str]:
+        """Names of packs and manifests that were not looked at before."""
+        new = [name for name in store.objects if name.startswith("d/") and (store.name, name) not in self._proven]
+        self._proven.update((store.name, name) for name in new)
+        return [name for name in new if "/p/" in name or "/s/" in name]
 
 
-TestBackups = BackupMachine.TestCase
-TestBackups.settings = settings(
-    max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+@pytest.mark.parametrize(
+    ("machines", "steps"), [(25, 30), pytest.param(400, 60, marks=pytest.mark.long)], ids=["short", "long"]
 )
+def test_a_device_against_the_model(machines: int, steps: int, tell: Callable[[str], None]) -> None:
+    BackupMachine.counts.clear()
+    how = settings(
+        max_examples=machines, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    run_state_machine_as_test(BackupMachine, settings=how)  # type: ignore[no-untyped-call]
+    counts = BackupMachine.counts
+    tell(", ".join(f"{count} {what}" for what, count in counts.items()))
+    assert counts["steps"] > machines
+    assert min(counts[what] for what in ("snapshots", "crashes", "troubles", "restores")) > 0, "something was never tried"
 
 
 @contextlib.contextmanager
@@ -357,3 +430,56 @@ def test_the_machine_finds_digests_kept_beyond_a_shrink(monkeypatch: pytest.Monk
     monkeypatch.setattr(Overlay, "truncate", lambda *_: None)
     with machine() as made, pytest.raises(FOUND):
         shrunk_and_regrown(made)
+
+
+def size_changes(made: BackupMachine) -> None:
+    """Pages of another size: everything before counts no more."""
+    made.commit("a.db", 5, log=False, replace=False)
+    made.back_up(256 << 20)
+    made.source.database("a.db", "PRAGMA page_size=1024; VACUUM", log=False, replace=False)
+    made.back_up(256 << 20)
+    made.check(2)
+
+
+def test_the_machine_finds_a_reset_that_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    with machine() as made:
+        size_changes(made)
+    for module in (settle, resolve, fold):
+        monkeypatch.setattr(module, "RESET", 0)
+    with pytest.raises(FOUND), machine() as made:
+        size_changes(made)
+
+
+def a_put_fails(made: BackupMachine, after: int = 0) -> None:
+    """One pack is refused; the next upload does what is left."""
+    made.commit("a.db", 5, log=False, replace=False)
+    made.device.troubles = {"memory": Trouble("refused", after)}
+    made.back_up(256 << 20)
+    assert made.device.fired == 1
+    made.back_up(256 << 20)
+    made.restore(0, 0)
+
+
+def test_the_machine_finds_a_receipt_before_the_put(monkeypatch: pytest.MonkeyPatch) -> None:
+    with machine() as made:
+        a_put_fails(made)
+    real = upload._Run._send
+
+    def hasty(self: upload._Run, item: Queued) -> bool:
+        self._outbox.record_receipt(item.name, self._provider.name, 1)
+        return real(self, item)
+
+    monkeypatch.setattr(upload._Run, "_send", hasty)
+    with pytest.raises(FOUND), machine() as made:
+        a_put_fails(made)
+
+
+def test_the_machine_finds_a_manifest_before_its_packs(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = upload._steps
+
+    def backwards(queue: Iterable[Queued]) -> list[upload._Step]:
+        return [upload._Step(step.stream, step.manifests, step.packs) for step in real(queue)]
+
+    monkeypatch.setattr(upload, "_steps", backwards)
+    with pytest.raises(FOUND), machine() as made:
+        a_put_fails(made, after=1)
