@@ -156,7 +156,9 @@ def test_names_without_number(vault: HostileVault, attempts: Attempts, report: C
     """A million of each with `--long`, else three thousand."""
     count = 1_000_000 if attempts.whole else 2000
     for what, pattern in attempts.all(shapes(vault).items()):
-        number = min(count, 20_000 if attempts.whole else 200) if "streams" in what else count  # each stream is asked for by itself
+        number = (
+            min(count, 20_000 if attempts.whole else 200) if "streams" in what else count
+        )  # each stream is asked for by itself
         used = bounded(
             functools.partial(listing, vault, junk(number, pattern)),
             memory=1400 * MIB if attempts.whole else 200 * MIB,

@@ -74,7 +74,7 @@ STRANGE: Sequence[tuple[str, str]] = [
 
 
 def lines_of(line: bytes) -> Iterator[Variant]:
-    """One line that holds a JSON object, changed as JSON: every key missing, twice, renamed, and with strange values."""
+    """One line that holds a JSON object, changed as JSON: every key missing, twice, renamed, with strange values."""
     fields: dict[str, object] = json.loads(line)
     spelled = {key: json.dumps(value, separators=(",", ":")) for key, value in fields.items()}
 

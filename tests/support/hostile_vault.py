@@ -23,8 +23,10 @@ from chatkeep.daemon.backup.run import back_up
 from chatkeep.daemon.backup.writer import Writer
 from chatkeep.daemon.keys.root import EpochKeys, RootSecret
 from chatkeep.daemon.keys.secret import SecretBytes
+from chatkeep.daemon.keys.signed import sign_text
 from chatkeep.daemon.keys.slot_file import SlotFile
 from chatkeep.daemon.keys.slots import seal_envelope
+from chatkeep.daemon.keys.strict_json import encode_b64
 from chatkeep.daemon.restore.apply import Choices
 from chatkeep.daemon.restore.browse import read_file
 from chatkeep.daemon.restore.snapshot import plan, restore
@@ -168,7 +170,7 @@ class HostileVault:
         self.history |= read_all(self.provider)[0]
 
     def rotate(self, keep: tuple[str, ...], remove: tuple[str, ...] = (), carry: tuple[str, ...] = ()) -> EpochRecord:
-        """A new epoch: both slots and the devices of `keep` stay; `remove` goes, with its heads; `carry` went before."""
+        """A new epoch: slots and the devices of `keep` stay; `remove` goes, with its heads; `carry` went before."""
         keys = EpochKeys(RootSecret.generate())
         record = self.successor(keys, keep, remove, carry)
         self.epochs.keys.append(keys)
@@ -204,6 +206,14 @@ class HostileVault:
             {self.devices[name].device_id: self.entry(name) for name in keep},
             carried | {self.devices[name].device_id: self.entry(name) for name in remove},
         )
+
+    def resigned(self, record: EpochRecord, key: bytes, value: bytes) -> bytes:
+        """A record with another base64 value, signed again by the epoch before."""
+        line = record.raw.split(b"\n")[0]
+        start = line.index(key) + len(key) + 1
+        end = line.index(b'"', start)
+        changed = line[:start] + encode_b64(value).encode() + line[end:]
+        return sign_text("epoch", self.vault_id, [changed], self.epochs.keys[record.epoch - 2].sign)
 
     def entry(self, name: str) -> DeviceEntry:
         """What a record says of a device: its certificate and its newest manifests."""
