@@ -318,11 +318,11 @@ def test_a_device_against_the_model(machines: int, steps: int, tell: Callable[[s
     how = settings(
         max_examples=machines, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
     )
-    run_state_machine_as_test(BackupMachine, settings=how)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(BackupMachine, settings=how)
     counts = BackupMachine.counts
     tell(", ".join(f"{count} {what}" for what, count in counts.items()))
     assert counts["steps"] > machines
-    assert min(counts[what] for what in ("snapshots", "crashes", "troubles", "restores")) > 0, "something was never tried"
+    assert min(counts[what] for what in ("snapshots", "crashes", "troubles", "restores")) > 0, "never tried"
 
 
 @contextlib.contextmanager
