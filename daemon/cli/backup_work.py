@@ -171,6 +171,8 @@ def _back_up(writer: Writer, source: Source) -> SourceReport:
     except Cancelled:
         pass
     except ChatkeepError as exc:
+        if isinstance(exc, StateDamaged) and exc.params.get("for_good"):
+            raise  # nothing can be noted in such records; they are moved aside
         error = exc
         writer.state.note_backup(source.name, writer.clock(), 0, exc.code)
     seconds = time.monotonic() - begun

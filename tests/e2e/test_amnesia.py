@@ -89,7 +89,7 @@ def test_lost_and_rebuilt_sends_nothing_twice(full: Station, lost: Callable[[Sta
     assert "1 day" in told.json["error"]["remedy"]
     assert bool(list(full.state.glob("state.db.damaged-1"))) == (lost is damage)
     said = full.ok("status")
-    assert [problem["about"] for problem in said["problems"]][0] == "records"
+    assert [problem["about"] for problem in said["problems"]] == ["records"]
     assert "chatkeep rebuild" in full.run("status", json=False).out
     assert full.run("backup").error == "state-lost", "once told is not enough"
     assert full.objects() == before
@@ -188,7 +188,7 @@ def test_two_that_use_copies_of_the_same_records_never_fork(full: Station) -> No
     """They run in turns and change things in between; each keeps its chain, and every snapshot restores."""
     twin = shutil.copytree(full.state, full.room / "twin")
     original, turns = full.state, []
-    rounds = 8
+    rounds = 4
     for number in range(rounds):
         full.state = (original, twin)[number % 2]
         full.configure(full.source)
@@ -200,7 +200,7 @@ def test_two_that_use_copies_of_the_same_records_never_fork(full: Station) -> No
     kinds = [kinds for _, _, kinds in turns]
     assert kinds[:3] == [[], ["ahead"], ["stranger"]], "noticed by each at its first turn"
     assert kinds[3:] == [[]] * (rounds - 3), "and told once"
-    assert [len(names) for names in sorted(streams(full).values(), key=len)] == [4, 5]
+    assert [len(names) for names in sorted(streams(full).values(), key=len)] == [2, 3]
     for number, snapshot, _ in turns:
         target = full.restore(snapshot[:12], f"out-{number}")
         assert (target / "note.txt").read_text() == f"round {number}"

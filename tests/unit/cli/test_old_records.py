@@ -1,9 +1,10 @@
-"""Parts of the state directory that are older than the rest, truncated or exchanged: noticed, never a wrong snapshot."""
+"""Parts of the state directory that are older than the rest, truncated or exchanged: never a wrong snapshot."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ MANY: list[str] = []  # what was tried
 @pytest.fixture(scope="module", autouse=True)
 def counted() -> Iterator[None]:
     yield
-    print(f"\nold records: {len(MANY)} states of a state directory tried")
+    print(f"\nold records: {len(MANY)} states of a state directory tried")  # noqa: T201  # numbers of the run
 
 
 @pytest.fixture
@@ -247,3 +248,48 @@ def test_what_storage_made_up_is_a_finding_and_no_reason(station: Station, capsy
     assert done["sources"][0]["last_seq"] == 2, "the chain goes on"
     assert {one["code"] for one in done["findings"]} == {"object-mismatch", "malformed"}
     assert name
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_two_copies_in_any_order_never_fork(station: Station, capsys: pytest.CaptureFixture[str], seed: int) -> None:
+    """Two, then three state directories that were one, run in any order, for many rounds."""
+    choice = random.Random(seed)
+    states = [station.state, Path(shutil.copytree(station.state, station.room / "twin"))]
+    acknowledged: dict[str, bytes] = {}
+    for number in range(16):
+        if number == 8:
+            states.append(Path(shutil.copytree(choice.choice(states), station.room / "third")))
+        station.state = choice.choice(states)
+        station.configure(station.source)
+        (station.source / "file").write_bytes(f"round {number}".encode())
+        snapshot = run(station, capsys, "backup")["sources"][0]["snapshot"]
+        acknowledged[snapshot["id"]] = (station.source / "file").read_bytes()
+    check(station, capsys)
+    told = run(station, capsys, "snapshots", "--all", "--key-file", station.key)
+    assert told["findings"] == []
+    assert acknowledged.keys() <= {one["id"] for one in told["snapshots"]}
+    for number, (snapshot, content) in enumerate(acknowledged.items()):
+        target = station.room / f"round-{number}"
+        run(station, capsys, "restore", snapshot[:12], "file", "--target", target, "--key-file", station.key)
+        assert (target / "file").read_bytes() == content
+    MANY.append(f"{len(acknowledged)} turns of copies")
+
+
+def test_a_database_that_is_damaged_where_it_is_read_late(station: Station, capsys: pytest.CaptureFixture[str]) -> None:
+    """It opens, and turns out to be damaged in the middle of the work: moved aside then, and not met again."""
+    with closing(sqlite3.connect(station.state / "state.db")) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name='files'").fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    body = bytearray((station.state / "state.db").read_bytes())
+    body[(page - 1) * size : page * size] = os.urandom(size)
+    (station.state / "state.db").write_bytes(body)
+    capsys.readouterr()
+    code = main(["--config", str(station.config), "--json", "backup"])
+    said = json.loads(capsys.readouterr().out)
+    assert code != Exit.DONE
+    assert "state-damaged" in json.dumps(said)
+    assert run(station, capsys, "backup", code=Exit.LOCKED)["error"]["code"] == "state-lost"
+    run(station, capsys, "rebuild", "--key-file", station.key)
+    run(station, capsys, "backup")
+    check(station, capsys)
