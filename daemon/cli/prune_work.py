@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from chatkeep.config.model import Config
-from chatkeep.daemon.cli import ask, device, storage, sweeping, unlocking
+from chatkeep.daemon.cli import ask, device, proving, storage, sweeping, unlocking
 from chatkeep.daemon.cli.frame import Frame
 from chatkeep.daemon.cli.output import Output
 from chatkeep.daemon.cli.prune_report import ALARMS, PruneReport
@@ -46,6 +46,7 @@ def run(frame: Frame, secret: Secret, *, dry_run: bool, yes: bool) -> PruneRepor
         state = stack.enter_context(device.open_state(config, credential))
         check(state, credential, pruner)
         check_clocks(providers)
+        proving.prove_in(frame, config, state, pruner.vault)
         report = _planned(config, state, credential, pruner, providers, out, dry_run=dry_run)
         if not dry_run:
             _confirm(report.plan, out, yes=yes)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 
-from chatkeep.daemon.state import Queued
+from chatkeep.daemon.state import State
 from chatkeep.providers import base
 
 
@@ -12,12 +12,14 @@ class OutboxFirst:
     """A provider, and in front of it the outbox. Only reads.
 
     A snapshot that no provider has yet refers to packs that all of them have: who asks what is needed must see both.
+    A listing may be old; what this device has just put is asked for by its name.
     """
 
-    def __init__(self, inner: base.Provider, waiting: Mapping[str, Queued]) -> None:
+    def __init__(self, inner: base.Provider, state: State) -> None:
         self.name = inner.name
         self._inner = inner
-        self._waiting = waiting
+        self._waiting = {item.name: item for item in state.outbox.queue("")}
+        self._known: Collection[str] = state.pruning.newest_names() | self._waiting.keys()
 
     def put(self, name: str, body: bytes) -> None:
         raise AssertionError(f"planning writes nothing, not {len(body)} bytes to {name}")
@@ -40,9 +42,8 @@ class OutboxFirst:
 
     def list(self, prefix: str) -> Iterator[base.ObjectStat]:
         base.validate_prefix(prefix)
-        mine = [name for name in self._waiting if name.startswith(prefix)]
-        yield from (self.stat(name) for name in mine)
-        yield from (found for found in self._inner.list(prefix) if found.name not in self._waiting)
+        yield from (base.ObjectStat(name, 0, None) for name in self._known if name.startswith(prefix))
+        yield from (found for found in self._inner.list(prefix) if found.name not in self._known)
 
     def delete(self, name: str) -> None:
         raise AssertionError(f"planning deletes nothing, not {name}")

@@ -14,7 +14,6 @@ from chatkeep.config.model import Retention
 from chatkeep.daemon.prune.errors import PruneRefused
 from chatkeep.daemon.prune.live import packs_of, packs_of_state
 from chatkeep.daemon.prune.own import Facts, OwnVault, Step
-from chatkeep.daemon.prune.proofs import prove_capsules
 from chatkeep.daemon.prune.waste import Lives, Waste, find_waste
 from chatkeep.daemon.retention import Alarm, Candidate, Reason, SnapshotKey, Verdict, alarms, decide
 from chatkeep.daemon.state import State
@@ -73,7 +72,6 @@ def make_plan(own: OwnVault, state: State, terms: Terms, step: Step) -> Plan:
         PruneRefused: storage or the records are not in the state in which anything may be deleted.
         VaultError, ProviderError: what must be read cannot be. Nothing was changed.
     """
-    prove_capsules(state.capsules, own.unlocked)
     unproven = state.pruning.failed_capsules()
     if unproven:
         raise PruneRefused(reason="capsules", count=len(unproven), object=unproven[0])

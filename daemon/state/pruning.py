@@ -102,6 +102,14 @@ class Pruning:
         rows = self._connection.rows("SELECT stream, source, seq, head, active FROM streams")
         return {stream: (source, seq, head, bool(active)) for stream, source, seq, head, active in rows}
 
+    def newest_names(self) -> set[str]:
+        """What storage must have, whatever it lists: the newest manifest of each stream, and the newest checkpoint."""
+        rows = self._connection.rows(
+            "SELECT n.name FROM streams s JOIN snapshots n ON n.stream=s.stream AND n.seq=s.seq WHERE s.active=1 "
+            "UNION ALL SELECT name FROM checkpoints WHERE number=(SELECT max(number) FROM checkpoints)"
+        )
+        return {name for (name,) in rows}
+
     def frontiers(self) -> dict[tuple[bytes, str], int]:
         """By stream and provider: the newest seq up to which the provider has everything."""
         rows = self._connection.rows("SELECT stream, provider, seq FROM frontiers")

@@ -33,6 +33,7 @@ from chatkeep.daemon.vault.create import Way, add_device, create_vault
 from chatkeep.daemon.vault.credential import WriterCredential
 from chatkeep.daemon.vault.reader import Snapshot, VaultReader
 from chatkeep.daemon.vault.unlock import unlock, unlock_to_enrol, unlock_to_prune
+from chatkeep.daemon.verify.capsules import prove_all
 from chatkeep.providers import base
 from tests.support.memory_provider import MemoryProvider
 
@@ -66,7 +67,8 @@ class Storage(MemoryProvider):
         away: it cannot be reached.
         held: names that an object lock keeps.
         deletes: whether this device may delete at all.
-        lag: what was put since this moment is not listed (0: all is).
+        lag: so long, in ns, what a device put is not listed.
+        sent: bytes of devices' objects that were ever put.
         fuse: calls until it stops answering in the middle of one (-1: never); `last` is what was asked then.
     """
 
@@ -77,6 +79,7 @@ class Storage(MemoryProvider):
         self.held: set[str] = set()
         self.stored: dict[str, int] = {}
         self.lag = 0
+        self.sent = 0
         self.fuse = -1
         self.calls = 0
         self.refusals = 0
@@ -89,6 +92,7 @@ class Storage(MemoryProvider):
 
     def put(self, name: str, body: bytes) -> None:
         self._call(name)
+        self.sent += len(body) if name.startswith("d/") else 0
         super().put(name, body)
         self.stored.setdefault(name, self.world.now)
 
@@ -106,7 +110,11 @@ class Storage(MemoryProvider):
     def list(self, prefix: str) -> Iterator[base.ObjectStat]:
         self._call(prefix)
         for found in super().list(prefix):
-            if not self.lag or self.stored.get(found.name, 0) <= self.world.now - self.lag:
+            if (
+                not self.lag
+                or not found.name.startswith("d/")
+                or self.stored.get(found.name, 0) <= self.world.now - self.lag
+            ):
                 yield found
 
     def delete(self, name: str) -> None:
@@ -191,6 +199,10 @@ class Home:
         path.write_bytes(content)
         os.utime(path, ns=(self.world.now, self.world.now + len(self.content)))
 
+    def tree(self) -> dict[str, str]:
+        """What the source holds now."""
+        return tree_of(self.source)
+
     def back_up(self, *, send: Sequence[Storage] | None = None) -> SourceResult:
         """A backup, sent to these storages (all)."""
         with self.state() as state:
@@ -212,11 +224,11 @@ class Home:
 
     def plan(self, state: State, policy: Retention | None = None, *, carry: bool = False) -> Plan:
         """What prune would do now; and does, if `carry`."""
-        waiting = {item.name: item for item in state.outbox.queue("")}
         at = [one for one in self.storages if not one.away]
         device = self.credential.device_id
         with unlock_to_prune(at[0], RecoveryMethod(self.recovery), self.credential.vault_id) as pruner:
-            own = OwnVault([OutboxFirst(one, waiting) for one in at], pruner.vault, device)
+            prove_all(state.capsules, pruner.vault.vault_id, pruner.vault.opener)
+            own = OwnVault([OutboxFirst(one, state) for one in at], pruner.vault, device)
             terms = Terms(policy or self.policy, [one.name for one in self.storages], self.clock())
             made = make_plan(own, state, terms, silent)
             if carry:
