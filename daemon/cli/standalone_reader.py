@@ -153,7 +153,7 @@ def hybrid(seed: bytes) -> Any:
 class Vault:
     """An unlocked vault. `storage` has the verbs of `Directory`; `note` hears of damage. Ids and hashes are hex."""
 
-    def __init__(self, storage: Directory, kind: str, secret: bytes, note: Callable[[str], None]) -> None:
+    def __init__(self, storage: Any, kind: str, secret: bytes, note: Callable[[str], None]) -> None:
         self.storage, self.note, self.packs = storage, note, dict[str, Any]()
         for name in storage.names("slots"):
             with self.noting(f"slots/{name}"):
@@ -171,7 +171,7 @@ class Vault:
 
     def named(self, name: str, limit: int = 64 * MIB) -> bytes:
         """A whole object whose name carries its hash [1]."""
-        raw = self.storage.get(name, 0, limit + 1)
+        raw: bytes = self.storage.get(name, 0, limit + 1)
         demand(len(raw) <= limit and name.endswith(f"-{sha(raw).hex()}"), "it is not what its name says")
         return raw
 
@@ -353,7 +353,7 @@ class Vault:
 class Tree:
     """What a stack of layers says of every path and file [11]."""
 
-    def __init__(self, vault: Vault, snapshot: Any) -> None:
+    def __init__(self, vault: Any, snapshot: Any) -> None:
         self.paths, self.files, self.contents = dict[bytes, Any](), dict[int, Any](), dict[int, Any]()
         self.sections, closed = dict[int, Any](), set[int]()
         for _, _, _, parts in snapshot.stack:
