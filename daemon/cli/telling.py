@@ -10,7 +10,8 @@ from chatkeep.config.errors import ChatkeepError
 from chatkeep.config.problems import ConfigInvalid, Problem
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.measures import printable
-from chatkeep.daemon.cli.words import CASES, PROBLEMS, WORDS
+from chatkeep.daemon.cli.words import WORDS
+from chatkeep.daemon.cli.words_of_cases import CASES, PROBLEMS
 
 
 class Told(NamedTuple):

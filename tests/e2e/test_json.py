@@ -74,6 +74,10 @@ def test_every_promise(station: Station, tmp_path: Path) -> None:
     see("doctor", "doctor")
     see("reader", "reader")
     see("config check, schema, example", "config", "check")
+    for path in station.state.glob("state.db*"):
+        path.unlink()
+    assert station.run("backup").error == "state-lost"
+    see("rebuild", "rebuild", *unlock)
     station.state.rename(tmp_path / "lost")
     see("join", "join", *unlock)
     station.source.rename(tmp_path / "moved")

@@ -18,7 +18,8 @@ import chatkeep.providers
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.config.problems import ConfigInvalid, Problem, Reason
 from chatkeep.daemon.cli.telling import problem_line, tell
-from chatkeep.daemon.cli.words import PROBLEMS, WORDS, Words
+from chatkeep.daemon.cli.words import WORDS, Words
+from chatkeep.daemon.cli.words_of_cases import PROBLEMS
 
 PACKAGES = (chatkeep.config, chatkeep.providers, chatkeep.daemon)
 

@@ -1,0 +1,256 @@
+"""Words for errors whose reason says more than their code, and for problems of the configuration (see words)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from chatkeep.config.problems import Reason
+from chatkeep.daemon.cli.exits import Exit
+from chatkeep.daemon.cli.words import VERIFY, WORDS, Words
+
+# Where the reason of an error says more than its code: (code, reason).
+CASES: Final[Mapping[tuple[str, str], Words]] = {
+    ("config-missing", "to-read"): Words(
+        "There is no configuration at {file}.", "Name the storage itself: --from FOLDER", Exit.USAGE
+    ),
+    ("credential-refused", "absent"): WORDS["not-set-up"],
+    ("credential-refused", "exists"): Words(
+        "Another device's key for writing is where this one's would be saved. It was left alone.",
+        "Move the file chatkeep-writer out of the state directory, if that device has it elsewhere.",
+        Exit.FAILED,
+    ),
+    ("credential-refused", "permissions"): Words(
+        "Other users may read or write this device's key (mode {mode}). It was not used.",
+        "chmod 600 the file chatkeep-writer in the state directory.",
+        Exit.FAILED,
+    ),
+    ("database-damaged", "size"): Words(
+        "The database {path} is damaged: it ends in the middle of a page.",
+        "It was cut short. What was backed up of it while it was whole stays: chatkeep snapshots",
+        Exit.FAILED,
+    ),
+    ("state-lost", "anew"): Words(
+        "This device's records were lost. It begins new chains of snapshots, and sends everything again.", "", Exit.DONE
+    ),
+    ("state-rolled-back", "anew"): Words(
+        "This device's records were older than what was pruned of its vault. It begins new chains of snapshots, and "
+        "sends everything again.",
+        "",
+        Exit.DONE,
+    ),
+    ("state-copied", "late"): Words(
+        "This storage has newer snapshots of this device than its records. Nothing was sent there.",
+        "The next backup begins new chains of snapshots.",
+        Exit.STORAGE,
+    ),
+    ("state-copied", "checkpoint"): Words(
+        "This storage shows that more was pruned than this device's records know of. Nothing was sent there.",
+        "Run: chatkeep backup, and do what it says.",
+        Exit.STORAGE,
+    ),
+    ("state-copied", "stranger"): Words(
+        "Another machine writes to the vault with this device's key, or this device's records are an older copy.",
+        "If another machine uses a copy of this one's state directory: move it away there, then: chatkeep join",
+        Exit.DONE,
+    ),
+    ("state-copied", "machine"): Words(
+        "This device's records come from another machine. New chains of snapshots were begun; nothing that is in the "
+        "vault was sent again.",
+        "If that machine still backs up: move the state directory away on one of the two, then: chatkeep join",
+        Exit.DONE,
+    ),
+    ("no-vault", "expected"): Words(
+        "This device's vault is not in this storage.",
+        "Is the right disk mounted? A new provider begins with a copy of another one's folder.",
+        Exit.STORAGE,
+    ),
+    ("no-slot-opened", "absent"): Words(
+        "Storage has no key slot for a secret of this kind.", "See which there are: chatkeep key list", Exit.LOCKED
+    ),
+    ("no-slot-opened", "damaged"): Words(
+        "No key slot of the vault opened, and not all of them are whole. The secret may be right.",
+        "Try another one, or another copy of the storage. " + VERIFY,
+        Exit.LOCKED,
+    ),
+    ("prune-refused", "capsules"): Words(
+        "{count} sealed objects of this device do not open. Nothing was pruned: what is older may be all that can be "
+        "restored.",
+        "Look for the extent of the damage with: chatkeep verify --deep. The next backup seals their content anew.",
+        Exit.INTEGRITY,
+    ),
+    ("prune-refused", "clock"): Words(
+        "The clocks of this device and of {where} are {minutes} minutes apart. Nothing was pruned: which day a "
+        "snapshot is of depends on it.",
+        "Set the clock of this device right: timedatectl set-ntp true",
+        Exit.FAILED,
+    ),
+    ("prune-refused", "storage"): Words(
+        "Storage does not hold this device's snapshots as they were sealed ({count} findings, the first: {finding}). "
+        "Nothing was pruned.",
+        VERIFY,
+        Exit.INTEGRITY,
+    ),
+    ("prune-refused", "behind"): Words(
+        "The newest snapshot of {source} in storage is not the one that this device's records have. Nothing was "
+        "pruned.",
+        "Run chatkeep backup, which finds out what happened.",
+        Exit.INTEGRITY,
+    ),
+    ("prune-refused", "records"): Words(
+        "This device's records do not say what is in the vault. Nothing was pruned.",
+        "Run: chatkeep rebuild",
+        Exit.FAILED,
+    ),
+    ("prune-refused", "epoch"): Words(
+        "The storage that unlocked does not have the vault's newest keys. Nothing was pruned.",
+        "Connect the other storage, or run chatkeep backup first.",
+        Exit.STORAGE,
+    ),
+    ("prune-refused", "outbox"): Words(
+        "Something that waited to be uploaded is lost on this device. Nothing was pruned.",
+        "Run chatkeep backup first: it begins anew.",
+        Exit.FAILED,
+    ),
+    ("prune-refused", "device"): Words(
+        "This device was removed from the vault. Its snapshots are not its own any more.", "", Exit.FAILED
+    ),
+    ("target-exists", "kind"): Words(
+        "{path} is in the way: one is a directory, and the other is not. Nothing was changed.",
+        "Move it away, or restore into a new directory.",
+        Exit.FAILED,
+    ),
+    ("target-exists", "collision"): Words(
+        "Two files would have the name {path}: the file system of the target takes them for one.",
+        "Restore to a file system that tells capitals from small letters, or choose paths one by one.",
+        Exit.FAILED,
+    ),
+    ("recovery-typo", "length"): Words(
+        "Line {line} of the recovery key has {digits} digits, and a line has 8.", "Look at the paper.", Exit.LOCKED
+    ),
+    ("recovery-typo", "check-digit"): Words(
+        "There is a slip in line {line} of the recovery key.",
+        "One of its digits is wrong, or two are swapped, or it is another line's place. Look at the paper.",
+        Exit.LOCKED,
+    ),
+    ("recovery-typo", "not-a-digit"): Words(
+        "Line {line} of the recovery key holds something that is no digit, at {column}.",
+        "Only digits, spaces and dashes are in it.",
+        Exit.LOCKED,
+    ),
+    ("recovery-typo", "too-few-lines"): Words(
+        "The recovery key ends before line {line}; it has 8.", "Look for the rest of it.", Exit.LOCKED
+    ),
+    ("recovery-typo", "too-many-lines"): Words(
+        "There is more after line 8 of the recovery key.", "It has 8 lines of 8 digits.", Exit.LOCKED
+    ),
+    ("fork-detected", "epoch"): Words(
+        "The history of the keys was split: {names} do not belong to one history. Nothing of them was used.",
+        "Two commands changed the keys at once, or somebody who once could read the vault made one of them. "
+        "Take the one that you did not make out of the storage, at every provider.",
+        Exit.INTEGRITY,
+    ),
+    ("rotation-refused", "last-recovery-key"): Words(
+        "No recovery key would be left. Nothing was changed.",
+        "Add another first: chatkeep key add recovery",
+        Exit.USAGE,
+    ),
+    ("rotation-refused", "own-slot"): Words(
+        "{id} is the way in that just unlocked the vault. Nothing was changed.",
+        "Unlock with one that stays, to show that it opens.",
+        Exit.USAGE,
+    ),
+    ("rotation-refused", "unknown-slot"): Words(
+        "No way into the vault has the id {id}.", "See which there are: chatkeep key list", Exit.USAGE
+    ),
+    ("rotation-refused", "several-slots"): Words(
+        "{id} can mean several ways in: {candidates}.", "Give more of its digits.", Exit.USAGE
+    ),
+    ("rotation-refused", "several-devices"): Words(
+        "{id} can mean several devices: {candidates}.", "Give more of its digits.", Exit.USAGE
+    ),
+    ("rotation-refused", "removed-slot"): Words("The way in {id} was removed before.", "", Exit.USAGE),
+    ("rotation-refused", "unknown-device"): Words(
+        "No device of the vault has the id {id}.", "See which there are: chatkeep device list", Exit.USAGE
+    ),
+    ("rotation-refused", "removed-device"): Words("The device {id} was removed before.", "", Exit.USAGE),
+    ("rotation-refused", "slot-damaged"): Words(
+        "The file of the way in {id} is damaged, or nobody of this vault made it. Nothing was changed.",
+        "If it is not to stay: chatkeep key remove {id}. Else bring slots/{id}.json back from another copy.",
+        Exit.INTEGRITY,
+    ),
+    ("rotation-refused", "slot-twice"): Words(
+        "There are two different files of the way in {id}. Nothing was changed.",
+        "If it is not to stay: chatkeep key remove {id}",
+        Exit.INTEGRITY,
+    ),
+    ("rotation-refused", "device-damaged"): Words(
+        "The certificate of the device {id} is damaged, or nobody of this vault made it. Nothing was changed.",
+        "If it is not to stay: chatkeep device remove {id}. Else bring devices/{id}.json back from another copy.",
+        Exit.INTEGRITY,
+    ),
+    ("rotation-refused", "device-twice"): Words(
+        "There are two different certificates of the device {id}. Nothing was changed.",
+        "If it is not to stay: chatkeep device remove {id}",
+        Exit.INTEGRITY,
+    ),
+    ("rotation-refused", "copy-damaged"): Words(
+        "The copy of {name} is damaged there. Nothing was changed.",
+        "Delete that file there and run the command again: it is copied from another provider that has it whole.",
+        Exit.INTEGRITY,
+    ),
+    ("rotation-refused", "outrun"): Words(
+        "Another command has changed the keys of the vault meanwhile. This one changed nothing.",
+        "Look at what stays now, and run it again if it is still needed.",
+        Exit.FAILED,
+    ),
+    ("rotation-refused", "unreachable"): Words(
+        "Storage cannot be used ({error}). Keys are changed at every provider or at none, so nothing was changed.",
+        "Bring it back, or take it out of the configuration if it is gone for good.",
+        Exit.STORAGE,
+    ),
+    ("rotation-refused", "too-long"): Words(
+        "The vault has more ways in and devices than one epoch record can name.",
+        "Remove some that are not used: chatkeep key remove, chatkeep device remove",
+        Exit.USAGE,
+    ),
+    ("slot-refused", "memory"): Words(
+        "This machine has not enough memory free to try the passphrase ({value} KiB are needed).",
+        "Close something, or use a recovery key.",
+        Exit.FAILED,
+    ),
+    ("passphrase-refused", "empty"): Words("An empty passphrase protects nothing.", "Choose a long one.", Exit.USAGE),
+}
+
+# One line per problem of the configuration. {found}, {wanted} and {other} as the problem carries them.
+PROBLEMS: Final[Mapping[Reason, str]] = {
+    Reason.TOO_LARGE: "the file is larger than {wanted}",
+    Reason.NOT_UTF8: "the byte {found} is not UTF-8 text",
+    Reason.SYNTAX: "not YAML: {found}",
+    Reason.EMPTY: "the file is empty",
+    Reason.ALIAS: "aliases (*name) are not taken; write the value again",
+    Reason.TOO_DEEP: "nested too deeply",
+    Reason.WRONG_TYPE: "{wanted} is needed here, not {found}",
+    Reason.UNKNOWN_KEY: "there is no such key",
+    Reason.DUPLICATE_KEY: "the key stands here for the second time",
+    Reason.MISSING_KEY: "the key {wanted} is missing",
+    Reason.NO_VALUE: "a value is missing",
+    Reason.UNKNOWN_WORD: "'{found}' is not {wanted}",
+    Reason.BAD_TEXT: "empty, or with characters that cannot be shown: {found}",
+    Reason.BAD_NAME: "'{found}' cannot be a name: 1 to 100 characters, no slash, no dash or space at the edge",
+    Reason.BAD_PATTERN: "'{found}' is not a pattern below the source: no slash in front, no ..",
+    Reason.NOT_ABSOLUTE: "'{found}' is not an absolute path; it begins with / or ~, and variables are not replaced",
+    Reason.NO_HOME: "the home directory in '{found}' is not known",
+    Reason.BAD_DURATION: "'{found}' is not a duration: a number of minutes, hours, days or weeks, such as 36 hours",
+    Reason.BAD_AMOUNT: "'{found}' is not a number from 0 to 999999, and not all",
+    Reason.DUPLICATE_NAME: "the name '{found}' is already that of {other}; give one of them another name",
+    Reason.SAME_DIRECTORY: "{found} is the same directory as {other}",
+    Reason.NESTED_DIRECTORY: "{found} lies inside {other}, which covers it already",
+    Reason.STATE_IN_SOURCE: "{found} lies inside {other} and would be backed up with it",
+    Reason.STATE_IN_PROVIDER: "{found} lies inside {other}; this device's key would leave it with the vault",
+    Reason.PROVIDER_IN_SOURCE: "{found} lies inside {other}; the vault would back itself up",
+    Reason.PATH_MISSING: "there is nothing at {found}",
+    Reason.NOT_A_DIRECTORY: "{found} is not a directory",
+    Reason.NOT_READABLE: "this user may not read {found}",
+    Reason.NOT_WRITABLE: "this user may not write to {found}",
+}
