@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from chatkeep.config.model import Config
     from chatkeep.daemon.state import State
     from chatkeep.daemon.vault.credential import WriterCredential
-    from chatkeep.daemon.vault.epoch import EpochPin
+    from chatkeep.daemon.vault.epoch import EpochPin, EpochRecord
     from chatkeep.daemon.vault.follow import Followed
     from chatkeep.providers.base import Provider
 
@@ -90,6 +90,29 @@ def follow(config: Config, providers: Sequence[Provider], credential: WriterCred
             raise
         credential.wipe()
     return found
+
+
+def go_on(config: Config, record: EpochRecord) -> None:
+    """Saves that this device is in the epoch of `record`, which follows the one it is in and was made here just now.
+
+    Until it is saved a rival could be shown to this device: by storage, with a root secret from before the change. A
+    device that is not set up for this vault, is behind, or was left out stays where it is; its next backup follows.
+
+    Raises:
+        CredentialRefused: it could not be saved. Its next backup follows.
+    """
+    if not is_set_up(config):
+        return
+    credential = load_credential(config)
+    try:
+        if credential.pin.sha256 == record.prev and credential.device_id in record.devices:
+            moved = credential.moved_to(record)
+            try:
+                _save_moved(config, moved)
+            finally:
+                moved.wipe()
+    finally:
+        credential.wipe()
 
 
 def removed_device(config: Config) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -68,6 +69,8 @@ def change(frame: Frame, secret: Secret, *, yes: bool, slots: Sequence[str] = ()
                 step("Changing the keys and trying the way in", 0, None)
                 record = rotate(providers, enrolment, plan)
                 _try(providers, method, record.sha256, vault.vault_id)
+                with contextlib.suppress(ChatkeepError):  # the keys are changed; the next backup follows
+                    device.go_on(config, record)
             value = shown.value() | {"epoch": record.epoch, "record": record.sha256.hex(), "changed": True}
     out.result(value | {"finished": False}, *_done(out, record.epoch, shown))
 
@@ -82,6 +85,7 @@ class Shown:
         self.stays = [way_of(vault, slot_id, slot) for slot_id, slot in plan.slots.items()]
         self.goes = [way_of(vault, slot_id, slot) for slot_id, slot in plan.removed_slots.items()]
         self.devices = sorted(plan.devices)
+        self.others = [one for one in self.devices if one != mine]
         self.going = sorted(plan.going)
 
     def value(self) -> dict[str, Any]:
@@ -214,8 +218,8 @@ def _done(out: Output, epoch: int, shown: Shown) -> list[str]:
         f"{device_id.hex()[:SHOWN]}: nothing it writes counts any more. Its snapshots until now stay."
         for device_id in shown.going
     ]
-    if shown.devices:
-        lines.append("Devices go on with the new keys at their next backup.")
+    if shown.others:
+        lines.append("The other devices go on with the new keys at their next backup.")
     return lines
 
 

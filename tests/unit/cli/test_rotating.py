@@ -133,8 +133,29 @@ def test_damaged_slot_is_shown_and_may_be_removed(ways: Station) -> None:
     assert value["findings"]
 
 
-def test_epoch_that_the_vault_did_not_sign_is_told_and_not_followed(ways: Station) -> None:
+def test_this_device_goes_on_at_once(ways: Station) -> None:
+    """A rival that storage shows in place of the new epoch, or nothing, never leads it elsewhere."""
     record = ok(ways, "key", "rotate", "--key-file", ways.key, "--yes")["record"]
+    status = ok(ways, "status")["epoch"]
+    assert (status["number"], status["record"]) == (2, record)
+    for name in ways.names:
+        (ways.storage(name) / f"epochs/00000002-{record}").unlink()
+    code, value = run(ways, "key", "rotate", "--key-file", ways.key, "--yes")
+    assert (code, value["error"]["code"]) == (5, "missing-object")
+    assert ok(ways, "status")["epoch"]["record"] == record
+
+
+def rotated_elsewhere(station: Station) -> str:
+    """New keys, made where this device does not learn of them; the record's hash."""
+    credential = station.state / "chatkeep-writer"
+    before = credential.read_bytes()
+    record: str = ok(station, "key", "rotate", "--key-file", station.key, "--yes")["record"]
+    credential.write_bytes(before)
+    return record
+
+
+def test_epoch_that_the_vault_did_not_sign_is_told_and_not_followed(ways: Station) -> None:
+    record = rotated_elsewhere(ways)
     with EpochKeys(RootSecret.generate()) as attacker:
         for name in ways.names:
             file = ways.storage(name) / f"epochs/00000002-{record}"
@@ -177,13 +198,13 @@ def test_storage_that_was_rolled_back_is_told_and_gets_no_second_epoch(ways: Sta
 
 
 def test_rivals_are_told_with_what_to_do(ways: Station) -> None:
-    record = ok(ways, "key", "rotate", "--key-file", ways.key, "--yes")["record"]
+    record = rotated_elsewhere(ways)
     file = Path(f"epochs/00000002-{record}")
     aside = ways.room / "aside"
     aside.mkdir()
     for name in ways.names:
         (ways.storage(name) / file).rename(aside / name)
-    ok(ways, "key", "rotate", "--key-file", ways.key, "--yes")
+    rotated_elsewhere(ways)
     (aside / "usb").rename(ways.storage("usb") / file)
     code, value = run(ways, "key", "rotate", "--key-file", ways.key, "--yes")
     assert (code, value["error"]["code"]) == (5, "fork-detected")
