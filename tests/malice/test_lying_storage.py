@@ -152,6 +152,9 @@ def shapes(vault: HostileVault) -> dict[str, str]:
     }
 
 
+MANY = ("of nobody", "outside the grammar", "of packs", "of slots", "of vaults")
+
+
 def test_names_without_number(vault: HostileVault, attempts: Attempts, report: Callable[[str], None]) -> None:
     """A million of each with `--long`, else three thousand."""
     count = 1_000_000 if attempts.whole else 2000

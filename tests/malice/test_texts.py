@@ -39,10 +39,10 @@ def texts(vault: HostileVault, kind: Kind) -> list[tuple[str, bytes]]:
 def bytes_changed(vault: HostileVault, kind: Kind) -> Iterator[tuple[str, Change]]:
     """Every byte, every length; for records also under the name that the changed bytes hash to."""
     for name, raw in texts(vault, kind):
-        variants = [*flipped(raw, (0x01, 0x20, 0x80)), *cut(raw), *extended(raw)]
-        for what, changed in variants:
+        variants = [*flipped(raw, (0x01, 0x80)), *cut(raw), *extended(raw)]
+        for number, (what, changed) in enumerate(variants):
             yield f"{name}: {what}", {name: changed}
-            if kind == "epoch":
+            if kind == "epoch" and number % 4 == 0:
                 own = parse(name)
                 assert isinstance(own, EpochName)
                 renamed = str(EpochName(own.epoch, hashlib.sha256(changed).digest()))
@@ -51,7 +51,7 @@ def bytes_changed(vault: HostileVault, kind: Kind) -> Iterator[tuple[str, Change
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_every_byte_and_length(vault: HostileVault, attempts: Attempts, kind: Kind) -> None:
-    for what, change in attempts.some(bytes_changed(vault, kind), 250):
+    for what, change in attempts.some(bytes_changed(vault, kind), 130):
         try:
             ask_to_unlock(vault, vault.storage(change))
         except Exception as exc:
@@ -61,7 +61,7 @@ def test_every_byte_and_length(vault: HostileVault, attempts: Attempts, kind: Ki
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_some_of_them_up_to_the_files(vault: HostileVault, attempts: Attempts, kind: Kind) -> None:
     changes = list(bytes_changed(vault, kind))
-    for what, change in attempts.all(changes[:: len(changes) // (400 if attempts.whole else 30)]):
+    for what, change in attempts.all(changes[:: len(changes) // (400 if attempts.whole else 10)]):
         try:
             ask(vault, vault.storage(change))
         except Exception as exc:
@@ -103,7 +103,7 @@ def signer(vault: HostileVault, kind: Kind, name: str) -> SigningKey:
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_every_field(vault: HostileVault, attempts: Attempts, kind: Kind) -> None:
-    for what, change in attempts.some(as_json(vault, kind), 250):
+    for what, change in attempts.some(as_json(vault, kind), 150):
         try:
             ask_to_unlock(vault, vault.storage(change))
         except Exception as exc:
@@ -156,7 +156,7 @@ def test_the_marker(vault: HostileVault, attempts: Attempts) -> None:
     """Nothing rests on it: every change leaves the vault readable, and a scrub tells it."""
     (name,) = vault.names(VaultName)
     raw = vault.objects[name]
-    for what, changed in attempts.all([*flipped(raw), *cut(raw), *extended(raw), *lines_of(raw[:-1])]):
+    for what, changed in attempts.some([*flipped(raw), *cut(raw), *extended(raw), *lines_of(raw[:-1])], 100):
         provider = vault.storage({name: changed})
         told = [one for one in scrub(provider, vault.vault_id).findings if key_of(one) not in vault.usual]
         assert told, what

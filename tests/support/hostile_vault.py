@@ -43,8 +43,10 @@ from chatkeep.daemon.vault.epoch import (
     create_record,
 )
 from chatkeep.daemon.vault.layers import FileKind
+from chatkeep.daemon.vault.manifest import Manifest
 from chatkeep.daemon.vault.names import CheckpointName, DeviceName, ManifestName, VaultName, parse
 from chatkeep.daemon.vault.reader import Snapshot, VaultReader
+from chatkeep.daemon.vault.snapshots import Stream
 from chatkeep.daemon.vault.stack import read_tree
 from chatkeep.daemon.vault.unlock import unlock
 from chatkeep.daemon.vault.unlocked import UnlockedVault
@@ -102,6 +104,7 @@ class HostileVault:
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
+        self._manifests: dict[Stream, Mapping[int, Manifest]] = {}
         self.clock = Clock()
         self.epochs = Epochs(self.provider, self.seed)
         self.vault_id = self.epochs.vault_id
@@ -275,6 +278,14 @@ class HostileVault:
         """Names of the stored objects of a kind."""
         return [name for name in sorted(self.objects) if isinstance(parse(name), kind)]
 
+    def true_manifests(self, stream: Stream) -> Mapping[int, Manifest]:
+        """What every snapshot of a stream says."""
+        if stream not in self._manifests:
+            reader = VaultReader([self.storage()], self.opened)
+            known = reader.snapshots(reader.chain(stream)) if stream in reader.streams() else ()
+            self._manifests[stream] = {one.header.seq: one.manifest for one in known}
+        return self._manifests[stream]
+
     def unlocked(self) -> UnlockedVault:
         """The vault as it is."""
         return unlock(self.storage(), recovery())
@@ -437,6 +448,36 @@ def ask_to_unlock(vault: HostileVault, provider: MemoryProvider) -> Answer:
     if not told:
         raise Broken("nothing was noticed")
     return Answer(None, [problem.code for problem in told], 0)
+
+
+def ask_for_manifests(
+    vault: HostileVault, provider: MemoryProvider, stream: Stream, *, noticed: bool = True, lossy: bool = False
+) -> Answer:
+    """As `ask`, of the manifests of one stream, which name all else by its hash: many times quicker."""
+    reader = VaultReader([provider], vault.opened)
+    found: dict[int, Manifest] = {}
+    refused: ChatkeepError | None = None
+    told: list[ChatkeepError] = []
+    try:
+        chain = reader.chain(stream)
+        for snapshot in reader.snapshots(chain):
+            found[snapshot.header.seq] = snapshot.manifest
+        told += [*chain.findings, *reader.findings]
+    except ChatkeepError as exc:
+        refused = exc
+        told.append(exc)
+    true = vault.true_manifests(stream)
+    for seq, manifest in found.items():
+        if true.get(seq) != manifest:
+            raise Broken(f"snapshot {seq} is not what was backed up")
+    lost = len(true.keys() - found.keys())
+    if not told and ((lost and not lossy) or noticed):
+        told = [one for one in scrub(provider, vault.vault_id).findings if key_of(one) not in vault.usual]
+        if not told or lost:
+            raise Broken("nothing was noticed")
+    for problem in told:
+        check_error(problem)
+    return Answer(refused, [problem.code for problem in told], lost)
 
 
 def key_of(problem: ChatkeepError) -> str:
