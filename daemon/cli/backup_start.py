@@ -6,17 +6,20 @@ by storage at once. Until it was, nothing is sent to it.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.config.model import Config
 from chatkeep.daemon.backup.anew import begin_anew, end_without_trace
 from chatkeep.daemon.backup.lineage import Lineage, inspect
 from chatkeep.daemon.backup.machine import machine_mark
-from chatkeep.daemon.cli import storage
+from chatkeep.daemon.cli import device, storage
 from chatkeep.daemon.cli.backup_report import Report
-from chatkeep.daemon.state import Lost, State, StateCopied, StateLost, StateRolledBack
+from chatkeep.daemon.cli.output import Output
+from chatkeep.daemon.cli.telling import tell
+from chatkeep.daemon.state import Lost, State, StateCopied, StateDamaged, StateLost, StateMovedAside, StateRolledBack
 from chatkeep.daemon.vault.credential import WriterCredential
 from chatkeep.daemon.vault.errors import VaultError
 from chatkeep.providers.base import Provider, ProviderError
@@ -39,7 +42,7 @@ class Start:
         self._found = Lineage()
         self._names = [provider.name for provider in config.providers]
         # Looked at before this backup makes any: records that say nothing cannot be told from those of a new device.
-        self._blank = not any(state.lineage.heads().values())
+        self._blank = state.lineage.is_blank()
         self.refused: dict[str, ChatkeepError | None] = {}
 
     def look(self, providers: Sequence[Provider]) -> None:
@@ -62,6 +65,8 @@ class Start:
         if lost is not None:
             self._wait(lost, anew=anew)
             end_without_trace(self._state, lineage.active())
+            # First: cut off after the other, what is seen would be a loss of its own, and waited for again.
+            self._remember()
             lineage.found_again()
             self._note(_error(lost)(reason="anew"))
         elif copied is not None:
@@ -80,8 +85,8 @@ class Start:
 
     def rebuilt(self) -> None:
         """What is in the vault is known again, and no news any more."""
-        self._state.lineage.found_again()
         self._remember()
+        self._state.lineage.found_again()
 
     def late(self, provider: Provider) -> ChatkeepError | None:
         """Why nothing may be sent to a provider now that it can be asked at last; None: it may."""
@@ -147,3 +152,20 @@ def look_again(config: Config, credential: WriterCredential, state: State, provi
     start = Start(config, credential, state, Report())
     start.look(providers)
     return start
+
+
+@contextlib.contextmanager
+def records(config: Config, credential: WriterCredential, out: Output) -> Iterator[State]:
+    """This device's records; damaged ones are moved aside, now or when it turns out, and empty ones begun."""
+    with device.open_state(config, credential, anew=True) as state:
+        moved = state.moved_aside
+        try:
+            yield state
+        except StateDamaged as exc:
+            if not exc.params.get("for_good"):
+                raise
+            moved = state.give_up()
+            raise
+        finally:
+            if moved is not None:
+                out.note(tell(StateMovedAside(path=str(moved))).text)

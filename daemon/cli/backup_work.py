@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from chatkeep.config.errors import Cancelled, ChatkeepError
@@ -15,11 +14,10 @@ from chatkeep.daemon.backup.run import back_up
 from chatkeep.daemon.backup.writer import Writer
 from chatkeep.daemon.cli import device, storage, sweeping
 from chatkeep.daemon.cli.backup_report import ProviderReport, Report, SourceReport
-from chatkeep.daemon.cli.backup_start import Start
+from chatkeep.daemon.cli.backup_start import Start, records
 from chatkeep.daemon.cli.output import Output, Step
 from chatkeep.daemon.cli.stopping import stopping
-from chatkeep.daemon.cli.telling import tell
-from chatkeep.daemon.state import OutboxLost, State, StateDamaged, StateMovedAside
+from chatkeep.daemon.state import OutboxLost, State, StateDamaged
 from chatkeep.daemon.sync import upload as sync
 from chatkeep.daemon.sync.errors import OutboxDamaged
 from chatkeep.daemon.vault.credential import WriterCredential
@@ -39,7 +37,7 @@ def run(config: Config, sources: Sequence[Source], out: Output, *, upload: bool,
     credential = device.load_credential(config)
     try:
         with (
-            _records(config, credential, out) as state,
+            records(config, credential, out) as state,
             stopping(lambda: _acknowledge(out)) as stopped,
             out.progress(sized=True) as step,
         ):
@@ -65,23 +63,6 @@ def run(config: Config, sources: Sequence[Source], out: Output, *, upload: bool,
     finally:
         credential.wipe()
     return report
-
-
-@contextlib.contextmanager
-def _records(config: Config, credential: WriterCredential, out: Output) -> Iterator[State]:
-    """This device's records; damaged ones are moved aside, and empty ones begun."""
-    with device.open_state(config, credential, anew=True) as state:
-        moved = state.moved_aside
-        try:
-            yield state
-        except StateDamaged as exc:
-            if not exc.params.get("for_good"):
-                raise
-            moved = state.give_up()
-            raise
-        finally:
-            if moved is not None:
-                out.note(tell(StateMovedAside(path=str(moved))).text)
 
 
 def _follow(

@@ -22,7 +22,7 @@ def rebuild(frame: Frame, secret: Secret) -> int:
     """
     from chatkeep.daemon.backup.rebuild import rebuild as read_back
     from chatkeep.daemon.cli import proving, reading
-    from chatkeep.daemon.cli.backup_start import look_again
+    from chatkeep.daemon.cli.backup_start import look_again, records
     from chatkeep.daemon.vault.reader import VaultReader
     from chatkeep.providers.wrap import Retrying
 
@@ -33,7 +33,7 @@ def rebuild(frame: Frame, secret: Secret) -> int:
             providers = [Retrying(one) for one in opened]
             with (
                 unlocking.unlock(out, providers, secret, pin=credential.pin) as vault,
-                device.open_state(config, credential, anew=True) as state,
+                records(config, credential, out) as state,
                 out.progress() as step,
             ):
                 proving.prove_in(frame, config, state, vault)

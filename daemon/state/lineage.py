@@ -56,6 +56,10 @@ class Lineage:
                 own[seq] = name
         return found
 
+    def is_blank(self) -> bool:
+        """Whether these records never had a snapshot."""
+        return not self._connection.rows("SELECT 1 FROM snapshots LIMIT 1")
+
     def active(self) -> dict[bytes, tuple[str, int]]:
         """The streams that go on: source and newest seq."""
         rows = self._connection.rows("SELECT stream, source, seq FROM streams WHERE active=1")
