@@ -130,7 +130,7 @@ def _announce(out: Output, snapshot: Snapshot, label: str, plan: RestorePlan, ta
     manifest = snapshot.manifest
     files = len(plan.databases) + len(plan.extents)
     rows = [
-        ("from", f"snapshot {snapshot.header.seq} of {label}, {local_time(manifest.clock)}"),
+        ("from", f"snapshot {snapshot.header.seq} of {printable(label)}, {local_time(manifest.clock)}"),
         ("to", printable(str(target))),
         ("what", f"{counted(files, 'file')}, {size(plan.figures.content)}" + _below(plan)),
     ]
@@ -167,7 +167,10 @@ def _proof(out: Output, plan: RestorePlan, report: RestoreReport, target: Path) 
         shown = [f"{printable(path)}: {tell(error).text}" for path, error in report.damaged[:MOST_SHOWN]]
         rows.append((out.styled("damaged", "bad"), "\n".join(shown)))
     if report.unset_count:
-        unset = [f"{printable(one.path)}: {one.what}: {os.strerror(one.errno)}" for one in report.unset[:MOST_SHOWN]]
+        unset = [
+            f"{printable(one.path)}: {printable(one.what)}: {os.strerror(one.errno)}"
+            for one in report.unset[:MOST_SHOWN]
+        ]
         rows.append(("not set", "\n".join(unset)))
     return [head, *fields(rows)]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
-from chatkeep.daemon.cli.measures import local_time, size, stamp
+from chatkeep.daemon.cli.measures import local_time, printable, size, stamp
 from chatkeep.daemon.cli.storage import from_option
 from chatkeep.daemon.cli.telling import plain_error
 from chatkeep.daemon.cli.unlocking import Secret, secret_options
@@ -39,7 +39,7 @@ def snapshots(frame: Frame, source: str | None, everything: bool, folder: Path |
         for history in vault.of_source(source):
             shown, rest = _newest(history, limit)
             listed += [(history.label, one) for one in shown]
-            more += [history.label] if rest else []
+            more += [printable(history.label)] if rest else []
         findings = vault.findings()
         value = {
             "vault": vault.vault.vault_id.hex(),

@@ -81,7 +81,8 @@ def place(tmp_path: Path) -> Path:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     tried = config.stash.get(_TRIED, {})
     if config.getoption("--long"):
-        for line in sorted(config.stash.get(_SAID, [])):
+        said: list[str] = config.stash.get(_SAID, [])
+        for line in sorted(said):
             terminalreporter.write_line(f"  {line}")
     if tried:
         for name, count in sorted(tried.items()):
