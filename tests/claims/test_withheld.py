@@ -94,6 +94,28 @@ def test_what_a_later_epoch_names_is_missed(scene: Scene) -> None:
     assert told
 
 
+@pytest.mark.parametrize("named", [False, True], ids=["never-named", "named-by-an-epoch"])
+def test_a_thief_of_the_credential_with_storage_puts_another_history_in_its_place(
+    scene: Scene, tmp_path: Path, named: bool
+) -> None:
+    """The limit: everything of the device is hidden, and he writes it anew. What an epoch record names is missed."""
+    if named:
+        scene.rotate()
+    scene.hide(1, 2, 3)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "0").write_bytes(b"another history")
+    thief = Device(scene.device.provider, scene.device.recovery, scene.device.credential, tmp_path / "his", Clock())
+    thief.back_up(elsewhere)
+    reader = thief.reader()
+    told: list[ChatkeepError] = []
+    for stream in reader.streams():
+        chain = reader.chain(stream)
+        list(reader.snapshots(chain))
+        told += chain.findings
+    assert bool(told) == named
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Station:
     return template(tmp_path_factory.mktemp("withheld") / "room")
