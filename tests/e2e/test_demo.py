@@ -5,18 +5,34 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from scripts import demo_proof, demo_run
 from scripts.demo_proof import Failed
+from tests.independent_reader import Directory
+from tests.support.independent import TALLY, again
 from tests.support.station import fill, sql
 
 SMALL = ["--messages", "300", "--snapshots", "1"]
 
 
-def test_the_demonstration(capsys: pytest.CaptureFixture[str]) -> None:
+def restored_twice(show: demo_run.Show, snap: str, name: str) -> tuple[Path, dict[str, Any]]:
+    """A restore of the demonstration, and another by the reader that shares no code with the product."""
+    target, done = RESTORE(show, snap, name)
+    again(Directory(str(show.vault)), show.key.read_text(), target, done["snapshot"]["seq"], done["snapshot"]["id"])
+    return target, done
+
+
+RESTORE = demo_run.restore
+
+
+def test_the_demonstration(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(demo_run, "restore", restored_twice)
+    before = TALLY.snapshots
     assert demo_run.main(SMALL) == 0
+    assert TALLY.snapshots - before == 3
     shown = capsys.readouterr().out
     assert "rows compared with the original's one by one, all equal" in shown
     assert "objects checked without any key" in shown
