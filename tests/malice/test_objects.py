@@ -52,8 +52,10 @@ def sized(raw: bytes, masks: tuple[int, ...], edges: int = 300, step: int = 61) 
 def changed_manifests(vault: HostileVault) -> Iterator[tuple[str, Stream, Change]]:
     for name in manifests(vault):
         stream = Stream(name.device_id, name.stream_id)
-        for what, changed in sized(vault.objects[str(name)], (0x01,)):
+        for number, (what, changed) in enumerate(sized(vault.objects[str(name)], ())):
             yield f"{name}: {what}", stream, {str(name): changed}
+            if number % 4:
+                continue
             own = ManifestName(name.device_id, name.stream_id, name.seq, hashlib.sha256(changed).digest())
             yield f"{name}: {what}, under its own name", stream, {str(name): None, str(own): changed}
 
@@ -93,7 +95,7 @@ def changed_packs(vault: HostileVault) -> Iterator[tuple[str, str, bytes]]:
     """One pack with all of its parts; the footer in every bit."""
     name = pack_of_newest(vault)
     raw = vault.objects[name]
-    for what, changed in [*sized(raw, (0x10,)), *flipped(raw, EVERY_BIT, len(raw) - PACK_FOOTER)]:
+    for what, changed in [*sized(raw, ()), *flipped(raw, EVERY_BIT, len(raw) - PACK_FOOTER)]:
         yield what, name, changed
 
 
@@ -180,7 +182,7 @@ def test_every_byte_of_a_body(vault: HostileVault, attempts: Attempts) -> None:
     """The plaintext of a manifest changed and sealed and signed again."""
     thief = Thief(vault.devices["ben"])
     body = msgspec.msgpack.encode(true_body(vault, thief))
-    variants = [*flipped(body, (0x01, 0x80, 0x55)), *cut(body), *WRONG_MSGPACK, ("more", body + b"\xc0")]
+    variants = [*flipped(body, (0x01, 0x80)), *cut(body), *WRONG_MSGPACK, ("more", body + b"\xc0")]
     for what, changed in attempts.some(variants, 60):
         try:
             ask_about_a_thief(vault, dict([thief.manifest(STREAM, 1, bytes(32), changed)]))
@@ -193,7 +195,7 @@ def test_every_byte_of_a_signed_manifest(vault: HostileVault, attempts: Attempts
     thief = Thief(vault.devices["ben"])
     _, raw = thief.manifest(STREAM, 1, bytes(32), true_body(vault, thief))
     stream = Stream(thief.credential.device_id, STREAM)
-    for what, changed in attempts.some(sized(raw[:-64], (0x01, 0x40), step=1), 150):
+    for what, changed in attempts.some(sized(raw[:-64], ()), 150):
         forged = thief.sign(STREAM, 1, changed)
         try:
             answer = ask_for_manifests(vault, vault.storage(dict([forged])), stream)
@@ -233,7 +235,7 @@ def changed_layers(vault: HostileVault, thief: Thief) -> Iterator[tuple[str, obj
     true = true_part(vault, thief)
     yield from mutated(true, most_in_a_list=99)
     raw = msgspec.msgpack.encode(true)
-    yield from flipped(raw, (0x01, 0x80, 0x55))
+    yield from flipped(raw, (0x01, 0x80))
     yield from cut(raw)
     yield from WRONG_MSGPACK
 

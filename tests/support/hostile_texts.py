@@ -11,10 +11,10 @@ Variant = tuple[str, bytes]
 EVERY_BIT = tuple(1 << bit for bit in range(8))
 
 
-def flipped(raw: bytes, masks: Sequence[int] = EVERY_BIT, start: int = 0, stop: int | None = None) -> Iterator[Variant]:
-    """Every byte changed by each mask."""
-    for place in range(start, len(raw) if stop is None else stop):
-        for mask in masks:
+def flipped(raw: bytes, masks: Sequence[int] = EVERY_BIT, start: int = 0) -> Iterator[Variant]:
+    """Every byte changed by each mask; without masks by one bit, another from place to place."""
+    for place in range(start, len(raw)):
+        for mask in masks or (1 << place % 8,):
             changed = bytearray(raw)
             changed[place] ^= mask
             yield f"byte {place} ^ {mask:#x}", bytes(changed)
