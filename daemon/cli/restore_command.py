@@ -35,7 +35,7 @@ MOST_SHOWN = 10
 @click.option("--overwrite", is_flag=True, help="Replace files of the target that stand in the way; leave the others.")
 @click.option("--salvage", is_flag=True, help="Leave out what is damaged instead of stopping.")
 @click.option("--owner", is_flag=True, help="Give files back to their owners too (root only).")
-@click.option("--special-bits", is_flag=True, help="Give back setuid, setgid, sticky bits and what the system acts on too.")
+@click.option("--special-bits", is_flag=True, help="Give back setuid, setgid, sticky and what the system acts on too.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--source", metavar="SOURCE", help="The source, if the vault has several.")
 @from_option
