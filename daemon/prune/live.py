@@ -8,8 +8,10 @@ from typing import Final
 
 from chatkeep.daemon.prune.own import Facts, OwnVault, Step
 from chatkeep.daemon.state.pruning import Pruning
-from chatkeep.daemon.vault.layers import Layer, decode_part
+from chatkeep.daemon.vault.layers import Layer, decode_part, join
 from chatkeep.daemon.vault.manifest import StackLayer
+from chatkeep.daemon.vault.reader import Snapshot
+from chatkeep.daemon.vault.resolve import Gathered, gather
 
 # As the backup keeps them: parts of a layer (pack, slot, id), extents of a content (length, pack, hole, slot, id).
 _PART: Final = struct.Struct(">32sI32s")
@@ -17,37 +19,40 @@ _EXTENT: Final = struct.Struct(">Q32sII32s")
 
 
 def packs_of(own: OwnVault, snapshots: Iterable[Facts], step: Step) -> set[bytes]:
-    """Every pack that a layer of these snapshots lies in or refers to. Raises as reading does: what cannot be read
-    completely must not be judged.
+    """Every pack that a layer of these snapshots lies in, or that holds content of theirs. Raises as reading does: what
+    cannot be read completely must not be judged.
 
-    References that newer layers hide count too: what is kept too long is found by the next prune.
+    What only older layers say of a file, or say of one that no path names, no reader asks for. Of a database everything
+    since its reset counts, also pages that newer runs hide: the next fold leaves them out.
     """
     found: set[bytes] = set()
-    read: set[StackLayer] = set()
-    every = list(snapshots)
+    layers: dict[StackLayer, Layer] = {}
+    every = sorted(snapshots, key=lambda facts: (facts.name.stream_id, facts.name.seq), reverse=True)
     for number, facts in enumerate(every):
         step("reading layers", number, len(every))
         snapshot = own.open(facts.name)
-        for layer in snapshot.manifest.stack:
-            if layer in read:
-                continue
-            read.add(layer)
-            for ref, raw in own.reader.fetch_parts(snapshot, layer):
-                found.add(ref.pack)
-                found.update(references(decode_part(raw, ref.pack)))
+        # Neighbours have most of their layers in common; those of one snapshot are in memory, not those of all.
+        layers = {layer: layers.get(layer) or _read(own, snapshot, layer) for layer in snapshot.manifest.stack}
+        found.update(part.pack for layer in layers for part in layer.parts)
+        found.update(references(gather(layers.values())))
     return found
 
 
-def references(layer: Layer) -> Iterator[bytes]:
-    """The packs that a layer refers to."""
-    for content in layer.contents:
-        for extent in content.extents:
-            if extent.reference is not None and extent.reference.pack is not None:
-                yield extent.reference.pack
-    for section in layer.sections:
-        for run in section.runs:
-            if run.reference.pack is not None:
-                yield run.reference.pack
+def _read(own: OwnVault, snapshot: Snapshot, layer: StackLayer) -> Layer:
+    return join([decode_part(raw, ref.pack) for ref, raw in own.reader.fetch_parts(snapshot, layer)])
+
+
+def references(gathered: Gathered) -> Iterator[bytes]:
+    """The packs that the content of a snapshot is in."""
+    for file_id in {file_id for file_id in gathered.paths.values() if file_id is not None}:
+        for content in gathered.contents.get(file_id, ()):
+            for extent in content.extents:
+                if extent.reference is not None and extent.reference.pack is not None:
+                    yield extent.reference.pack
+        for section in gathered.sections.get(file_id, ()):
+            for run in section.runs:
+                if run.reference.pack is not None:
+                    yield run.reference.pack
 
 
 def packs_of_state(pruning: Pruning) -> set[bytes]:

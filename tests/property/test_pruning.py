@@ -18,6 +18,7 @@ import pytest
 from chatkeep.config.amounts import ALL, Amount, Duration
 from chatkeep.config.model import Retention
 from chatkeep.daemon.prune import live, plan
+from chatkeep.daemon.retention import Candidate, Verdict, decide
 from tests.support.thinning import DAY, HOUR, Cut, Home, Storage, World
 
 YEAR = 365 * DAY
