@@ -20,7 +20,8 @@ from chatkeep.daemon.backup import databases, publish, sealing, works
 from chatkeep.daemon.state.connection import Connection
 from chatkeep.providers import durable
 from tests.support import power_cut
-from tests.support.crash_scenes import SCENES, Scene
+from tests.support.crash_scenes import Scene
+from tests.support.crash_scenes_vault import SCENES
 from tests.support.seam import Event, Fault, Kind, Seam, read_record
 
 PATCH: Final = pytest.MonkeyPatch()
@@ -247,7 +248,7 @@ def main() -> None:
     MUTATIONS[asked.get("mutation", "")]()
     try:
         if asked["fault"] == "CUT":
-            variants = power_cut.MORE_VARIANTS if asked.get("long") else power_cut.VARIANTS
+            variants = power_cut.MORE_VARIANTS if asked.get("long") else power_cut.VARIANTS[: asked.get("variants")]
             found = after_every_cut(scene, seam, variants, not asked.get("long"))
         else:
             error = getattr(errno, asked.get("error") or "EIO")

@@ -19,6 +19,7 @@ import pytest
 
 from chatkeep.config.model import Source
 from chatkeep.daemon.backup import run as backup_run
+from chatkeep.daemon.backup.lineage import inspect
 from chatkeep.daemon.backup.run import back_up
 from chatkeep.daemon.backup.writer import Writer
 from chatkeep.daemon.cli.init_command import make_state_dir
@@ -171,10 +172,8 @@ class Scene:
         acknowledged = {words[1]: int(words[2]) for words in map(str.split, told) if words[0] == "acknowledged"}
         self.check_credential("credential" in told or self.name != "first")
         for provider in self.storage():
-            seqs = self.check_storage(provider)
-            promised = acknowledged.get(provider.name, self.acknowledged_before)
-            assert seqs == list(range(1, len(seqs) + 1)), f"{provider.name}: {seqs}"
-            assert len(seqs) >= promised, f"{provider.name} acknowledged {promised} and has {len(seqs)}"
+            self.check_seqs(self.check_storage(provider), acknowledged.get(provider.name, self.acknowledged_before))
+        self.check_lineage()
         self.change_after()
         before = self.seqs_of_state()
         last = self.back_up()
@@ -184,6 +183,20 @@ class Scene:
             assert state.outbox.waiting() == (0, 0)
         for provider in self.storage():
             assert self.check_storage(provider, only=last)[-1] == last
+
+    def check_seqs(self, seqs: Sequence[int], promised: int) -> None:
+        """One folder shows these snapshots; so many were promised."""
+        assert seqs == list(range(1, len(seqs) + 1))
+        assert len(seqs) >= promised, f"{promised} were acknowledged, there are {seqs}"
+
+    def check_lineage(self) -> None:
+        """No crash passes for a copy of the records, or for older ones."""
+        if not (self.root / "state" / "state.db").exists():
+            return
+        with self.open_state() as state:
+            for provider in self.storage():
+                found = inspect(provider, self.credential, state)
+                assert (found.ahead, found.strangers, found.checkpoint) == (set(), set(), 0), "taken for another copy"
 
     def seqs_of_state(self) -> int:
         """The newest snapshot of which the device knows."""
@@ -274,6 +287,3 @@ class Recovery(Scene):
         outbox = self.root / "state" / "outbox"
         (outbox / "tmp" / "half a pack").write_bytes(b"half")
         (outbox / ("0" * 64)).write_bytes(b"a pack of a snapshot that never was")
-
-
-SCENES: Final = {scene.name: scene for scene in (Scene, First, Folding, Recovery)}
