@@ -20,6 +20,7 @@ from chatkeep.daemon.vault.labels import MANIFEST_CAPSULE, MANIFEST_HEADER, PACK
 
 P = b"chatkeep/v1/"
 KEY = 32
+LEAST = 8  # bytes of a spelling that is looked for
 Method = RecoveryMethod | PassphraseMethod
 
 
@@ -123,6 +124,8 @@ def spellings(secret: bytes) -> dict[str, bytes]:
         # Where it begins in what was encoded is unknown; the characters at both ends hold bits of neighbours.
         coded = base64.b64encode(b"x" * shift + secret + b"x" * (-(len(secret) + shift) % 3))
         inner = coded[4 if shift else 0 : -4]
+        if len(inner) < LEAST:
+            continue  # of a short secret: four characters are found somewhere by chance
         found[f"base64 at {shift}"] = inner
         found[f"url base64 at {shift}"] = inner.replace(b"+", b"-").replace(b"/", b"_")
     return found
