@@ -311,7 +311,7 @@ class BackupMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize(
-    ("machines", "steps"), [(25, 30), pytest.param(400, 60, marks=pytest.mark.long)], ids=["short", "long"]
+    ("machines", "steps"), [(25, 30), pytest.param(150, 40, marks=pytest.mark.long)], ids=["short", "long"]
 )
 def test_a_device_against_the_model(machines: int, steps: int, tell: Callable[[str], None]) -> None:
     BackupMachine.counts.clear()
