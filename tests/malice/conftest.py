@@ -29,7 +29,7 @@ class Attempts:
     def some(self, variants: Iterable[Item], most: int) -> Iterator[Item]:
         """All variants with `--long`; else about `most` of them, evenly spread. Counts what is drawn."""
         every = variants if self.whole else list(variants)
-        step = 1 if isinstance(every, Iterable) and not isinstance(every, list) else max(1, -(-len(every) // most))
+        step = 1 if self.whole or not isinstance(every, list) else max(1, -(-len(every) // most))
         for number, variant in enumerate(every):
             if number % step == 0:
                 self.tried += 1
