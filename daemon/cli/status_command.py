@@ -65,6 +65,7 @@ def status(frame: Frame) -> None:
             _source(screen, source, None, None)
         for provider in config.providers:
             _provider(screen, provider, glance.ProviderGlance(0, 0, {}, None, None, None), 0, frame.out)
+            _sweep(screen, glance.SweepGlance(0, 0, None, None, 0, 0), frame.out)
     value = {
         "set_up": True,
         "vault": vault,

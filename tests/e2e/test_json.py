@@ -68,6 +68,8 @@ def test_every_promise(station: Station, tmp_path: Path) -> None:
     see("restore", "restore", "latest", "--target", station.room / "dry", "--dry-run", *unlock)
     see("verify", "verify", "--deep", *unlock)
     see("verify", "verify")
+    see("prune", "prune", *unlock)
+    see("prune", "prune", "--dry-run", *unlock)
     see("key list, key add", "key", "list", "--labels", *unlock)
     see("device list", "device", "list", *unlock)
     see("key remove, key rotate, device remove", "key", "rotate", "--yes", *unlock)

@@ -301,3 +301,17 @@ def tree_of(top: Path) -> dict[str, str]:
         for path in top.rglob("*")
         if path.is_file()
     }
+
+
+def days(home: Home, count: int, per_day: int = 2, **how: object) -> None:
+    """So many days with snapshots, each with a file of its own and changes of five others."""
+    for _ in range(count * per_day):
+        number = len(home.content)
+        home.write("note", b"%d " % number * 500)
+        home.write(f"photo-{number % 5}", b"photo %d" % number * 3000)
+        home.back_up(**how)  # type: ignore[arg-type]
+        home.world.pass_(DAY // per_day)
+
+
+def kept(home: Home, *storages: Storage) -> list[int]:
+    return [snapshot.header.seq for snapshot in home.read(*storages)[1]]

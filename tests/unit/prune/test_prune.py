@@ -6,50 +6,19 @@ import dataclasses
 import itertools
 from pathlib import Path
 
-import pytest
-
 from chatkeep.config.amounts import Amount, Duration
 from chatkeep.config.model import Retention
 from chatkeep.daemon.backup.draft import Piece, encode_content
-from chatkeep.daemon.prune.errors import PruneRefused
 from chatkeep.daemon.prune.live import packs_of_state
 from chatkeep.daemon.retention import Alarm, Reason
 from chatkeep.daemon.state.pruning import CHECKPOINTS, Role
 from chatkeep.daemon.vault.layers import Reference
 from chatkeep.providers.base import Unavailable
 from tests.support.faulty_provider import Fault, FaultyProvider
-from tests.support.thinning import DAY, HOUR, KEEP, START, Cut, Home, Storage, World
+from tests.support.thinning import DAY, HOUR, KEEP, START, Cut, Home, days, kept
 
 WEEK = 7 * DAY
 FEW = dataclasses.replace(KEEP, daily=Amount(1), weekly=Amount(1), monthly=Amount(1))
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """Ten days with two snapshots each, at two storages."""
-    world = World()
-    home = Home.make(tmp_path_factory.mktemp("made") / "home", world, Storage("disk", world), Storage("cloud", world))
-    days(home, 10)
-    return home
-
-
-@pytest.fixture
-def home(made: Home, tmp_path: Path) -> Home:
-    return made.copy(tmp_path / "home")
-
-
-def days(home: Home, count: int, per_day: int = 2, **how: object) -> None:
-    """Snapshots, each with a file of its own and changes of five others."""
-    for _ in range(count * per_day):
-        number = len(home.content)
-        home.write("note", b"%d " % number * 500)
-        home.write(f"photo-{number % 5}", b"photo %d" % number * 3000)
-        home.back_up(**how)  # type: ignore[arg-type]
-        home.world.pass_(DAY // per_day)
-
-
-def kept(home: Home, *storages: Storage) -> list[int]:
-    return [snapshot.header.seq for snapshot in home.read(*storages)[1]]
 
 
 def test_days_are_thinned_and_every_storage_alone_restores_what_is_left(home: Home) -> None:
@@ -361,53 +330,6 @@ def test_a_storage_that_is_away_gets_the_checkpoint_later_and_after_all_the_rest
     place = next(place for place, name in enumerate(order) if "/c/" in name)
     assert {int(name.split("/")[4][:12]) for name in order[:place] if "/s/" in name} == set(range(21, 25))
     assert home.check(cloud) == home.check(disk)
-
-
-# -- refusals ---------------------------------------------------------------------------------------------------------
-
-
-def refusal(home: Home) -> PruneRefused:
-    with pytest.raises(PruneRefused) as caught:
-        home.prune()
-    return caught.value
-
-
-def test_a_snapshot_that_storage_lost_stops_it(home: Home) -> None:
-    for storage in home.storages:
-        del storage.objects[next(name for name in storage.objects if "/s/" in name and "/000000000003-" in name)]
-    found = refusal(home)
-    assert (found.params["reason"], found.params["finding"]) == ("storage", "missing-object")
-
-
-def test_a_damaged_copy_stops_it(home: Home) -> None:
-    disk, _ = home.storages
-    name = next(name for name in disk.objects if "/s/" in name)
-    disk.objects[name] = disk.objects[name][:-1] + b"?"
-    assert refusal(home).params["finding"] == "object-mismatch"
-
-
-def test_a_layer_that_cannot_be_read_stops_it(home: Home) -> None:
-    for storage in home.storages:
-        for name in storage.own("/p/"):
-            storage.objects[name] = storage.objects[name][:-9] + b"?" + storage.objects[name][-8:]
-    with pytest.raises(Exception) as caught:  # whichever: nothing is judged that was not read
-        home.prune()
-    assert caught.value.code in ("unreadable", "prune-refused")  # type: ignore[attr-defined]
-    assert not home.storages[0].own("/c/")
-
-
-def test_records_that_are_older_than_storage_stop_it(home: Home) -> None:
-    with home.state() as state, state._connection.transaction() as db:
-        db.execute("UPDATE streams SET seq=7, head=?", (b"h" * 32,))
-    assert refusal(home).params["reason"] == "behind"
-
-
-def test_a_capsule_that_does_not_open_stops_it(home: Home) -> None:
-    with home.state() as state, state._connection.transaction() as db:
-        name = next(iter(home.storages[0].own("/p/")))
-        db.execute("INSERT OR REPLACE INTO capsules VALUES(?,?,NULL)", (name, b"nonsense"))
-    found = refusal(home)
-    assert (found.params["reason"], found.params["object"]) == ("capsules", name)
 
 
 # -- what else is needed ----------------------------------------------------------------------------------------------
