@@ -107,7 +107,7 @@ def verify_text(raw: bytes, kind: str, vault: str, key: str, lines: int = 1) -> 
 
 class Directory:
     """A vault in a folder [15]: an object is a file under its name; a pack may be one folder deeper."""
-    def __init__(self, root: str) -> None: self.root = root
+    def __init__(self, root: str) -> None: self.root, _ = root, os.listdir(root)  # an OSError where no folder is
 
     def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
         """Bytes of an object, fewer at its end; a negative offset is from the end. An OSError if there is none."""
@@ -158,7 +158,7 @@ class Vault:
         for name in storage.names("slots"):
             with self.noting(f"slots/{name}"):
                 if self._unlock(storage.get(f"slots/{name}", 0, 64 * KIB), kind, secret): return
-        raise NoKey("this opens no slot of the vault")
+        raise NoKey("this opens no slot of a vault here")
 
     @contextlib.contextmanager
     def noting(self, what: str) -> Iterator[None]:
@@ -427,7 +427,7 @@ def restore(vault: Vault, snapshot: Any, target: str) -> None:
                 made.setdefault(file_id, path)
     for path, file_id in reversed(paths):  # folders last, and from below: what is made in one changes its time
         with vault.noting(os.fsdecode(path) or target):
-            if tree.files[file_id].kind == FOLDER:
+            if file_id in made and tree.files[file_id].kind == FOLDER:
                 dress(os.open(path or b".", os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top), tree.files[file_id])
     os.close(top)
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import msgspec
 import pytest
 
 from chatkeep.daemon.cli.main import main
 from tests import independent_reader
+from tests.support.independent import unlocked
 from tests.support.station import Station, fill, rows
 from tests.support.trees import describe
 
@@ -47,6 +53,80 @@ def test_the_printed_program_restores_alone(tmp_path: Path, capsys: pytest.Captu
     wrong = run(station.storage(), station.room / "other", *key)
     assert (wrong.returncode, "line 1" in wrong.stderr) == (3, True)
     assert not (station.room / "other").exists()
+
+
+def test_what_is_damaged_is_left_out_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    station = Station(tmp_path)
+    (station.source / "first").write_bytes(os.urandom(5000))
+    station.init()
+    station.backup()
+    (station.source / "second").write_bytes(os.urandom(5000))
+    station.backup()
+    vault, _ = unlocked(independent_reader.Directory(str(station.storage())), station.key.read_text())
+    tree = independent_reader.Tree(vault, next(vault.snapshots()))
+    ((_, _, ((_, digest, slot, _),)),) = tree.contents[tree.paths[b"first"]]
+    assert slot == 0
+    (pack,) = [path for path in station.packs() if path.name == digest.hex()]
+    raw = bytearray(pack.read_bytes())
+    raw[100] ^= 1  # in the first record, the content of the first file
+    pack.chmod(0o600)
+    pack.write_bytes(raw)
+    target = station.room / "out"
+    words = [str(station.storage()), str(target), "--key-file", str(station.key)]
+    assert independent_reader.main(words) == 5
+    assert "! first: it does not decrypt" in capsys.readouterr().err
+    assert [path.name for path in target.iterdir()] == ["second"]
+    assert (target / "second").read_bytes() == (station.source / "second").read_bytes()
+    assert independent_reader.main([str(station.room / "nowhere"), *words[2:]]) == 4
+
+
+def layer(paths: list[Any], files: list[Any], contents: list[Any]) -> Any:
+    """A vault and a snapshot in it whose one layer says this; every chunk of it is `evil`."""
+    vault = independent_reader.Vault.__new__(independent_reader.Vault)
+    notes: list[str] = []
+    vault.note = notes.append
+    raw = msgspec.msgpack.encode([1, b"", paths, files, contents, []])
+    vault.blob = lambda _snapshot, kind, *_: raw if kind == "layer" else b"evil"  # type: ignore[method-assign]
+    return vault, SimpleNamespace(stack=[[0, 1, 1, [[bytes(32), 0, bytes(32)]]]]), notes
+
+
+def row(number: int, kind: int, target: bytes = b"", mode: int = 0o755) -> list[Any]:
+    return [number, kind, mode, 0, 0, b"", b"", 0, 4, 0, target, []]
+
+
+CHUNK = (4).to_bytes(8) + bytes(4) + bytes(4) + bytes(32)
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    link = [b"link", 2], row(2, 2, os.fsencode(outside))
+    for inner in (b"link/evil", b"link/deeper/evil"):
+        paths = [[b"", 1], link[0], [b"link/deeper", 4], [inner, 3]]
+        vault, snapshot, notes = layer(paths, [row(1, 0), link[1], row(3, 1), row(4, 0)], [[3, 4, 0, CHUNK]])
+        target = tmp_path / f"out{len(inner)}"
+        independent_reader.restore(vault, snapshot, str(target))
+        assert (target / "link").is_symlink()
+        assert list(outside.iterdir()) == []
+        assert sum("no folder" in note or "No such" in note for note in notes) == 2, notes
+
+
+@pytest.mark.parametrize("path", [b"../evil", b"/evil", b"a/../../evil", b"evil\0"])
+def test_no_path_leads_out(path: bytes, tmp_path: Path) -> None:
+    vault, snapshot, notes = layer([[b"", 1], [path, 2]], [row(1, 0), row(2, 1)], [[2, 4, 0, CHUNK]])
+    with contextlib.suppress(ValueError):
+        independent_reader.restore(vault, snapshot, str(tmp_path / "out"))
+        assert len(notes) == 1
+    assert not list(tmp_path.rglob("evil*"))
+
+
+def test_what_grants_rights_is_not_restored(tmp_path: Path) -> None:
+    files = [row(1, 0), [*row(2, 1, mode=0o6755)[:-1], [[b"security.capability", b"x"], [b"user.a", b"b"]]]]
+    vault, snapshot, notes = layer([[b"", 1], [b"tool", 2]], files, [[2, 4, 0, CHUNK]])
+    independent_reader.restore(vault, snapshot, str(tmp_path / "out"))
+    assert (tmp_path / "out" / "tool").stat().st_mode & 0o7777 == 0o755
+    assert os.listxattr(tmp_path / "out" / "tool") == ["user.a"]
+    assert notes == []
 
 
 def test_it_needs_nothing_of_this_project() -> None:
