@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,7 @@ def run(where: Path, *options: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", *options],
         cwd=where,
+        env={**os.environ, "PYTHONPATH": str(CONFTEST.parents[1])},  # it imports from tests.support
         capture_output=True,
         text=True,
         check=False,
