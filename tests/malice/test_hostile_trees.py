@@ -107,15 +107,21 @@ class Forger:
 Paths = list[tuple[bytes, int, dict[str, object]]]
 
 
-def hostile() -> Iterator[tuple[str, Paths]]:
-    """Trees by name."""
-    good: tuple[bytes, int, dict[str, object]] = (b"good", FILE, {})
+GOOD: tuple[bytes, int, dict[str, object]] = (b"good", FILE, {})
+
+
+def outside() -> Iterator[tuple[str, Paths]]:
+    """Paths that lead out."""
     for path in (
         *(b"..", b"../secret", b"../outside/secret", b"/etc/x", b"a/../../outside/new", b"a/..", b"a\0b", b"a//b"),
         *(b"/", b"./a", b"a/.", b"x" * 256, b"a/" * 2100 + b"b", b"a" * 5000, b".", b"a/../good", b"\0", b"a/"),
     ):
         for kind in (DIR, FILE, LINK):
-            yield f"{path[:40]!r} as {kind}", [good, (path, kind, {"target": b"/etc"} if kind == LINK else {})]
+            yield f"{path[:40]!r} as {kind}", [GOOD, (path, kind, {"target": b"/etc"} if kind == LINK else {})]
+
+
+def with_links() -> Iterator[tuple[str, Paths]]:
+    """Links that lead out, and what would go through them."""
     for target in (
         b"../outside",
         b"/",
@@ -133,7 +139,7 @@ def hostile() -> Iterator[tuple[str, Paths]]:
                 (b"door/secret", FILE, {}),
                 (b"door/outside", DIR, {}),
                 (b"door/outside/secret", FILE, {}),
-                good,
+                GOOD,
             ],
         )
         yield (
@@ -143,7 +149,7 @@ def hostile() -> Iterator[tuple[str, Paths]]:
                 (b"d/x", LINK, {"target": target}),
                 (b"d/x/y", FILE, {}),
                 (b"z", LINK, {"target": target}),
-                good,
+                GOOD,
             ],
         )
         yield (
@@ -153,42 +159,50 @@ def hostile() -> Iterator[tuple[str, Paths]]:
                 (b"db-wal", LINK, {"target": target}),
                 (b"db-journal", LINK, {"target": target}),
                 (b"db-shm", LINK, {"target": target}),
-                good,
+                GOOD,
             ],
         )
-        yield f"the source itself is a link to {target!r}", [(b"", LINK, {"target": target}), good]
+        yield f"the source itself is a link to {target!r}", [(b"", LINK, {"target": target}), GOOD]
+
+
+def in_shapes() -> Iterator[tuple[str, Paths]]:
+    """What no source looks like."""
     yield (
         "links in a chain",
         [
             (b"a", LINK, {"target": b"b"}),
             (b"b", LINK, {"target": b"../outside"}),
             (b"a/secret", FILE, {}),
-            good,
+            GOOD,
         ],
     )
     yield (
         "links in a circle",
-        [(b"a", LINK, {"target": b"b"}), (b"b", LINK, {"target": b"a"}), (b"a/x", FILE, {}), good],
+        [(b"a", LINK, {"target": b"b"}), (b"b", LINK, {"target": b"a"}), (b"a/x", FILE, {}), GOOD],
     )
-    yield "file and directory", [(b"a", FILE, {}), (b"a/b", FILE, {}), (b"a/b/c", FILE, {}), good]
-    yield "a directory in itself", [(b"a", DIR, {}), (b"a/a", DIR, {"id": 1}), (b"a/a/a", DIR, {"id": 1}), good]
-    yield "a directory and a file of one id", [(b"a", DIR, {}), (b"b", FILE, {"id": 1}), (b"a/b", FILE, {}), good]
+    yield "file and directory", [(b"a", FILE, {}), (b"a/b", FILE, {}), (b"a/b/c", FILE, {}), GOOD]
+    yield "a directory in itself", [(b"a", DIR, {}), (b"a/a", DIR, {"id": 1}), (b"a/a/a", DIR, {"id": 1}), GOOD]
+    yield "a directory and a file of one id", [(b"a", DIR, {}), (b"b", FILE, {"id": 1}), (b"a/b", FILE, {}), GOOD]
     yield (
         "names of one link",
-        [(b"a", LINK, {"target": b"../outside"}), (b"b", LINK, {"id": 1}), (b"b/x", FILE, {}), good],
+        [(b"a", LINK, {"target": b"../outside"}), (b"b", LINK, {"id": 1}), (b"b/x", FILE, {}), GOOD],
     )
-    yield "a file that is a name of the source", [(b"", DIR, {}), (b"a", DIR, {"id": 1}), (b"a/b", FILE, {}), good]
-    yield "the source is a file", [(b"", FILE, {}), good]
-    yield "capitals", [(b"Good", FILE, {}), (b"GOOD", FILE, {}), (b"good/x", FILE, {}), good]
+    yield "a file that is a name of the source", [(b"", DIR, {}), (b"a", DIR, {"id": 1}), (b"a/b", FILE, {}), GOOD]
+    yield "the source is a file", [(b"", FILE, {}), GOOD]
+    yield "capitals", [(b"Good", FILE, {}), (b"GOOD", FILE, {}), (b"good/x", FILE, {}), GOOD]
+
+
+def with_attributes() -> Iterator[tuple[str, Paths]]:
+    """Modes, owners, extended attributes, times."""
     for mode in (0o4755, 0o2755, 0o1777, 0o7777, 0, 0o777):
-        yield f"mode {mode:o}", [(b"d", DIR, {"mode": mode}), (b"d/f", FILE, {"mode": mode}), good]
+        yield f"mode {mode:o}", [(b"d", DIR, {"mode": mode}), (b"d/f", FILE, {"mode": mode}), GOOD]
     for owner in (0, 1, 65534, (1 << 32) - 1, (1 << 32) - 2):
         yield (
             f"owner {owner}",
-            [(b"d", DIR, {"uid": owner, "gid": owner, "user": b"root"}), (b"d/f", FILE, {"uid": owner}), good],
+            [(b"d", DIR, {"uid": owner, "gid": owner, "user": b"root"}), (b"d/f", FILE, {"uid": owner}), GOOD],
         )
     for name in (b"root", b"\xff", b"a\nb", b"x" * 5000, b"-1", b"0"):
-        yield f"user {name[:10]!r}", [(b"f", FILE, {"user": name, "group": name}), good]
+        yield f"user {name[:10]!r}", [(b"f", FILE, {"user": name, "group": name}), GOOD]
     for name in (
         *(b"security.capability", b"security.selinux", b"security.ima", b"trusted.overlay.opaque", b"trusted.x"),
         *(
@@ -209,13 +223,17 @@ def hostile() -> Iterator[tuple[str, Paths]]:
                     (b"d", DIR, {"xattrs": [[name, value]]}),
                     (b"d/f", FILE, {"xattrs": [[name, value]] * 3}),
                     (b"l", LINK, {"xattrs": [[name, value]], "target": b"../outside/secret"}),
-                    good,
+                    GOOD,
                 ],
             )
     for mtime in (-(1 << 63) + 1, -1, 0, (1 << 63) - 1):
-        yield f"time {mtime}", [(b"d", DIR, {"mtime": mtime}), (b"d/f", FILE, {"mtime": mtime}), good]
+        yield f"time {mtime}", [(b"d", DIR, {"mtime": mtime}), (b"d/f", FILE, {"mtime": mtime}), GOOD]
+
+
+def with_names() -> Iterator[tuple[str, Paths]]:
+    """Names, link targets, sizes."""
     for target in (b"x" * 4095, b"x" * 4096, b"x" * 100_000, b"\xff\xfe", b"\n\x1b[31m"):
-        yield f"a link of {len(target)}", [(b"l", LINK, {"target": target}), good]
+        yield f"a link of {len(target)}", [(b"l", LINK, {"target": target}), GOOD]
     for name in (
         b"\x1b[2J\x07",
         b"a\nb",
@@ -228,16 +246,18 @@ def hostile() -> Iterator[tuple[str, Paths]]:
         b".chatkeep-restore-",
         b" ",
     ):
-        yield f"name {name[:20]!r}", [(name, FILE, {}), (name + b"d"[: 255 - len(name)], DIR, {}), good]
+        yield f"name {name[:20]!r}", [(name, FILE, {}), (name + b"d"[: 255 - len(name)], DIR, {}), GOOD]
     for size in (1, 5, 1 << 40, 1 << 62):
-        yield f"size {size}", [(b"f", FILE, {"size": size}), good]
+        yield f"size {size}", [(b"f", FILE, {"size": size}), GOOD]
     yield (
         "deeper than a path may be",
-        [(b"/".join([b"d" * 200] * 20), FILE, {}), (b"/".join([b"e"] * 2047), FILE, {}), good],
+        [(b"/".join([b"d" * 200] * 20), FILE, {}), (b"/".join([b"e"] * 2047), FILE, {}), GOOD],
     )
 
 
-TREES = dict(hostile())
+TREES = {
+    what: paths for make in (outside, with_links, in_shapes, with_attributes, with_names) for what, paths in make()
+}
 CHOICES = {
     "plain": Choices(salvage=True),
     "strict": Choices(),
@@ -275,9 +295,7 @@ def test_hostile_trees(vault: HostileVault, place: Path, kernel: str, attempts: 
                 raise AssertionError(f"{what}, {target.__name__}") from exc
             assert outside_of(place) == before, f"{what}, {target.__name__}"
             special(place / "out", CHOICES[how])
-            for left in os.listdir(place):
-                unlock_directories(place / left)
-                shutil.rmtree(place / left)
+            empty_out(place)
     assert Beneath.openat2 is (kernel == "openat2")
 
 
@@ -337,6 +355,25 @@ class Switch:
                 self.done = True
 
 
+def like_a_target(outside: Path) -> Path:
+    """With all the names that a restore makes, moves and removes."""
+    for name in ("tree", "parts", "replaced", "inner"):
+        (outside / name).mkdir()
+        (outside / name / "secret").write_bytes(b"secret")
+    (outside / "moving").write_bytes(b"")
+    return outside
+
+
+def empty_out(place: Path) -> None:
+    """Nothing is left there."""
+    for left in os.listdir(place):
+        if (place / left).is_symlink():
+            (place / left).unlink()
+        else:
+            unlock_directories(place / left)
+            shutil.rmtree(place / left)
+
+
 VICTIMS = ("out/dir", "out/dir/inner", "out", ".chatkeep-restore-*", "out/.chatkeep-restore-*", "out/dir/secret")
 
 
@@ -352,11 +389,7 @@ def test_a_directory_that_becomes_a_link_at_any_step(
     target: object,
 ) -> None:
     """Before each step of a restore that touches the target: the link is never followed."""
-    outside = place.parent / "outside"
-    for name in ("tree", "parts", "replaced", "inner"):
-        (outside / name).mkdir()
-        (outside / name / "secret").write_bytes(b"secret")
-    (outside / "moving").write_bytes(b"")
+    outside = like_a_target(place.parent / "outside")
     forger = Forger(vault)
     objects = forger.tree(*[(path, kind, dict(fields)) for path, kind, fields in NORMAL])
     reader, snapshot = forger.read(objects)
@@ -392,12 +425,7 @@ def test_a_directory_that_becomes_a_link_at_any_step(
         fired += switch.done
         after = {path: facts for path, facts in outside_of(place).items() if "/room" not in path}
         assert after == {path: facts for path, facts in before.items() if "/room" not in path}, number
-        for left in os.listdir(place):
-            if (place / left).is_symlink():
-                (place / left).unlink()
-            else:
-                unlock_directories(place / left)
-                shutil.rmtree(place / left)
+        empty_out(place)
         return switch.steps
 
     steps = run(1 << 30)
