@@ -140,15 +140,16 @@ def _unlock(
 
 
 def _at_any(providers: Sequence[Provider], act: Callable[[Provider], Opened]) -> Opened:
-    """What the first provider gives that can be asked and has a vault."""
-    from chatkeep.daemon.vault.errors import NoVault
+    """What the first provider gives that can be asked, has a vault, and does not list without end."""
+    from chatkeep.daemon.keys.errors import TooManySlots
+    from chatkeep.daemon.vault.errors import Malformed, NoVault
     from chatkeep.providers.base import ProviderError
 
-    first: ProviderError | NoVault | None = None
+    first: ProviderError | NoVault | TooManySlots | Malformed | None = None
     for provider in providers:
         try:
             return act(provider)
-        except (ProviderError, NoVault) as exc:
+        except (ProviderError, NoVault, TooManySlots, Malformed) as exc:
             first = first or exc
     assert first is not None, "a vault is read from at least one provider"
     raise first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -9,10 +10,10 @@ from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.keys.signed import LIMITS
 from chatkeep.daemon.vault.chain import Chain
 from chatkeep.daemon.vault.epoch import DeviceCert, DeviceEntry
-from chatkeep.daemon.vault.errors import AuthenticationFailed, Malformed, ObjectMismatch, VaultError
+from chatkeep.daemon.vault.errors import AuthenticationFailed, Malformed, MissingObject, ObjectMismatch, VaultError
 from chatkeep.daemon.vault.fetch import get_bounded, listed
 from chatkeep.daemon.vault.names import DEVICES, DeviceName
-from chatkeep.providers.base import Provider
+from chatkeep.providers.base import Provider, ProviderError
 
 MOST_DEVICES: Final = 1024
 
@@ -34,26 +35,64 @@ class Devices:
     findings: list[ChatkeepError] = field(default_factory=list)
 
 
-def read_devices(provider: Provider, chain: Chain) -> Devices:
+def read_devices(provider: Provider, chain: Chain, others: Sequence[Provider] = ()) -> Devices:
     """The devices of the newest epoch: those that its record lists and those whose certificates it issued; and those
     that were removed. A certificate that is absent, damaged or of no epoch that counts is a finding: the other devices'
     history is still to be read.
 
+    Args:
+        others: where certificates are asked for too. One provider alone could have lost one, and the newest snapshots
+            of a device would be passed over in silence. One that cannot be asked is passed over.
+
     Raises:
-        Malformed: storage lists more devices than a vault can have.
-        ProviderError: storage could not be read.
+        Malformed: `provider` lists more devices than a vault can have.
+        ProviderError: `provider` could not be read.
     """
+    head, devices = chain.head, Devices()
+    ids = _listed(provider) | head.devices.keys() | head.removed.keys()
+    there = [provider]
+    for other in others:
+        if other is provider:
+            continue
+        try:
+            ids |= _listed(other)
+            there.append(other)
+        except ProviderError:
+            continue
+        except VaultError as exc:
+            exc.params.setdefault("provider", other.name)
+            devices.findings.append(exc)
+    for device_id in sorted(ids):
+        _admit_once(there, chain, device_id, devices)
+    return devices
+
+
+def _listed(provider: Provider) -> set[bytes]:
     found = listed(provider, DEVICES, DeviceName, MOST_DEVICES)
     if len(found) > MOST_DEVICES:
         raise Malformed(what="devices", reason="too-many", limit=MOST_DEVICES)
-    head, devices = chain.head, Devices()
-    for device_id in sorted({name.device_id for name in found} | head.devices.keys() | head.removed.keys()):
+    return {name.device_id for name in found}
+
+
+def _admit_once(providers: Sequence[Provider], chain: Chain, device_id: bytes, devices: Devices) -> None:
+    """Adds a device by the first copy of its certificate that counts; the others' are findings."""
+    problems: dict[tuple[str, object], VaultError] = {}
+    admitted = False
+    for provider in providers:
         try:
             admit(provider, chain, device_id, devices)
+            admitted = True
+            break
         except VaultError as exc:
             # One of another vault in the same storage too: its name carries no hash, so it may be ours and damaged.
-            devices.findings.append(exc)
-    return devices
+            exc.params.setdefault("provider", provider.name)
+            problems.setdefault((exc.code, exc.params.get("reason")), exc)
+        except ProviderError:
+            if provider is providers[0]:
+                raise
+    seen = [one for one in problems.values() if not isinstance(one, MissingObject)]
+    # A provider that has none may be behind: that none of them has it is told.
+    devices.findings += seen if admitted or seen else problems.values()
 
 
 def admit(provider: Provider, chain: Chain, device_id: bytes, devices: Devices) -> None:

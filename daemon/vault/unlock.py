@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from chatkeep.config.errors import ChatkeepError
@@ -54,10 +54,10 @@ def unlock(
     """Unlocks for reading.
 
     Args:
-        provider: where slots and certificates are read.
-        vault_id: which vault; None when storage holds one.
-        others: where epoch records are asked for too: one provider alone could be behind, or keep a removal back. One
-            that cannot be asked is passed over.
+        provider: which is to hold the vault.
+        vault_id: which vault; None when this provider holds one.
+        others: where epoch records, slots and certificates are asked for too: one provider alone could be behind, have
+            lost some, or keep a removal back. One that cannot be asked is passed over.
         pin: the newest epoch that somebody here has seen. That it is not there is a finding.
 
     Raises:
@@ -112,12 +112,11 @@ def _has(records: Sequence[EpochRecord], pin: EpochPin) -> bool:
     return any(record.sha256 == pin.sha256 for record in records)
 
 
-def _records(provider: Provider, others: Sequence[Provider]) -> Records:
+def _records(provider: Provider, others: Sequence[Provider], report: _Report) -> Records:
     records = Records(provider)
     for other in others:
-        if other is not provider:
-            with contextlib.suppress(ProviderError):
-                records.add(other)
+        with report.passing_over(other):
+            records.add(other)
     return records
 
 
@@ -129,13 +128,17 @@ def _unlock(
     pin: EpochPin | None = None,
 ) -> tuple[UnlockedVault, EpochKeys]:
     report = _Report(method.kind)
-    slots = _read_slots(provider, report)
+    others = [other for other in others if other is not provider]
+    slots = _Slots(method.kind, report)
+    found = slots.read(provider)
     if vault_id is None:
-        vault_id = _only_vault(provider, slots)
-    mine = [slot for slot in slots if slot.vault_id == vault_id and slot.kind == method.kind]
-    if method.kind == "passphrase" and len(mine) > MOST_STRETCHES:
-        raise TooManySlots(found=len(mine), limit=MOST_STRETCHES)
-    records = _records(provider, others)
+        vault_id = _only_vault(provider, found)
+    mine = slots.mine(found, vault_id)
+    for other in others:
+        with report.passing_over(other):
+            mine = [*mine, *slots.mine(slots.read(other), vault_id)]
+    slots.tell()
+    records = _records(provider, others, report)
     unfit: VaultError | None = None
     for slot in mine:
         opened = report.attempt(slot, method)
@@ -153,7 +156,7 @@ def _unlock(
             continue
         finally:
             opened.wipe()
-        return _unlocked(provider, chain, every, report, slot.slot_id)
+        return _unlocked(provider, others, chain, every, report, slot.slot_id)
     raise unfit or report.failure()
 
 
@@ -170,6 +173,17 @@ class _Report:
         reason = problem.params.get("reason")
         self._rows.append([slot_id.hex(), problem.code, None if reason is None else str(reason)])
         self.findings.append(problem)
+
+    @contextlib.contextmanager
+    def passing_over(self, provider: Provider) -> Iterator[None]:
+        """One provider of several: that it is away is none of our concern, and what is wrong with it is a finding."""
+        try:
+            yield
+        except ProviderError:
+            pass
+        except (TooManySlots, VaultError) as exc:
+            exc.params.setdefault("provider", provider.name)
+            self.findings.append(exc)
 
     def attempt(self, slot: SlotFile, method: SlotMethod) -> OpenedSlot | None:
         try:
@@ -195,22 +209,52 @@ class _Report:
         return kind(kind=self._kind, wrong_secret=self._wrong_secret, slots=self._rows)
 
 
-def _read_slots(provider: Provider, report: _Report) -> list[SlotFile]:
-    """The slot files that are whole; the others go to the report."""
-    names = listed(provider, SLOTS, SlotName, MOST_SLOTS)
-    if len(names) > MOST_SLOTS:
-        # Before any is fetched or tried: ten thousand would be hours of Argon2.
-        raise TooManySlots(found=len(names), limit=MOST_SLOTS)
-    slots = []
-    for name in names:
-        try:
-            slot = SlotFile.parse(get_bounded(provider, str(name), LIMITS["slot"]))
-            if slot.slot_id != name.slot_id:
-                raise ObjectMismatch(str(name))
-            slots.append(slot)
-        except (KeysError, VaultError) as exc:
-            report.add(name.slot_id, exc)
-    return slots
+class _Slots:
+    """The slot files of several providers: each that is whole once, the first provider's first."""
+
+    def __init__(self, kind: SlotKind, report: _Report) -> None:
+        self._kind = kind
+        self._report = report
+        self._whole: set[bytes] = set()  # ids
+        self._taken: set[bytes] = set()  # hashes
+        self._damaged: list[tuple[bytes, ChatkeepError]] = []
+
+    def read(self, provider: Provider) -> list[SlotFile]:
+        """Those at one provider that are whole."""
+        names = listed(provider, SLOTS, SlotName, MOST_SLOTS)
+        if len(names) > MOST_SLOTS:
+            # Before any is fetched or tried: ten thousand would be hours of Argon2.
+            raise TooManySlots(found=len(names), limit=MOST_SLOTS)
+        slots = []
+        for name in names:
+            try:
+                slot = SlotFile.parse(get_bounded(provider, str(name), LIMITS["slot"]))
+                if slot.slot_id != name.slot_id:
+                    raise ObjectMismatch(str(name))
+                slots.append(slot)
+                self._whole.add(slot.slot_id)
+            except (KeysError, VaultError) as exc:
+                exc.params.setdefault("provider", provider.name)
+                self._damaged.append((name.slot_id, exc))
+        return slots
+
+    def mine(self, slots: Sequence[SlotFile], vault_id: bytes) -> list[SlotFile]:
+        """Those of them to be tried that no provider before had."""
+        mine = [slot for slot in slots if slot.vault_id == vault_id and slot.kind == self._kind]
+        # At each provider for itself: what one plants must not keep the others' from being tried.
+        if self._kind == "passphrase" and len(mine) > MOST_STRETCHES:
+            raise TooManySlots(found=len(mine), limit=MOST_STRETCHES)
+        fresh = [slot for slot in mine if slot.sha256 not in self._taken]
+        self._taken |= {slot.sha256 for slot in fresh}
+        return fresh
+
+    def tell(self) -> None:
+        """What is damaged; of a slot that another provider has whole that is no reason why it does not open."""
+        for slot_id, problem in self._damaged:
+            if slot_id in self._whole:
+                self._report.findings.append(problem)
+            else:
+                self._report.add(slot_id, problem)
 
 
 def _only_vault(provider: Provider, slots: list[SlotFile]) -> bytes:
@@ -263,14 +307,19 @@ def _newest(opened: OpenedSlot, chain: Chain) -> EpochKeys:
 
 
 def _unlocked(
-    provider: Provider, chain: Chain, every: list[EpochKeys], report: _Report, slot_id: bytes
+    provider: Provider,
+    others: Sequence[Provider],
+    chain: Chain,
+    every: list[EpochKeys],
+    report: _Report,
+    slot_id: bytes,
 ) -> tuple[UnlockedVault, EpochKeys]:
     head = every[-1]
     private = {record.epoch: keys.open for record, keys in zip(chain.records, every, strict=True)}
     for keys in every[:-1]:
         keys.keep_open()  # past epochs certify nothing any more
     try:
-        devices = read_devices(provider, chain)
+        devices = read_devices(provider, chain, others)
     except BaseException:
         for keys in every:
             keys.wipe()
