@@ -235,7 +235,8 @@ class Vault:
                 demand(entry["cert"] == sha(raw).hex() if entry else it.epoch == newest.epoch, "it does not count")
                 it.removed, it.heads = it.device in newest.removed, entry["heads"] if entry else {}
                 it.streams, last = dict[str, Any](), ""
-                for point in self.storage.names(f"d/{it.device}/c"):  # in their order: the newest comes last
+                listed = ["{:012d}-{}".format(*entry["checkpoint"])] if entry and entry["checkpoint"] else []
+                for point in sorted({*self.storage.names(f"d/{it.device}/c"), *listed}):  # the newest comes last
                     with self.noting(f"d/{it.device}/c/{point}"):
                         it.streams, forked, last = self._checkpoint(it, point), last == point[:12], point[:12]
                         it.streams = {} if forked else it.streams  # then whatever verifies is shown
@@ -256,8 +257,8 @@ class Vault:
             stream, through, head = struct.unpack(">16sQ32s", take(at, 56))
             kept = {seq: digest.hex() for seq, digest in struct.iter_unpack(">Q32s", take(at, 40 * number(at)))}
             streams[stream.hex()] = through, head.hex(), kept
-        _condemned = take(at, 56 * number(at)), take(at, 32 * number(at))
-        demand(at.read() == bytes(4), "it does not end where it should")
+        _, _, rest = take(at, 56 * number(at)), take(at, 32 * number(at)), at.read()  # what is condemned
+        demand(rest == bytes(4), "it does not end where it should")
         if device.removed or n < len(self.epochs):  # only what a record names counts: keys get stolen
             entry = self.epochs[-1 if device.removed else n].entries.get(device.device, {})
             last, digest = entry.get("checkpoint") or (0, "")
@@ -267,8 +268,8 @@ class Vault:
     def snapshots(self) -> Iterator[Any]:
         """Every snapshot of every device that counts; within a stream newest first."""
         for it in self.devices:
-            for stream in sorted({*self.storage.names(f"d/{it.device}/s"), *it.heads, *it.streams}):
-                yield from self._chain(it, stream)
+            names = [] if it.removed else [*self.storage.names(f"d/{it.device}/s"), *it.streams]
+            for stream in sorted({*names, *it.heads}): yield from self._chain(it, stream)
 
     def _chain(self, device: Any, stream: str) -> Iterator[Any]:
         """The snapshots of a stream, newest first; what is missing or forked is noted [13]."""
@@ -290,7 +291,7 @@ class Vault:
             wanted = one.prev if one else ""
             seq = seq - 1 if one else max((each for each in listed if each < seq), default=0)
         if wanted not in ("", head): self.note(f"{where}: snapshot {through + 1} does not follow the checkpoint's")
-        for seq in sorted(kept, reverse=True):
+        for seq in sorted((it for it in kept if not device.removed or it <= device.heads[stream][0]), reverse=True):
             with self.noting(f"{where}/{seq:012d}-{kept[seq]}"):
                 yield self._manifest(device, f"{where}/{seq:012d}-{kept[seq]}")
 
@@ -496,5 +497,4 @@ def main(words: list[str] | None = None) -> int:
         return 3 if isinstance(problem, NoKey) else 4 if isinstance(problem, OSError) else 5
     return 5 if notes else 0
 
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__": sys.exit(main())
