@@ -1,4 +1,4 @@
-"""Scenes of what needs a secret: a prune with its deletions, and a change of keys that the device follows."""
+"""Scenes of what needs a secret: a prune with its deletions, a change of keys that the device follows, a rebuild."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Final
 
 from chatkeep.config.amounts import Amount, Duration
 from chatkeep.config.model import Retention
+from chatkeep.daemon.backup.lineage import inspect
+from chatkeep.daemon.backup.rebuild import rebuild
+from chatkeep.daemon.backup.writer import Writer
 from chatkeep.daemon.cli.sweeping import condemned_by
 from chatkeep.daemon.keys.methods import RecoveryMethod
 from chatkeep.daemon.prune.commit import carry_out
@@ -18,11 +21,14 @@ from chatkeep.daemon.sync.upload import Pace, release, upload
 from chatkeep.daemon.vault.agree import unlock_newest
 from chatkeep.daemon.vault.credential import WriterCredential
 from chatkeep.daemon.vault.follow import follow
+from chatkeep.daemon.vault.reader import Snapshot, VaultReader
 from chatkeep.daemon.vault.rotate import plan_rotation, rotate
-from chatkeep.daemon.vault.unlock import unlock_to_prune
+from chatkeep.daemon.vault.snapshots import Stream
+from chatkeep.daemon.vault.unlock import unlock, unlock_to_prune
 from chatkeep.daemon.verify.capsules import prove_all
 from chatkeep.providers.wrap import Patience
-from tests.support.crash_scenes import STORAGE, First, Folding, Note, Recovery, Scene
+from tests.support.crash_scenes import STORAGE, Contents, First, Folding, Note, Recovery, Scene
+from tests.support.invariants import check_state
 from tests.support.sources import HOUR
 from tests.support.thinning import silent
 
@@ -136,4 +142,59 @@ class Rotating(Scene):
             self.check_storage(folder)
 
 
-SCENES: Final = {scene.name: scene for scene in (Scene, First, Folding, Recovery, Pruning, Rotating)}
+class Rebuilding(Scene):
+    """The records were lost: what is in the vault is read back, and another chain begun."""
+
+    name = "rebuild"
+
+    def prepare(self) -> None:
+        super().prepare()
+        for path in (self.root / "state").glob("state.db*"):
+            path.unlink()
+        for path in (self.root / "state" / "tables").iterdir():
+            path.unlink()
+        self.kept, self.now = self.expected[1], self.expected[2]
+        ((self.old,),) = [[stream.stream_id for stream in self._reader().streams()]]
+
+    def work(self, note: Note) -> None:
+        with self.open_state() as state:
+            folders = self.storage()
+            found = [inspect(one, self.credential, state) for one in folders]
+            strangers = set().union(*(one.strangers for one in found))
+            if strangers:
+                rebuild(state, self._reader(), folders, self.credential.device_id)
+                state.lineage.note_seen(strangers, 0)
+                state.lineage.found_again()
+        note("rebuilt")
+        self.back_up(note)
+
+    def check(self, told: Sequence[str] = ()) -> None:
+        self.check_credential(told=True)
+        for folder in self.storage():
+            assert 1 in self.check_storage(folder)
+        self.change_after()
+        self.work(_nobody)
+        with self.open_state() as state:
+            check_state(state, Writer(self.credential, state).ids)
+            assert state.outbox.waiting() == (0, 0)
+            own = state.stream("chat").stream
+        assert own != self.old, "the chain that is not known was continued"
+        for folder in self.storage():
+            reader, found = self.snapshots(folder)
+            newest = next(snapshot for snapshot in found if snapshot.header.stream_id == own)
+            self._restore(reader, newest)
+            assert self.contents(self.target) == self.contents(self.source)
+
+    def streams(self, reader: VaultReader) -> list[Stream]:
+        return reader.streams()
+
+    def _reader(self) -> VaultReader:
+        folders = self.storage()
+        return VaultReader(folders, unlock(folders[0], RecoveryMethod(self.recovery)))
+
+    def expects(self, snapshot: Snapshot) -> list[Contents]:
+        first = snapshot.header.stream_id == self.old
+        return [self.kept] if first else [self.now, self.contents(self.source)]
+
+
+SCENES: Final = {scene.name: scene for scene in (Scene, First, Folding, Recovery, Pruning, Rotating, Rebuilding)}

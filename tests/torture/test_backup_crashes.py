@@ -68,7 +68,9 @@ def test_a_fault_at_every_step(fault: str, seam: Path, room: Path, tell: Tell) -
         assert len(found["outcomes"]) > 2, "the fault was not seen"
 
 
-@pytest.mark.parametrize(("scene", "variants"), [("backup", 5), ("first", 2), ("prune", 2), ("rotate", 2)])
+@pytest.mark.parametrize(
+    ("scene", "variants"), [("backup", 5), ("first", 2), ("prune", 2), ("rotate", 2), ("rebuild", 2)]
+)
 def test_the_power_fails_at_every_step(scene: str, variants: int, seam: Path, room: Path, tell: Tell) -> None:
     """Either all that was not synced is there or nothing; or one of the two; or the first half of it."""
     found = try_all(seam, room, tell, scene=scene, fault="CUT", variants=variants)
