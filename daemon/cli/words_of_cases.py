@@ -204,6 +204,16 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
         "Look at what stays now, and run it again if it is still needed.",
         Exit.FAILED,
     ),
+    ("rotation-refused", "added"): Words(
+        "Another command has added a way in or a device meanwhile ({id}). This one changed nothing.",
+        "Run it again, and look at what stays.",
+        Exit.FAILED,
+    ),
+    ("enrolment-failed", "outrun"): Words(
+        "Another command has changed the keys of the vault meanwhile. What was added counts for nothing.",
+        "Run the command again. A recovery key that was made for it opens nothing: do not keep it.",
+        Exit.FAILED,
+    ),
     ("rotation-refused", "unreachable"): Words(
         "Storage cannot be used ({error}). Keys are changed at every provider or at none, so nothing was changed.",
         "Bring it back, or take it out of the configuration if it is gone for good.",

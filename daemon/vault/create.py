@@ -23,6 +23,7 @@ from chatkeep.daemon.keys.root import EpochKeys, RootSecret
 from chatkeep.daemon.keys.signed import LIMITS
 from chatkeep.daemon.keys.slot_file import SlotFile
 from chatkeep.daemon.keys.slots import create_slot, open_slot
+from chatkeep.daemon.vault.chain import Records, climb
 from chatkeep.daemon.vault.credential import WriterCredential
 from chatkeep.daemon.vault.epoch import DeviceCert, EpochRecord, create_record, vault_id_of
 from chatkeep.daemon.vault.errors import EnrolmentFailed, MissingObject, VaultError, VaultExists
@@ -103,12 +104,14 @@ def add_slot(providers: Sequence[Provider], enrolment: Enrolment, way: Way, now_
 
     Raises:
         EnrolmentFailed, KeysError, ProviderError: as `create_vault`. The slot may then be on some providers: it opens
-            the vault, or is refused as damaged.
+            the vault, or is refused as damaged. Reason `outrun`: the keys were changed meanwhile, and it opens nothing.
+        ForkDetected: they were changed twice.
     """
     record = enrolment.vault.head
     slot_id, raw = create_slot(way.method, enrolment.keys, record.vault_id, record.epoch, way.label, now_ns)
     write_everywhere(providers, {str(SlotName(slot_id)): raw})
     _prove_slot(providers[0], record, slot_id, way.method)
+    _prove_newest(providers, record)
     return slot_id
 
 
@@ -116,12 +119,15 @@ def add_device(providers: Sequence[Provider], enrolment: Enrolment) -> WriterCre
     """Adds a device to the newest epoch, on all providers, and returns its credential, which is nowhere else.
 
     Raises:
-        EnrolmentFailed, ProviderError: as `create_vault`.
+        EnrolmentFailed, ProviderError: as `create_vault`. Reason `outrun`: the keys were changed meanwhile, and the
+            device is none of the vault's.
+        ForkDetected: they were changed twice.
     """
     record = enrolment.vault.head
     credential = WriterCredential.generate(record, os.urandom(ID_SIZE))
     try:
         write_everywhere(providers, _certificate(enrolment.keys, record, credential))
+        _prove_newest(providers, record)
     except BaseException:
         credential.wipe()
         raise
@@ -184,6 +190,16 @@ def _read_back(provider: Provider, name: str, size: int) -> bytes:
         raise EnrolmentFailed(provider=provider.name, name=name, reason="missing") from exc
     except VaultError as exc:
         raise EnrolmentFailed(provider=provider.name, name=name, reason="differs") from exc
+
+
+def _prove_newest(providers: Sequence[Provider], record: EpochRecord) -> None:
+    """What was added to an epoch counts only if nobody ended it meanwhile.
+
+    Asked after it was written: who makes the next epoch looks for what was added right before writing that.
+    """
+    newer = next(climb(Records(*providers), record.pin, []), None)
+    if newer is not None:
+        raise EnrolmentFailed(name=str(newer.name), reason="outrun")
 
 
 def _prove_slot(provider: Provider, record: EpochRecord, slot_id: bytes, method: SlotMethod) -> None:

@@ -132,6 +132,7 @@ class RotationRefused(VaultError):
         slot-twice, device-twice       two files under one id, both signed by the vault (id)
         copy-damaged        a provider has something else under a name (provider, name)
         outrun              another command has made the next epoch meanwhile (name)
+        added               a slot or a device was added since it was planned (id)
         unreachable         a provider cannot be asked or written (provider, error: the code)
         too-long            the record would be longer than a reader takes
     """
@@ -165,7 +166,9 @@ class CredentialRefused(VaultError):
 
 
 class EnrolmentFailed(VaultError):
-    """What was enrolled did not read back from storage or did not open. Parameters: provider, name, reason."""
+    """What was enrolled did not read back from storage or did not open; or (reason `outrun`) counts for nothing, since
+    the next epoch (name) was made meanwhile. Parameters: provider, name, reason.
+    """
 
     code = "enrolment-failed"
 

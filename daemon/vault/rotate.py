@@ -110,6 +110,7 @@ def rotate(providers: Sequence[Provider], enrolment: Enrolment, plan: Plan) -> E
     newest, _ = agree(providers, vault.records)
     if newest.sha256 != vault.head.sha256:
         raise RotationRefused(reason="outrun", name=str(newest.name))
+    _check_added(providers, vault, plan)
     write_everywhere(providers, {str(record.name): record.raw})
     prove(providers, record, vault.records[0])
     return record
@@ -132,6 +133,19 @@ def _files(plan: Plan) -> dict[str, bytes]:
     members = plan.members
     files = {str(SlotName(slot_id)): slot.raw for slot_id, slot in plan.slots.items()}
     return files | {str(DeviceName(device_id)): cert.raw for device_id, cert in members.certificates.items()}
+
+
+def _check_added(providers: Sequence[Provider], vault: UnlockedVault, plan: Plan) -> None:
+    """Somebody may have added a way in or a device since it was planned, while a person was asked, and was told that it
+    counts: the new epoch would leave it out."""
+    try:
+        now = read_members(providers, vault.records)
+    except ProviderError as exc:
+        raise unreachable(exc) from exc
+    slots = (now.slots.keys() | now.doubtful_slots.keys()) - plan.slots.keys() - plan.removed_slots.keys()
+    devices = (now.devices.keys() | now.doubtful_devices.keys()) - plan.devices.keys() - plan.going
+    if slots or devices:
+        raise RotationRefused(reason="added", id=min(slots or devices).hex())
 
 
 def _check_ids(
