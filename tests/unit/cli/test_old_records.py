@@ -250,7 +250,7 @@ def test_what_storage_made_up_is_a_finding_and_no_reason(station: Station, capsy
     assert name
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 12))])
 def test_two_copies_in_any_order_never_fork(station: Station, capsys: pytest.CaptureFixture[str], seed: int) -> None:
     """Two, then three state directories that were one, run in any order, for many rounds."""
     choice = random.Random(seed)

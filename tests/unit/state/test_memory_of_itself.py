@@ -102,10 +102,7 @@ def test_its_past(state: State) -> None:
 def test_copies_may_be_asked_for_from_any_thread(state: State) -> None:
     state.known.add(KnownBlob(bytes([n]) * 32, b"p" * 32, n) for n in range(50))
     found: list[KnownBlob] = []
-    asking = [
-        threading.Thread(target=lambda n=n: found.extend(state.known.copies(bytes([n]) * 32)))  # type: ignore[misc]
-        for n in range(50)
-    ]
+    asking = [threading.Thread(target=lambda n=n: found.extend(state.known.copies(bytes([n]) * 32))) for n in range(50)]
     for thread in asking:
         thread.start()
     for thread in asking:
