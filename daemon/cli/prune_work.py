@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import click
 
+from chatkeep.config.errors import ChatkeepError
 from chatkeep.config.model import Config
 from chatkeep.daemon.cli import ask, device, proving, storage, sweeping, unlocking
 from chatkeep.daemon.cli.frame import Frame
@@ -25,6 +26,7 @@ from chatkeep.daemon.state import State
 from chatkeep.daemon.state.pruning import CHECKPOINTS
 from chatkeep.daemon.sync import upload as sync
 from chatkeep.daemon.vault.credential import WriterCredential
+from chatkeep.daemon.vault.errors import VaultError
 from chatkeep.daemon.vault.unlocked import Pruner
 from chatkeep.providers.base import Provider, ProviderError
 from chatkeep.providers.wrap import Retrying
@@ -45,9 +47,9 @@ def run(frame: Frame, secret: Secret, *, dry_run: bool, yes: bool) -> PruneRepor
         # Taken last: nobody's backup waits while a secret is typed.
         state = stack.enter_context(device.open_state(config, credential))
         check(state, credential, pruner)
-        check_clocks(providers)
+        answering = check_clocks(providers)
         proving.prove_in(frame, config, state, pruner.vault)
-        report = _planned(config, state, credential, pruner, providers, out, dry_run=dry_run)
+        report = _planned(config, state, credential, pruner, answering, out, dry_run=dry_run)
         if not dry_run:
             _confirm(report.plan, out, yes=yes)
             made = carry_out(report.plan, state, credential.device_id, pruner.record, pruner.checkpoint)
@@ -111,20 +113,21 @@ def _deliver(
 ) -> None:
     """The checkpoint to every provider, then what is due. What fails is in the report: it is done later."""
     with stopping() as stopped, out.progress(sized=True) as step:
-        right = [one for one in providers if _is_right(one, credential.vault_id)]
-        report.uploads = sync.upload_all(
+        wrong = {one.name: _wrong_place(one, credential.vault_id) for one in providers}
+        right = [one for one in providers if wrong[one.name] is None]
+        sent = sync.upload_all(
             state.outbox, right, lambda at: step(f"to {at.provider}", at.bytes, at.bytes_total), stopped
         )
+        away = [sync.UploadResult(name, 0, 0, {}, (exc,), cancelled=False) for name, exc in wrong.items() if exc]
+        report.uploads = [*sent, *away]
         sync.release(state.outbox, [one.name for one in config.providers])
         report.sweeps = sweeping.sweep_all(config, state, credential, right, asked=True, cancelled=stopped)
 
 
-def _is_right(provider: Provider, vault_id: bytes) -> bool:
-    """Whether the vault is there. Where it is not, nothing is sent, and nothing taken for deleted."""
-    from chatkeep.daemon.vault.errors import VaultError
-
+def _wrong_place(provider: Provider, vault_id: bytes) -> ChatkeepError | None:
+    """Why nothing is sent there, nor taken for deleted: it cannot be asked, or holds another vault."""
     try:
-        storage.require_vault(Retrying(provider), vault_id)
-    except (ProviderError, VaultError):
-        return False
-    return True
+        storage.require_vault(provider, vault_id)
+    except (ProviderError, VaultError) as exc:
+        return exc
+    return None

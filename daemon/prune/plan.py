@@ -40,6 +40,7 @@ class StreamPlan:
             with this device, nobody misses them.
         goes_on: new snapshots come here; else it ended.
         snapshots: oldest first.
+        hashes: of the manifests, by seq; also of those that are being deleted.
     """
 
     stream: bytes
@@ -47,6 +48,7 @@ class StreamPlan:
     goes_on: bool
     settled: int
     snapshots: list[Facts]
+    hashes: dict[int, bytes]
     verdicts: list[Verdict] = field(default_factory=list)
 
     def judged(self) -> list[tuple[Facts, Verdict]]:
@@ -105,6 +107,7 @@ def _streams(own: OwnVault, state: State, terms: Terms, step: Step) -> list[Stre
     living = own.streams(step)
     # Where the checkpoint that condemned it did not arrive, storage shows as living what is being deleted elsewhere.
     doomed = state.pruning.doomed()
+    hashes = {stream: {facts.name.seq: facts.name.sha256 for facts in every} for stream, every in living.items()}
     for stream, every in living.items():
         living[stream] = [facts for facts in every if str(facts.name) not in doomed]
     shown = {facts.name for every in living.values() for facts in every}
@@ -125,7 +128,7 @@ def _streams(own: OwnVault, state: State, terms: Terms, step: Step) -> list[Stre
         known = [frontiers.get((stream, provider)) for provider in terms.providers]
         reached = [seq for seq in known if seq is not None]
         settled = min(seq or 0 for seq in known) if goes_on else min(reached, default=snapshots[-1].name.seq)
-        made.append(StreamPlan(stream, source, goes_on, settled, snapshots))
+        made.append(StreamPlan(stream, source, goes_on, settled, snapshots, hashes.get(stream, {})))
     return sorted(made, key=lambda one: (one.goes_on, one.snapshots[0].time))
 
 
@@ -221,8 +224,7 @@ def _stream(one: StreamPlan, before: StreamKept | None) -> StreamKept | None:
         through = max(through, one.snapshots[-1].name.seq)
     end = before.through if before is not None else None
     if end is None or through > end.seq:
-        found = next((facts.name for facts, _ in pairs if facts.name.seq == through), None)
-        end = end if found is None else SnapshotId(found.seq, found.sha256)
+        end = end if through not in one.hashes else SnapshotId(through, one.hashes[through])
     if end is None:
         return None  # no provider has all of any snapshot: nothing can be said of it yet
     kept = [facts.name for facts, verdict in pairs if verdict.kept and facts.name.seq <= end.seq]

@@ -59,13 +59,15 @@ def test_a_clock_that_is_another_stops_it() -> None:
     world = World()
     now = START / 10**9
     storages = [Storage("disk", world), Storage("cloud", world, None), Storage("far", world, int(APART * 10**9))]
-    check_clocks(storages, lambda: now)
+    assert check_clocks(storages, lambda: now) == storages
     assert all(not storage.objects for storage in storages), "what was asked with stays"
     for ahead in (APART + 1, -APART - 1):
         storages[2].ahead = int(ahead * 10**9)
         with pytest.raises(PruneRefused) as caught:
             check_clocks(storages, lambda: now)
         assert caught.value.params == {"reason": "clock", "where": "far", "minutes": 10}
-    fault = Fault("put", Unavailable(provider="far"))
-    check_clocks([FaultyProvider(storages[2], fault)], lambda: now)
-    assert fault.fired == 1
+    fault = Fault("put", Unavailable(provider="far"), times=2)
+    assert check_clocks([FaultyProvider(storages[2], fault), storages[0]], lambda: now) == [storages[0]]
+    with pytest.raises(Unavailable):
+        check_clocks([FaultyProvider(storages[2], fault)], lambda: now)
+    assert fault.fired == 2
