@@ -421,3 +421,27 @@ def test_two_devices_prune_each_their_own(home: Home, tmp_path: Path) -> None:
     for device in (home, other):
         for storage in home.storages:
             assert device.check(storage) == device.check()
+
+
+def test_a_checkpoint_that_one_storage_never_got_and_the_other_acted_on(home: Home) -> None:
+    """Lost in the outbox before the cloud had it; the disk has begun to delete, and is away when the next is made."""
+    disk, cloud = home.storages
+    home.prune(FEW, send=[disk])
+    with home.state() as state:
+        state.abandon(CHECKPOINTS)
+    home.world.pass_(WEEK)
+    assert home.sweep(disk, policy=FEW)[0].objects > 0
+    assert len(kept(home, cloud)) == 20
+    disk.away = True
+    wide = dataclasses.replace(KEEP, minimum=Amount(99))
+    plan = home.prune(wide)
+    assert plan.waste.begun
+    assert not plan.waste.revived
+    assert home.check(cloud) == [facts.name.seq for one in plan.streams for facts in one.snapshots][::-1]
+    disk.away = False
+    with home.state() as state:
+        home.send(state, home.storages)
+    home.world.pass_(WEEK)
+    assert all(result.waiting == 0 for result in home.sweep(policy=wide))
+    assert disk.own("d/") == cloud.own("d/")
+    assert home.check(disk) == home.check(cloud)
