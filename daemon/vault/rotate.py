@@ -68,7 +68,7 @@ def plan_rotation(
     try:
         members = read_members(providers, vault.records)
         _check_ids(members, vault, gone_slots, gone_devices)
-        entries, findings = read_entries(providers, vault.records, members.devices)
+        entries, findings = read_entries(providers, vault.records, members.devices, gone_devices)
     except ProviderError as exc:
         raise unreachable(exc) from exc
     slots = {slot_id: slot for slot_id, slot in members.slots.items() if slot_id not in gone_slots}
