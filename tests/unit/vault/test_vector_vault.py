@@ -152,7 +152,8 @@ def test_a_flipped_bit_makes_no_other_content(tmp_path: Path, seed: int) -> None
 @pytest.mark.long
 def test_flipped_bits_all_over(tmp_path: Path, seed: int) -> None:
     dice = random.Random(seed)
-    rounds = [name for name in OBJECTS if not name.startswith("vault/") for _ in range(10)]
+    names = [name for name in OBJECTS if not name.startswith(("vault/", "slots/"))]  # slots: each opens alone
+    rounds = [name for name in names for _ in range(10)]
     came = sum(flipped(tmp_path / str(n), dice, name) for n, name in enumerate(rounds))
     sys.stdout.write(f"{len(rounds)} flipped bits, {came} things restored all the same, each of them true\n")
 
