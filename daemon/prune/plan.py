@@ -74,7 +74,7 @@ def make_plan(own: OwnVault, state: State, terms: Terms, step: Step) -> Plan:
         PruneRefused: storage or the records are not in the state in which anything may be deleted.
         VaultError, ProviderError: what must be read cannot be. Nothing was changed.
     """
-    unproven = state.pruning.failed_capsules()
+    unproven = [one.name for one in state.capsules.failures()] + [one.name for one in state.capsules.unproven()]
     if unproven:
         raise PruneRefused(reason="capsules", count=len(unproven), object=unproven[0])
     streams = _streams(own, state, terms, step)

@@ -137,10 +137,6 @@ class Pruning:
         contents = [raw for (raw,) in self._connection.rows(query)]
         return parts, contents, [pack for (pack,) in self._connection.rows("SELECT DISTINCT pack FROM runs")]
 
-    def failed_capsules(self) -> list[str]:
-        """Names of objects whose capsule is not proven: it does not open, or was not tried."""
-        return [name for (name,) in self._connection.rows("SELECT name FROM capsules ORDER BY name")]
-
     def commit(self, change: PruneCommit) -> None:
         """Make a checkpoint exist. Its bytes are whole, fsynced and under their final name in the outbox."""
         one = change.checkpoint
@@ -173,6 +169,11 @@ class Pruning:
         """When the provider acknowledged an object (ns, by this device's clock), if it did."""
         rows = self._connection.rows("SELECT at FROM receipts WHERE name=? AND provider=?", name, provider)
         return rows[0][0] if rows else None
+
+    def received_at(self, name: str, provider: str, at_ns: int) -> None:
+        """Correct when the provider acknowledged an object."""
+        with self._connection.transaction() as db:
+            db.execute("UPDATE receipts SET at=? WHERE name=? AND provider=?", (at_ns, name, provider))
 
     def to_sweep(self, provider: str) -> list[CondemnedRow]:
         """What the provider has not deleted yet, by checkpoint; of one, manifests, packs, older checkpoints."""

@@ -155,8 +155,11 @@ class _Sweep:
         if stored is not None and self.there is not None:
             return self.there - stored >= self.terms.grace
         # A storage that tells no time: ours has to do. It decides when, never what.
-        received = self.pruning.received(checkpoint.name, self.provider.name)
-        return received is not None and self.terms.now_ns() - received >= self.terms.grace * 10**9
+        received, now = self.pruning.received(checkpoint.name, self.provider.name), self.terms.now_ns()
+        if received is not None and received > now:
+            # Our clock was ahead when it arrived: the grace begins anew, or it would last for those years.
+            self.pruning.received_at(checkpoint.name, self.provider.name, now)
+        return received is not None and now - received >= self.terms.grace * 10**9
 
     def _one(self, number: int, rows: Sequence[CondemnedRow], signed: Collection[str]) -> None:
         # Before anything is deleted: what is on record as begun is never taken back.

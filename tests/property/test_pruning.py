@@ -125,6 +125,10 @@ class Life:
             home.write("last", b"last")
             home.back_up()
             home.prune(self.policy())
+        for home in self.homes:
+            self.world.pass_(self.grace.ns + DAY)
+            # A device whose clock was ahead waits anew from now.
+            self.counts["deleted"] += sum(result.objects for result in home.sweep())
         self.world.pass_(self.grace.ns + DAY)
         for home in self.homes:
             for result in home.sweep():

@@ -106,6 +106,21 @@ def test_a_storage_that_tells_no_time_gets_that_of_this_device(home: Home) -> No
     assert home.sweep(disk)[0].objects > 0
 
 
+def test_a_clock_that_was_ahead_when_it_arrived_makes_nobody_wait_for_years(home: Home) -> None:
+    disk, _ = home.storages
+    disk.ahead = None
+    made = home.prune(send=[])
+    home.ahead = 3650 * DAY
+    with home.state() as state:
+        home.send(state, home.storages)
+    home.ahead = 0
+    assert made.checkpoint is not None
+    home.world.pass_(WEEK)
+    assert home.sweep(disk)[0].objects == 0
+    home.world.pass_(WEEK)
+    assert home.sweep(disk)[0].objects > 0
+
+
 def test_nothing_is_deleted_where_something_that_lives_is_missing(home: Home) -> None:
     """The checkpoint is there, and everything before it but one pack."""
     disk, cloud = home.storages
