@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from typing import Final, Self
@@ -69,8 +68,10 @@ class Staging:
         """Removes it with all that is left in it."""
         with writing(self.path):
             for part in _PARTS:
-                with contextlib.suppress(FileNotFoundError):
-                    shutil.rmtree(part.decode(), dir_fd=self.top.fd)
+                # Opened anew: what `tree` holds open may by now be the target.
+                with contextlib.suppress(FileNotFoundError), self.top.inside(part) as found:
+                    _empty(found)
+                    self.top.remove_directory(part)
             # The mark goes last: without it, files under their final names are in the way of a repeated attempt.
             self.top.unlink(_MOVING)
             self.close()
@@ -128,6 +129,18 @@ class Staging:
             fcntl.flock(self.top.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             raise TargetInUse(path=self.path, reason="restore") from exc
+
+
+def _empty(tree: Beneath) -> None:
+    """Removes all that is in it. Not by calling itself: a path may have two thousand directories."""
+    directories: list[bytes] = []
+    for path, facts in _walk(tree):
+        if stat.S_ISDIR(facts.st_mode):
+            directories.append(path)
+        else:
+            tree.unlink(path)
+    for path in reversed(directories):
+        tree.remove_directory(path)
 
 
 def _walk(tree: Beneath) -> Iterator[tuple[bytes, os.stat_result]]:
