@@ -234,13 +234,13 @@ class Vault:
                 entry = newest.entries.get(it.device)
                 demand(entry["cert"] == sha(raw).hex() if entry else it.epoch == newest.epoch, "it does not count")
                 it.removed, it.heads = it.device in newest.removed, entry["heads"] if entry else {}
-                it.streams, last = dict[str, Any](), ""
+                it.streams, last, forked = dict[str, Any](), "", False
                 listed = ["{:012d}-{}".format(*entry["checkpoint"])] if entry and entry["checkpoint"] else []
                 for point in sorted({*self.storage.names(f"d/{it.device}/c"), *listed}):  # the newest comes last
                     with self.noting(f"d/{it.device}/c/{point}"):
                         it.streams, forked, last = self._checkpoint(it, point), last == point[:12], point[:12]
-                        it.streams = {} if forked else it.streams  # then whatever verifies is shown
                         demand(not forked, "there is another one of this number: a fork")
+                if forked or last < max(listed, default="")[:12]: it.streams = {}  # then whatever verifies is shown
                 yield it
 
     def _checkpoint(self, device: Any, name: str) -> dict[str, Any]:

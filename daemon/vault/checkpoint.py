@@ -47,6 +47,8 @@ class VerifiedCheckpoint:
 
     Attributes:
         rivals: others of the same number that count as much: a fork. A snapshot lives that any of them keeps.
+        lets_go: whether what it does not keep was pruned. Not so when it takes the place of the one that the newest
+            record lists, which is not there: of an epoch that is over, whoever got hold of its root secret makes any.
     """
 
     checkpoint: Checkpoint
@@ -55,6 +57,7 @@ class VerifiedCheckpoint:
     name: CheckpointName
     raw: bytes = field(repr=False)
     rivals: tuple[VerifiedCheckpoint, ...] = ()
+    lets_go: bool = True
 
 
 def sign_checkpoint(checkpoint: Checkpoint, device_id: bytes, record: EpochRecord, key: SigningKey) -> bytes:
@@ -120,7 +123,7 @@ def newest_checkpoint(
     The one that the newest record lists is asked for by its name, listed by storage or not: only older ones being there
     is a finding (`MissingObject`, `Unreadable`). So are copies that do not verify, checkpoints of epochs that are over
     and that no record lists (`CheckpointOutdated`), and two that count as much (`ForkDetected`): what is returned then
-    has the others in `rivals`.
+    has the others in `rivals`. One that is older than the listed one lets nothing go.
 
     Args:
         records: the vault's verified epoch records, 1 to the newest.
@@ -139,7 +142,7 @@ def newest_checkpoint(
 
     def read(name: CheckpointName) -> VerifiedCheckpoint | None:
         if known is not None and known.name == name:
-            return replace(known, rivals=())
+            return replace(known, rivals=(), lets_go=True)
 
         def check(raw: bytes) -> VerifiedCheckpoint:
             return verify_checkpoint(raw, name, records[-1].vault_id, keys)
@@ -162,7 +165,8 @@ def newest_checkpoint(
                 # A cloned machine, both of them pruned: neither may condemn what the other keeps.
                 rivals = [str(one.name) for one in counting]
                 findings.add(ForkDetected(what="checkpoint", number=number, names=rivals))
-            return replace(counting[0], rivals=tuple(counting[1:]))
+            lets_go = demanded is None or number >= demanded.number
+            return replace(counting[0], rivals=tuple(counting[1:]), lets_go=lets_go)
         for one in verified:
             findings.add(CheckpointOutdated(name=str(one.name)))
     return None

@@ -69,7 +69,8 @@ def demand_of(
     rows = [] if checkpoint is None else [_row(one, stream_id) for one in (checkpoint, *checkpoint.rivals)]
     named = [row for row in rows if row is not None]
     # Of a fork each side counts for what lives: the lower `through`, and nothing pruned that one of them never did.
-    through = min((row.through.seq for row in named), default=0) if len(named) == len(rows) else 0
+    settled = checkpoint is not None and checkpoint.lets_go and len(named) == len(rows)
+    through = min((row.through.seq for row in named), default=0) if settled else 0
     kept: dict[int, frozenset[bytes]] = {}
     for row in named:
         for seq, sha256 in row.kept:
