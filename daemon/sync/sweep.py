@@ -127,6 +127,7 @@ class _Sweep:
         """Every checkpoint whose time has come, the oldest first."""
         self.pruning.note_sweep(self.provider.name, SweepRow(0, self.terms.now_ns(), None, 0, 0))
         made = {one.number: one for one in self.pruning.checkpoints()}
+        self._correct(made.values())
         rows = self.pruning.to_sweep(self.provider.name)
         for number, group in itertools.groupby(rows, key=lambda row: row.number):
             if number not in made:
@@ -139,6 +140,14 @@ class _Sweep:
                 self._one(number, list(group), signed)
             if self.refused is not None and not isinstance(self.refused, base.ObjectHeld):
                 break
+
+    def _correct(self, checkpoints: Iterable[CheckpointRow]) -> None:
+        """Where our clock was ahead when a checkpoint arrived, its grace begins anew, or it would last for years."""
+        now = self.terms.now_ns()
+        for one in checkpoints:
+            received = self.pruning.received(one.name, self.provider.name)
+            if received is not None and received > now:
+                self.pruning.received_at(one.name, self.provider.name, now)
 
     def end(self) -> None:
         """Remembers how far it came."""
@@ -156,9 +165,6 @@ class _Sweep:
             return self.there - stored >= self.terms.grace
         # A storage that tells no time: ours has to do. It decides when, never what.
         received, now = self.pruning.received(checkpoint.name, self.provider.name), self.terms.now_ns()
-        if received is not None and received > now:
-            # Our clock was ahead when it arrived: the grace begins anew, or it would last for those years.
-            self.pruning.received_at(checkpoint.name, self.provider.name, now)
         return received is not None and now - received >= self.terms.grace * 10**9
 
     def _one(self, number: int, rows: Sequence[CondemnedRow], signed: Collection[str]) -> None:
