@@ -241,6 +241,10 @@ class _Scrub:
                     raise ObjectMismatch(str(name))
                 if known is not None and (slot.vault_id != known.vault_id or slot.pin.raw not in pins):
                     raise AuthenticationFailed(what="slot", reason="pin")
+                listed = None if known is None else known.chain.head.slots.get(slot.slot_id)
+                if listed is not None and listed.file != slot.sha256:
+                    # Signed, and yet another one: who got hold of an old root secret can make such a file.
+                    raise ObjectMismatch(str(name))
 
     def manifests(self, known: _Known | None) -> None:
         """Manifests are whole and signed by a device of the vault, and every snapshot is there that must be."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 
 import pytest
 
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.keys.root import EpochKeys, RootSecret
+from chatkeep.daemon.keys.signed import sign_text
 from chatkeep.daemon.vault.checkpoint import Checkpoint, SnapshotId, StreamKept, sign_checkpoint
 from chatkeep.daemon.vault.epoch import DeviceCert, EpochRecord, ListedSlot, create_record
 from chatkeep.daemon.vault.names import CheckpointName, DeviceName, EpochName, ManifestName, PackName, SlotName
 from chatkeep.daemon.vault.unlock import unlock
+from chatkeep.daemon.verify.scrub import scrub
 from tests.malice.conftest import Attempts
 from tests.support.forging import Thief, file_record, part
 from tests.support.hostile_vault import Answer, HostileVault, ask, key_of
@@ -188,6 +191,17 @@ def test_an_invented_past(vault: HostileVault) -> None:
     answer = verdict(vault, {str(EpochName(4, hashlib.sha256(forged).digest())): forged})
     assert answer.refused is not None
     assert answer.refused.code == "authentication-failed"
+
+
+def test_a_listed_slot_written_anew_by_an_old_root_secret(vault: HostileVault) -> None:
+    """Well formed, well signed, and not the file that the newest record lists: it opens nothing, and a scrub tells."""
+    name = str(SlotName(vault.second_slot))
+    line, rest, _, _ = vault.objects[name].split(b"\n")
+    fields = json.loads(rest)
+    again = json.dumps(dict(reversed(fields.items())), separators=(",", ":")).encode()
+    forged = sign_text("slot", vault.vault_id, [line, again], vault.epochs.keys[0].sign)
+    (problem,) = scrub(vault.storage({name: forged}), vault.vault_id).findings
+    assert (problem.code, problem.params["name"]) == ("object-mismatch", name)
 
 
 # --- devices
