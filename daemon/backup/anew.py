@@ -6,27 +6,40 @@ and every provider acknowledged is remembered as known first, and the new one re
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from chatkeep.daemon.backup.draft import decode_content
 from chatkeep.daemon.backup.publish import parts_of, stored_layer
 from chatkeep.daemon.backup.tables import remove_tables
 from chatkeep.daemon.state import KnownBlob, State
+from chatkeep.daemon.state.outbox import NOTHING_LOST
+from chatkeep.daemon.state.pruning import CHECKPOINTS
 from chatkeep.daemon.vault.layers import Layer, Reference
 
 
-def begin_anew(state: State, streams: Iterable[bytes], providers: Collection[str]) -> None:
-    """End streams. What all of `providers` (every one that is configured) have of them is not sent again."""
+def begin_anew(
+    state: State, streams: Iterable[bytes], providers: Collection[str], lost_from: Mapping[bytes, int] | None = None
+) -> None:
+    """End streams. What all of `providers` (every one that is configured) have of them is not sent again.
+
+    `lost_from`: by stream, the first snapshot that cannot be sent any more; those before it are. Without: none is. In a
+    chain that goes on elsewhere they would be a fork.
+    """
     sound = state.known.sound_packs(providers)
     for stream in streams:
-        state.abandon(stream, [blob for blob in set(references(state, stream)) if blob.pack in sound])
+        known = [blob for blob in set(references(state, stream)) if blob.pack in sound]
+        state.abandon(stream, known, lost_from=(lost_from or {}).get(stream, 1))
         remove_tables(state, stream)
 
 
 def end_without_trace(state: State, streams: Iterable[bytes]) -> None:
-    """End streams whose records say nothing true any more: what they refer to may be gone from the vault."""
+    """End streams whose records say nothing true any more: what they refer to may be gone from the vault.
+
+    So may what those refer to that ended before and still wait: they are not sent either.
+    """
     state.known.clear()
-    for stream in streams:
+    waiting = {item.stream for item in state.outbox.queue("")} - {CHECKPOINTS}
+    for stream in sorted({*streams, *waiting}):
         state.abandon(stream)
         remove_tables(state, stream)
 
@@ -76,7 +89,8 @@ def stands_on(state: State, stream: bytes) -> set[bytes]:
 def heal(state: State, providers: Collection[str]) -> list[str]:
     """End the streams whose newest snapshot needs what does not open; returns their sources.
 
-    All but the content of what failed is known then, so nothing else is sent again.
+    All but the content of what failed is known then, so nothing else is sent again. What waits is sent: it is what was
+    sealed, and all of it but what failed can be read.
     """
     failures = state.capsules.failures()
     packs = {failure.sha256 for failure in failures}
@@ -85,5 +99,5 @@ def heal(state: State, providers: Collection[str]) -> list[str]:
         head = state.stream(source).head
         if head in packs or packs & stands_on(state, stream):
             ill[stream] = source
-    begin_anew(state, ill, providers)
+    begin_anew(state, ill, providers, dict.fromkeys(ill, NOTHING_LOST))
     return sorted(ill.values())

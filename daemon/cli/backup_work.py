@@ -93,14 +93,15 @@ def _acknowledge(out: Output) -> None:
 def _recover(state: State, config: Config, report: Report) -> None:
     """After a crash, and when somebody tidied up in the state directory."""
     lost = state.outbox.recover()
+    lost_from = {stream: state.outbox.lost_from(stream) for stream in lost}
     for source in config.sources:
         stream = state.stream(source.name).stream
         if stream in lost:
             lost.remove(stream)
             report.renewed.append(source.name)
-            begin_anew(state, [stream], [provider.name for provider in config.providers])
-    # Of sources that are not configured any more.
-    begin_anew(state, lost, [provider.name for provider in config.providers])
+            begin_anew(state, [stream], [provider.name for provider in config.providers], lost_from)
+    # Of sources that are not configured any more, and chains that ended.
+    begin_anew(state, lost, [provider.name for provider in config.providers], lost_from)
 
 
 def _forget_known(config: Config, state: State) -> None:
@@ -260,9 +261,12 @@ def _give_up_damaged(config: Config, state: State, report: Report) -> None:
     if not names:
         return
     queues = [item for provider in config.providers for item in state.outbox.queue(provider.name)]
-    damaged = {item.stream for item in queues if item.name in names}
+    damaged: dict[bytes, int] = {}
+    for item in queues:
+        if item.name in names:
+            damaged[item.stream] = min(item.seq, damaged.get(item.stream, item.seq))
     for source in config.sources:
         stream = state.stream(source.name).stream
         if stream in damaged:
             report.renewed.append(source.name)
-    begin_anew(state, damaged, [provider.name for provider in config.providers])
+    begin_anew(state, damaged, [provider.name for provider in config.providers], damaged)

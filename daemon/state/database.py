@@ -118,22 +118,23 @@ class State:
                 db.execute("INSERT INTO streams VALUES(?,?,?,?,?,?,1)", row)
             return StreamRow(*row)
 
-    def abandon(self, stream: bytes, known: Sequence[KnownBlob] = ()) -> None:
+    def abandon(self, stream: bytes, known: Sequence[KnownBlob] = (), *, lost_from: int = 1) -> None:
         """End a stream whose chain cannot advance: the next backup begins a new one.
 
-        What providers have of it stays; what they do not have is given up. `known`: blobs of it that the new one need
-        not send again.
+        What providers have of it stays. What they do not have is given up from the snapshot of seq `lost_from` on; what
+        is before it is sent as ever, since the source may not have it any more. `known`: blobs of it that the new one
+        need not send again.
         """
         with self._connection.transaction() as db:
             db.execute("UPDATE streams SET active=0 WHERE stream=?", (stream,))
             db.executemany("INSERT OR IGNORE INTO known VALUES(?,?,?)", known)
             # What no provider ever got, nothing depends on.
             db.execute(
-                "DELETE FROM capsules WHERE name IN (SELECT name FROM objects WHERE stream=? AND released=0 "
+                "DELETE FROM capsules WHERE name IN (SELECT name FROM objects WHERE stream=? AND released=0 AND seq>=? "
                 "AND name NOT IN (SELECT name FROM receipts))",
-                (stream,),
+                (stream, lost_from),
             )
-            db.execute("UPDATE objects SET released=1 WHERE stream=? AND released=0", (stream,))
+            db.execute("UPDATE objects SET released=1 WHERE stream=? AND released=0 AND seq>=?", (stream, lost_from))
             for table in ("redo", "runs", "partials", "databases", "files", "paths", "stack"):
                 db.execute(f"DELETE FROM {table} WHERE stream=?", (stream,))  # noqa: S608 the names stand one line above
 

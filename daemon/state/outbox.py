@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 from chatkeep.daemon.state.connection import Connection
 from chatkeep.daemon.state.errors import refusals
 from chatkeep.daemon.state.rows import Queued
+
+NOTHING_LOST: Final = 1 << 62
+"""A seq that no snapshot has."""
 
 
 class Outbox:
@@ -112,6 +116,18 @@ class Outbox:
     def known_objects(self) -> Iterator[tuple[str, int]]:
         """Name and size of every object this device ever committed and that some provider may be asked for."""
         return iter(self._connection.rows("SELECT name, size FROM objects ORDER BY position"))
+
+    def lost_from(self, stream: bytes) -> int:
+        """The lowest seq of which an object that waits has no file, or one of another size; NOTHING_LOST for none."""
+        query = "SELECT seq, sha256, size FROM objects WHERE stream=? AND released=0 ORDER BY seq"
+        for seq, sha, size in self._connection.rows(query, stream):
+            try:
+                found = (self.directory / sha.hex()).stat().st_size
+            except OSError:
+                found = -1
+            if found != size:
+                return int(seq)
+        return NOTHING_LOST
 
     def recover(self) -> list[bytes]:
         """Bring outbox and rows together after a crash; returns the streams whose chain cannot advance.
