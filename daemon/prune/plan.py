@@ -18,7 +18,7 @@ from chatkeep.daemon.prune.waste import Lives, Waste, find_waste
 from chatkeep.daemon.retention import Alarm, Candidate, Reason, SnapshotKey, Verdict, alarms, decide
 from chatkeep.daemon.state import State
 from chatkeep.daemon.vault.checkpoint import Checkpoint, SnapshotId, StreamKept
-from chatkeep.daemon.vault.errors import CheckpointOutdated, VaultError
+from chatkeep.daemon.vault.errors import CheckpointOutdated, ForkDetected, VaultError
 from chatkeep.providers.base import ObjectConflict, ObjectDamaged, ObjectNotFound
 
 
@@ -77,6 +77,11 @@ def make_plan(own: OwnVault, state: State, terms: Terms, step: Step) -> Plan:
     unproven = [one.name for one in state.capsules.failures()] + [one.name for one in state.capsules.unproven()]
     if unproven:
         raise PruneRefused(reason="capsules", count=len(unproven), object=unproven[0])
+    newest = own.checkpoint
+    is_current = newest is not None and newest.epoch == own.unlocked.head.epoch  # as a locked device sees it
+    if newest is not None and is_current and newest.name.number > state.lineage.last_checkpoint():
+        # Records from before it take for known what it condemned; a checkpoint of theirs would hide that for ever.
+        raise PruneRefused(reason="records")
     streams = _streams(own, state, terms, step)
     _refuse_findings(own)
     for source in sorted({one.source for one in streams}):
@@ -88,10 +93,11 @@ def make_plan(own: OwnVault, state: State, terms: Terms, step: Step) -> Plan:
     lives = Lives({facts.name for facts in kept}, live, terms.providers)
     waste = find_waste(own, state.pruning, [facts for facts, _ in pairs], lives)
     stored = sum(facts.size for facts in kept) + waste.size + waste.living
+    forked = newest is not None and bool(newest.rivals)
     fresh = [verdict for facts, verdict in pairs if verdict.kept or not facts.condemned]
     return Plan(
         streams,
-        _checkpoint(own, streams, waste, terms) if waste.changes else None,
+        _checkpoint(own, streams, waste, terms) if waste.changes or forked else None,
         waste,
         stored,
         alarms(fresh, waste.size, stored, terms.now_ns),
@@ -145,6 +151,8 @@ def _is_grave(problem: ChatkeepError) -> bool:
     checkpoint takes its place."""
     if isinstance(problem, CheckpointOutdated):
         return False
+    if isinstance(problem, ForkDetected) and problem.params["what"] == "checkpoint":
+        return False  # what either keeps lives, and the next one ends it: else no later one ever would
     return isinstance(problem, VaultError | ObjectNotFound | ObjectDamaged | ObjectConflict)
 
 
@@ -153,6 +161,7 @@ def _is_grave(problem: ChatkeepError) -> bool:
 
 def _judge(streams: Sequence[StreamPlan], waiting: Collection[bytes], terms: Terms) -> None:
     """The verdicts about one source."""
+    heads = {facts.name for facts in _heads(streams, waiting)}
     candidates = [
         Candidate(
             SnapshotKey(one.stream, facts.name.seq),
@@ -160,7 +169,7 @@ def _judge(streams: Sequence[StreamPlan], waiting: Collection[bytes], terms: Ter
             facts.clock,
             facts.complete,
             facts.layers,
-            newest=facts is _head(streams, one, waiting),
+            newest=facts.name in heads,
             waiting=facts.name.sha256 in waiting or (one.goes_on and facts.name.seq > one.settled),
         )
         for one in streams
@@ -173,19 +182,20 @@ def _judge(streams: Sequence[StreamPlan], waiting: Collection[bytes], terms: Ter
             _keep_together(one)
 
 
-def _head(streams: Sequence[StreamPlan], one: StreamPlan, waiting: Collection[bytes]) -> Facts | None:
-    """The snapshot of a stream that stays whatever the policy says: the newest of the one that goes on; and of the last
-    one that ended, until what took its place has something complete everywhere."""
-    if one.goes_on:
-        return one.snapshots[-1]
-    ended = [other for other in streams if not other.goes_on]
+def _heads(streams: Sequence[StreamPlan], waiting: Collection[bytes]) -> list[Facts]:
+    """What stays of a source whatever the policy says: the newest of the stream that goes on; and of those that ended,
+    the newest and the newest complete one, until what took their place has something complete everywhere."""
+    going = [one for one in streams if one.goes_on]
+    heads = [one.snapshots[-1] for one in going]
     replaced = any(
-        facts.complete and facts.name.seq <= other.settled and facts.name.sha256 not in waiting
-        for other in streams
-        if other.goes_on
-        for facts in other.snapshots
+        facts.complete and facts.name.seq <= one.settled and facts.name.sha256 not in waiting
+        for one in going
+        for facts in one.snapshots
     )
-    return one.snapshots[-1] if one is ended[-1] and not replaced else None
+    if not replaced:
+        ended = [facts for one in streams if not one.goes_on for facts in one.snapshots]
+        heads += ended[-1:] + [facts for facts in ended if facts.complete][-1:]
+    return heads
 
 
 def _keep_together(one: StreamPlan) -> None:
@@ -202,7 +212,11 @@ def _keep_together(one: StreamPlan) -> None:
 
 
 def _checkpoint(own: OwnVault, streams: Sequence[StreamPlan], waste: Waste, terms: Terms) -> Checkpoint:
-    before = {} if own.checkpoint is None else {row.stream_id: row for row in own.checkpoint.checkpoint.streams}
+    before: dict[bytes, StreamKept] = {}
+    for said in () if own.checkpoint is None else (own.checkpoint, *own.checkpoint.rivals):
+        for row in said.checkpoint.streams:
+            if row.stream_id not in before or row.through.seq > before[row.stream_id].through.seq:
+                before[row.stream_id] = row
     named = {one.stream: _stream(one, before.get(one.stream)) for one in streams}
     # A stream once named stays named, else the snapshots that it lost would be missed.
     gone = {stream: row._replace(kept=()) for stream, row in before.items() if stream not in named}

@@ -136,6 +136,6 @@ def _forgotten(own: OwnVault, made: Collection[int], lives: Lives, waste: Waste)
 def _older_checkpoints(own: OwnVault, pruning: Pruning, waste: Waste) -> None:
     """Every checkpoint before this one is to go with it."""
     names = {row.name for row in pruning.checkpoints()}
-    names |= set() if own.checkpoint is None else {str(own.checkpoint.name)}
+    names |= set() if own.checkpoint is None else {str(one.name) for one in (own.checkpoint, *own.checkpoint.rivals)}
     condemned = {row.name for row in pruning.condemned()}
     waste.rows += [CondemnedRow(name, waste.number, Role.CHECKPOINT, 0) for name in sorted(names - condemned)]
