@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from chatkeep.daemon.state.errors import StateDamaged, StateForeign, StateFull
+from chatkeep.daemon.state.errors import StateDamaged, StateError, StateForeign, StateFull, StateUnusable
 from chatkeep.daemon.state.schema import SCHEMA, SINCE_1, VERSION
+
+_REFUSED: Final = {
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+}
 
 
 class Connection:
@@ -94,8 +103,25 @@ def _translated(directory: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
-            raise StateFull(path=str(directory)) from error
-        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        for_good = primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-        raise StateDamaged(path=str(directory / "state.db"), reason=str(error), for_good=for_good) from error
+        raise _refusal(error, directory) from error
+
+
+def _refusal(error: sqlite3.Error, directory: Path) -> StateError:
+    """What SQLite met. Only what it read and found wrong is damage: records are set aside for that, so a system that
+    merely refuses must never look like it."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL or (code in _REFUSED and _is_full(directory)):
+        return StateFull(path=str(directory))
+    if code in _REFUSED:
+        return StateUnusable(path=str(directory), errno=_REFUSED[code])
+    for_good = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return StateDamaged(path=str(directory / "state.db"), reason=str(error), for_good=for_good)
+
+
+def _is_full(directory: Path) -> bool:
+    # SQLite tells a full disk as such only when a write of its main file met it; a sync or a new log are "I/O errors".
+    try:
+        room = os.statvfs(directory)
+    except OSError:
+        return False
+    return room.f_bavail == 0 or (room.f_files > 0 and room.f_favail == 0)

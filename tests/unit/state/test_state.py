@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from chatkeep.daemon.state import (
     State,
     StateBusy,
     StateDamaged,
+    StateError,
     StateForeign,
     glance,
 )
@@ -206,3 +208,28 @@ def test_a_state_of_version_1_is_brought_up(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / "state" / "state.db")) as db:
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
     assert {"capsules", "checkpoints", "condemned", "swept", "sweeps", "known"} <= tables
+
+
+@pytest.mark.parametrize(
+    ("code", "room", "told"),
+    [
+        (sqlite3.SQLITE_FULL, 100, "state-full"),
+        (sqlite3.SQLITE_IOERR, 0, "state-full"),
+        (sqlite3.SQLITE_CANTOPEN, 0, "state-full"),
+        (sqlite3.SQLITE_IOERR, 100, "state-unusable"),
+        (sqlite3.SQLITE_READONLY, 100, "state-unusable"),
+        (sqlite3.SQLITE_CORRUPT, 0, "state-damaged"),
+        (sqlite3.SQLITE_NOTADB, 100, "state-damaged"),
+    ],
+)
+def test_a_system_that_refuses_is_no_damage(
+    state: State, monkeypatch: pytest.MonkeyPatch, code: int, room: int, told: str
+) -> None:
+    real = os.statvfs(state.directory)
+    seen = os.statvfs_result((*real[:4], room, *real[5:]))
+    monkeypatch.setattr(os, "statvfs", lambda _: seen)
+    met = sqlite3.OperationalError("met")
+    met.sqlite_errorcode = code
+    with pytest.raises(StateError) as caught, state._connection.transaction():
+        raise met
+    assert caught.value.code == told
