@@ -46,7 +46,8 @@ class Duration(int):
         short = next((unit for unit in _SECONDS if word and unit.startswith(word)), "")
         close = short or next(iter(difflib.get_close_matches(word, units, n=1, cutoff=0.6)), "")
         unit = close.removesuffix("s")
-        return f"{number} {unit}" + ("" if number == "1" else "s") if unit else ""
+        meant = f"{number} {unit}" + ("" if number == "1" else "s")
+        return meant if unit and cls.parse(meant) is not None else ""
 
 
 class Amount(int):

@@ -251,7 +251,7 @@ PROBLEMS: Final[Mapping[Reason, str]] = {
     Reason.BAD_PATTERN: "'{found}' is not a pattern below the source: no slash in front, no ..",
     Reason.NOT_ABSOLUTE: "'{found}' is not an absolute path; it begins with / or ~, and variables are not replaced",
     Reason.NO_HOME: "the home directory in '{found}' is not known",
-    Reason.BAD_DURATION: "'{found}' is not a duration: a number of minutes, hours, days or weeks, such as 36 hours",
+    Reason.BAD_DURATION: "'{found}' is not a duration: a number of minutes, hours, days or weeks (100 years at most)",
     Reason.BAD_AMOUNT: "'{found}' is not a number from 0 to 999999, and not all",
     Reason.DUPLICATE_NAME: "the name '{found}' is already that of {other}; give one of them another name",
     Reason.SAME_DIRECTORY: "{found} is the same directory as {other}",
