@@ -159,13 +159,13 @@ class WriterCredential(Sensitive):
         """Reads the file of this user, which nobody else may read or write.
 
         Raises:
-            CredentialRefused: reason `absent`, `not-a-file`, `owner`, `permissions` or `unreadable`.
+            CredentialRefused: reason `absent` (with `path`), `not-a-file`, `owner`, `permissions` or `unreadable`.
             UnsupportedVersion, Malformed: as `decode`.
         """
         try:
             encoded = _read_private(path)
         except FileNotFoundError as exc:
-            raise CredentialRefused(reason="absent") from exc
+            raise CredentialRefused(reason="absent", path=str(path)) from exc
         except OSError as exc:
             raise CredentialRefused(reason="unreadable", errno=exc.errno) from exc
         try:

@@ -93,7 +93,7 @@ def test_a_device_that_is_not_set_up(tmp_path: Path, capsys: pytest.CaptureFixtu
     bare = Station(tmp_path)
     error = run(bare, capsys, "backup", code=Exit.USAGE)["error"]
     assert error["code"] == "credential-refused"
-    assert "is not set up" in error["text"]
+    assert error["text"] == f"This device is not set up: there is no {bare.state / 'chatkeep-writer'}."
     assert "chatkeep init" in error["remedy"]
 
 

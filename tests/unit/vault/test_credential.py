@@ -135,7 +135,7 @@ def test_what_is_not_a_file_is_refused(tmp_path: Path) -> None:
 def test_absent_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(CredentialRefused) as caught:
         WriterCredential.load(tmp_path / "credential")
-    assert caught.value.params["reason"] == "absent"
+    assert caught.value.params == {"reason": "absent", "path": str(tmp_path / "credential")}
 
 
 def test_longer_file_is_malformed(tmp_path: Path) -> None:
