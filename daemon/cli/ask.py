@@ -91,6 +91,15 @@ def _type_key(out: Output) -> RecoveryKey:
                 typed.pop()
 
 
+def agreed(question: str) -> bool:
+    """Whether a person says yes. No answer is no. Raises click.Abort."""
+    try:
+        return click.confirm(question, default=False, err=True)
+    except click.Abort:
+        click.echo(err=True)  # what is said next stands on a line of its own, not behind the question
+        raise
+
+
 def has_terminal() -> bool:
     """Whether there is somebody to ask."""
     return sys.stdin.isatty()

@@ -79,7 +79,7 @@ def refuse_second(config: Config) -> None:
 def _passphrase(out: Output, wanted: bool | None, file: Path | None) -> str | None:
     if wanted is None and file is None and ask.has_terminal() and not out.as_json:
         out.note("A passphrase can be a second way in: handy, and only as good as it is long.")
-        wanted = click.confirm("Add a passphrase?", default=False, err=True)
+        wanted = ask.agreed("Add a passphrase?")
     if wanted or file is not None:
         return ask.passphrase(out, file, new=True)
     return None

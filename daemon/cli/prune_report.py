@@ -24,7 +24,7 @@ REASONS: Final = {
     Reason.NEWEST: "the newest",
     Reason.CLOCK: "its clock lies in the future",
     Reason.WAITING: "not yet at every provider",
-    Reason.RECENT: "everything of the last {everything_for}",
+    Reason.RECENT: "all of the last {everything_for}",
     Reason.HOURLY: "hourly",
     Reason.DAILY: "daily",
     Reason.WEEKLY: "weekly",
@@ -86,7 +86,8 @@ class PruneReport:
         if not pairs:
             yield "There are no snapshots of this device yet."
         elif self.plan.checkpoint is None:
-            yield "Nothing goes."
+            before = any(facts.condemned and not verdict.kept for _, facts, verdict in pairs)
+            yield "Nothing more goes." if before else "Nothing goes."
         else:
             yield from self._changes(out, going, len(pairs))
         for sweep in self.sweeps:
@@ -106,23 +107,40 @@ class PruneReport:
         codes += [tell(one.problem).exit for one in self.sweeps if one.problem and one.provider in self.required]
         return worst(codes)
 
-    def _changes(self, out: Output, going: int, every: int) -> Iterator[str]:
-        waste = self.plan.waste
-        verb = "would go" if self.dry_run else "go" if going != 1 else "goes"
+    def question(self) -> str:
+        """How much would go, for somebody who is to say yes to it."""
+        pairs = self._pairs()
+        going = sum(1 for _, facts, verdict in pairs if not verdict.kept and not facts.condemned)
+        return self._amount(going, len(pairs), "would go")
+
+    def _amount(self, going: int, every: int, verb: str) -> str:
         share = f" of {size(self.plan.stored)}" if self.plan.stored else ""
-        yield f"{counted(going, 'snapshot')} of {every:,} {verb}: {size(waste.size)}{share} at each provider."
-        if waste.revived:
-            back = sum(1 for name in waste.revived if "/s/" in name)
-            yield f"{counted(back, 'snapshot')} that had been let go {'is' if back == 1 else 'are'} kept after all."
+        return (
+            f"{counted(going, 'snapshot')} of {every:,} {verb}: {size(self.plan.waste.size)}{share} at each provider."
+        )
+
+    def _changes(self, out: Output, going: int, every: int) -> Iterator[str]:
+        waste, grace = self.plan.waste, self.policy.grace
+        if going or waste.size:
+            yield self._amount(going, every, "would go" if self.dry_run else "go" if going != 1 else "goes")
+        if back := sum(1 for name in waste.revived if "/s/" in name):
+            verb = "would be" if self.dry_run else "is" if back == 1 else "are"
+            yield f"{counted(back, 'snapshot')} that had been let go {verb} kept after all."
         if self.dry_run:
-            yield f"Nothing was changed. It would be deleted {self.policy.grace} after each provider has been told."
-        elif waste.size:
+            told = f"{grace} after each provider has been told" if grace else "as soon as each provider has been told"
+            yield "Nothing was changed." + (f" It would be deleted {told}." if waste.size else "")
+        elif waste.size and self._waits():
             yield (
-                f"It is deleted by the first backup after {local_time(self.now_ns + self.policy.grace.ns)}. Until then "
+                f"It is deleted by the first backup after {local_time(self.now_ns + grace.ns)}. Until then "
                 "prune with another policy takes it back."
             )
         for alarm in self.plan.alarms if self.dry_run else ():
             yield out.styled(f"{ALARMS[alarm.value]} It would need --yes.", "warn")
+
+    def _waits(self) -> bool:
+        """Whether there is something that no provider has deleted yet, and will: without a grace it is gone at once."""
+        undelivered = any(upload.problems for upload in self.uploads)
+        return undelivered or not self.sweeps or any(one.waiting or one.problem for one in self.sweeps)
 
     def _pairs(self) -> list[tuple[str, Facts, Verdict]]:
         """Every snapshot: by source, the newest first."""
@@ -130,7 +148,7 @@ class PruneReport:
         return [pair for source in sorted({one[0] for one in found}) for pair in found[::-1] if pair[0] == source]
 
     def _row(self, source: str, facts: Facts, verdict: Verdict) -> list[str]:
-        words = {"everything_for": self.policy.everything_for, "minimum": self.policy.minimum}
+        words = {"everything_for": str(self.policy.everything_for).removeprefix("1 "), "minimum": self.policy.minimum}
         why = ", ".join(REASONS[reason].format_map(words) for reason in verdict.reasons)
         kept = "kept" if verdict.kept else "going already" if facts.condemned else "goes"
         number, digest = facts.name.seq, facts.name.sha256.hex()[:SHORT_ID]

@@ -21,7 +21,7 @@ from chatkeep.daemon.prune.commit import carry_out
 from chatkeep.daemon.prune.errors import PruneRefused, PruneTooMuch
 from chatkeep.daemon.prune.outbox_first import OutboxFirst
 from chatkeep.daemon.prune.own import OwnVault
-from chatkeep.daemon.prune.plan import Plan, Terms, make_plan
+from chatkeep.daemon.prune.plan import Terms, make_plan
 from chatkeep.daemon.state import State
 from chatkeep.daemon.state.pruning import CHECKPOINTS
 from chatkeep.daemon.sync import upload as sync
@@ -51,7 +51,7 @@ def run(frame: Frame, secret: Secret, *, dry_run: bool, yes: bool) -> PruneRepor
         proving.prove_in(frame, config, state, pruner.vault)
         report = _planned(config, state, credential, pruner, answering, out, dry_run=dry_run)
         if not dry_run:
-            _confirm(report.plan, out, yes=yes)
+            _confirm(report, out, yes=yes)
             made = carry_out(report.plan, state, credential.device_id, pruner.record, pruner.checkpoint)
             report.number = None if made is None else made.number
             pruner.wipe()  # what follows needs no key
@@ -92,15 +92,17 @@ def _planned(
     return PruneReport(plan, config.retention, dry_run, now, findings=list(own.findings), required=required)
 
 
-def _confirm(plan: Plan, out: Output, *, yes: bool) -> None:
+def _confirm(report: PruneReport, out: Output, *, yes: bool) -> None:
     """What looks like a mistake is done when a person says so. Raises PruneTooMuch, click.Abort."""
-    if not plan.alarms or yes:
+    found = report.plan.alarms
+    if not found or yes:
         return
-    for alarm in plan.alarms if not out.as_json else ():
-        out.note(ALARMS[alarm.value])
+    for line in () if out.as_json else (report.question(), *(ALARMS[alarm.value] for alarm in found)):
+        out.note(line)
     if out.as_json or not ask.has_terminal():
-        raise PruneTooMuch(reasons=[alarm.value for alarm in plan.alarms])
-    click.confirm("Let them go?", default=False, abort=True, err=True)
+        raise PruneTooMuch(reasons=[alarm.value for alarm in found])
+    if not ask.agreed("Let them go?"):
+        raise click.Abort
 
 
 def _deliver(

@@ -111,7 +111,10 @@ def test_too_much_needs_a_yes(old: Station) -> None:
     assert "Snapshots of the last 24 hours would go." in said.err
     code, shown = converse(old.argv("prune", "--key-file", old.key), [("Let them go?", "n")], {"TERM": "dumb"})
     assert code == 6
+    assert "4 snapshots of 6 would go: " in shown.split("Let them go?")[0]
     assert "Cancelled" in shown
+    code, shown = converse(old.argv("prune", "--key-file", old.key), [("Let them go?", "\x03")], {"TERM": "dumb"})
+    assert (code, "\nchatkeep: Cancelled" in shown) == (6, True)
     code, shown = converse(old.argv("prune", "--key-file", old.key), [("Let them go?", "y")], {"TERM": "dumb"})
     assert code == 0
     assert "4 snapshots of 6 go" in shown
@@ -129,6 +132,33 @@ def test_what_a_person_sees(old: Station) -> None:
     help_text = old.run("prune", "--help", json=False).out
     assert "--dry-run" in help_text
     assert "retention" in help_text
+
+
+def said_of(station: Station, *words: str) -> list[str]:
+    """What prune says below its table."""
+    done = station.run("prune", "--key-file", station.key, *words, json=False)
+    assert done.code == 0, done
+    return [line for line in done.err.splitlines() if line]
+
+
+def test_what_a_person_is_told_of_taking_back(old: Station) -> None:
+    prune(old, "--yes")
+    assert said_of(old, "--dry-run") == ["Nothing more goes."]
+    policy(old, ALL)
+    assert said_of(old, "--dry-run") == [
+        "4 snapshots that had been let go would be kept after all.",
+        "Nothing was changed.",
+    ]
+    assert said_of(old) == ["4 snapshots that had been let go are kept after all."]
+
+
+def test_what_a_person_is_told_without_a_grace(old: Station) -> None:
+    policy(old, FEW.replace("}", ", grace: 0 days}"))
+    assert any(line.endswith("deleted as soon as each provider has been told.") for line in said_of(old, "--dry-run"))
+    done, *deleted = said_of(old, "--yes")
+    assert done.startswith("4 snapshots of 6 go: ")
+    assert [line.split(": ")[0] for line in deleted] == list(old.names)
+    assert all(line.endswith(" deleted") for line in deleted)
 
 
 def test_nothing_to_prune(station: Station) -> None:

@@ -134,6 +134,18 @@ def test_interrupted_at_a_prompt() -> None:
     assert "Traceback" not in shown
 
 
+def test_what_is_said_after_an_interruption_begins_a_line() -> None:
+    code, shown = converse("ask.agreed('Sure?')", [("Sure?", "\x03")], frame=True)
+    assert code == 6
+    assert "\nchatkeep: Cancelled" in shown
+
+
+@pytest.mark.parametrize(("answer", "agreed"), [("y", True), ("n", False), ("", False)])
+def test_a_question(answer: str, agreed: bool) -> None:
+    _, shown = converse("print(ask.agreed('Sure?'))", [("Sure?", answer)])
+    assert f"{agreed}\n" in shown
+
+
 FRAME = """
 from chatkeep.daemon.cli import main
 from chatkeep.daemon.cli.frame import Command
