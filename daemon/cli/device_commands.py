@@ -24,7 +24,7 @@ def device() -> None:
     """The machines that write the vault: list them, remove one that is lost. To add one, run chatkeep join on it."""
 
 
-@device.command(name="list")
+@device.command(name="list", short_help="List the devices of the vault.")
 @storage.from_option
 @secret_options
 @pass_frame
