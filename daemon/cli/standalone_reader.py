@@ -12,19 +12,19 @@ passphrase is asked for, or read from --key-file F or --passphrase-file F. With 
 --device HEX, --source NAME, --stream HEX (its beginning will do). Signatures, tags and ids are always checked; digests
 of pages are not, for ids prove more. What is missing or damaged is told and left out, and the rest is restored, without
 owners, set-user-id bits, and attributes other than `user.`.
-Exit codes: 0 all is well, 2 usage, 3 the key opens nothing, 4 storage or target, 5 damage was found.
+Exit codes: 0 all is well, 2 usage, 3 no key, or it opens nothing, 4 storage or target, 5 damage was found, 6 stopped.
 """
-
 from __future__ import annotations
 import argparse, base64, contextlib, getpass, hashlib, io, itertools, json, os, re, struct, sys, time, unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-import blake3
-import zstandard
+try:
+    import blake3, zstandard
+    from cryptography.hazmat.primitives import hashes, hpke
+except ImportError as lacking: sys.exit(f'! {lacking}: pip install "cryptography>=50" blake3 "zstandard>=0.23"')
 from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives import hashes, hpke
 from cryptography.hazmat.primitives.asymmetric import ed25519, mlkem, x25519
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
@@ -492,9 +492,9 @@ def main(words: list[str] | None = None) -> int:
             newest = max(found, key=lambda it: (it.time, it.seq))
             restore(vault, newest, options.target)
             print(f"snapshot {newest.seq} of {newest.source} is restored into {options.target}")
-    except Exception as problem:
-        print(f"! {problem}", file=sys.stderr)
-        return 3 if isinstance(problem, NoKey) else 4 if isinstance(problem, OSError) else 5
+    except (Exception, KeyboardInterrupt) as problem:
+        print(f"! {str(problem) or 'stopped'}", file=sys.stderr)
+        codes = {NoKey: 3, EOFError: 3, OSError: 4, KeyboardInterrupt: 6}
+        return next((code for kind, code in codes.items() if isinstance(problem, kind)), 5)
     return 5 if notes else 0
-
 if __name__ == "__main__": sys.exit(main())

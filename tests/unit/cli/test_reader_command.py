@@ -18,6 +18,7 @@ from chatkeep.daemon.cli.main import main
 from tests import independent_reader
 from tests.support.independent import unlocked
 from tests.support.station import Station, fill, rows
+from tests.support.terminal import converse
 from tests.support.trees import describe
 
 ALLOWED = {"blake3", "zstandard", "cryptography", "__future__"}
@@ -53,6 +54,22 @@ def test_the_printed_program_restores_alone(tmp_path: Path, capsys: pytest.Captu
     wrong = run(station.storage(), station.room / "other", *key)
     assert (wrong.returncode, "line 1" in wrong.stderr) == (3, True)
     assert not (station.room / "other").exists()
+
+
+def test_no_key_no_answer_no_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    station = Station(tmp_path)
+    station.init()
+    assert main(["reader"]) == 0
+    program = tmp_path / "chatkeep-reader.py"
+    program.write_text(capsys.readouterr().out)
+    words = [sys.executable, "-W", "ignore", str(program), str(station.storage())]
+    for typed, code in (("\x03", 6), ("\x04", 3)):
+        ended, shown = converse(words, [("passphrase:", typed)])
+        assert (ended, "Traceback" in shown) == (code, False), shown
+    (tmp_path / "blake3.py").write_text("raise ImportError('No module named blake3')")
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "pip install" in done.stderr
 
 
 def test_what_is_damaged_is_left_out_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
