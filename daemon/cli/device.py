@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -75,44 +76,90 @@ def follow(config: Config, providers: Sequence[Provider], credential: WriterCred
         DeviceRemoved: this device was removed from the vault.
         CredentialRefused: the new one could not be saved; nothing was sealed with it.
     """
+    from chatkeep.daemon.vault.follow import Followed
     from chatkeep.daemon.vault.follow import follow as followed
     from chatkeep.providers.durable import sweep_temporaries
 
     with contextlib.suppress(OSError):
         # Killed while it was saved, a copy of this device's key stays under another name.
         sweep_temporaries(config.state_dir, _STALE, time.time())
-    found = followed(providers, credential)
-    if found.moved:
-        try:
-            _save_moved(config, found.credential)
-        except BaseException:
-            found.credential.wipe()
-            raise
+    findings: tuple[ChatkeepError, ...] = ()
+    moved = False
+    while True:
+        found = followed(providers, credential)
+        findings += tuple(one for one in found.findings if one.code not in {before.code for before in findings})
+        if not found.moved:
+            return Followed(credential, moved, findings)
+        with _alone(config.state_dir):
+            overtaken = _is_overtaken(config, credential)
+            if not overtaken:
+                try:
+                    _save_moved(config, found.credential)
+                except BaseException:
+                    found.credential.wipe()
+                    raise
         credential.wipe()
-    return found
+        if not overtaken:
+            return Followed(found.credential, moved=True, findings=findings)
+        # The keys were changed here meanwhile. What storage has shown since may be a rival: it does not count.
+        found.credential.wipe()
+        credential, moved = load_credential(config), True
 
 
-def go_on(config: Config, record: EpochRecord) -> None:
-    """Saves that this device is in the epoch of `record`, which follows the one it is in and was made here just now.
+def _is_overtaken(config: Config, credential: WriterCredential) -> bool:
+    """Whether this device is in a later epoch by now, as `load_credential` then gives it."""
+    try:
+        there = load_credential(config)
+    except ChatkeepError:
+        return False
+    try:
+        same = (there.vault_id, there.device_id) == (credential.vault_id, credential.device_id)
+        return same and there.epoch > credential.epoch
+    finally:
+        there.wipe()
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """No other process of this device looks where it is, and saves where it went, while the block runs."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield  # there is nothing to be alone in: whoever saves will tell
+        return
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def go_on(config: Config, records: Sequence[EpochRecord]) -> None:
+    """Saves that this device is in the newest of these epochs, whose verified records were unlocked or made here.
 
     Until it is saved a rival could be shown to this device: by storage, with a root secret from before the change. A
-    device that is not set up for this vault, is behind, or was left out stays where it is; its next backup follows.
+    device that is not set up for this vault, is of another history, or was left out stays where it is; its next backup
+    tells.
 
     Raises:
         CredentialRefused: it could not be saved. Its next backup follows.
     """
     if not is_set_up(config):
         return
-    credential = load_credential(config)
-    try:
-        if credential.pin.sha256 == record.prev and credential.device_id in record.devices:
-            moved = credential.moved_to(record)
-            try:
-                _save_moved(config, moved)
-            finally:
-                moved.wipe()
-    finally:
-        credential.wipe()
+    with _alone(config.state_dir):
+        credential = load_credential(config)
+        try:
+            later = [record for record in records if record.epoch > credential.epoch]
+            known = credential.pin.sha256 in {record.sha256 for record in records}
+            if later and known and all(credential.device_id in record.devices for record in later):
+                moved = credential.moved_to(later[-1])
+                try:
+                    _save_moved(config, moved)
+                finally:
+                    moved.wipe()
+        finally:
+            credential.wipe()
 
 
 def removed_device(config: Config) -> bytes | None:

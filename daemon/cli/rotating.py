@@ -21,7 +21,9 @@ from chatkeep.daemon.cli.telling import plain_error, tell
 from chatkeep.daemon.cli.unlocking import Secret
 
 if TYPE_CHECKING:
+    from chatkeep.config.model import Config
     from chatkeep.daemon.keys.slot_file import SlotFile
+    from chatkeep.daemon.vault.epoch import EpochRecord
     from chatkeep.daemon.vault.members import Members
     from chatkeep.daemon.vault.rotate import Plan
     from chatkeep.daemon.vault.unlocked import UnlockedVault
@@ -57,6 +59,7 @@ def change(frame: Frame, secret: Secret, *, yes: bool, slots: Sequence[str] = ()
             members = read_members(providers, vault.records)
             going = _slots_meant(slots, members), _devices_meant(devices, members)
             if agreed.finished and _is_done(going, members):
+                _go_on(config, vault.records)
                 _finished(out, vault)
                 return
             plan = plan_rotation(providers, vault, *going)
@@ -69,10 +72,14 @@ def change(frame: Frame, secret: Secret, *, yes: bool, slots: Sequence[str] = ()
                 step("Changing the keys and trying the way in", 0, None)
                 record = rotate(providers, enrolment, plan)
                 _try(providers, method, record.sha256, vault.vault_id)
-                with contextlib.suppress(ChatkeepError):  # the keys are changed; the next backup follows
-                    device.go_on(config, record)
+                _go_on(config, (*vault.records, record))
             value = shown.value() | {"epoch": record.epoch, "record": record.sha256.hex(), "changed": True}
     out.result(value | {"finished": False}, *_done(out, record.epoch, shown))
+
+
+def _go_on(config: Config, records: Sequence[EpochRecord]) -> None:
+    with contextlib.suppress(ChatkeepError):  # the keys are changed; the next backup follows
+        device.go_on(config, records)
 
 
 class Shown:
