@@ -23,8 +23,10 @@ from chatkeep.daemon.cli.measures import counted, printable, size
 from chatkeep.daemon.cli.slots import counting, read_slots
 from chatkeep.daemon.cli.telling import problem_line, tell
 from chatkeep.daemon.state import glance
-from chatkeep.daemon.vault.errors import NoVault
+from chatkeep.daemon.vault.errors import CredentialRefused, DeviceRemoved, NoVault, VaultError
+from chatkeep.daemon.vault.follow import follow
 from chatkeep.daemon.vault.names import VAULTS
+from chatkeep.providers.base import ProviderError
 
 if TYPE_CHECKING:
     from chatkeep.config.model import Config
@@ -64,6 +66,8 @@ def examine(frame: Frame) -> list[Check]:
         for provider in providers:
             found += _guarded(provider.name, lambda provider=provider: _provider(config, provider))  # type: ignore[misc]
         found += _guarded("ways in", lambda: _ways_in(config, providers))
+        if removed := _guarded("this device", lambda: _removed(config, providers)):
+            found = [check for check in found if check.about != "this device"] + removed
     return [*found[1:], found[0]]  # the versions are the least interesting
 
 
@@ -133,6 +137,22 @@ def _credential(config: Config) -> Iterator[Check]:
     text = f"device {credential.device_id.hex()[:8]} writes the vault {credential.vault_id.hex()}"
     credential.wipe()
     yield Check("ok", "this device", text)
+
+
+def _removed(config: Config, providers: Sequence[Provider]) -> Iterator[Check]:
+    """Storage may say that this device was removed from its vault: its key for writing is still good for nothing."""
+    if not device.is_set_up(config):
+        return
+    with contextlib.suppress(ProviderError, VaultError, CredentialRefused):  # told by their own checks
+        credential = device.load_credential(config)
+        try:
+            seen = follow(providers, credential)
+            if seen.moved:
+                seen.credential.wipe()
+        except DeviceRemoved as exc:
+            yield _failed("this device", exc)
+        finally:
+            credential.wipe()
 
 
 def _records(config: Config) -> Iterator[Check]:

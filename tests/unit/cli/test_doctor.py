@@ -51,6 +51,16 @@ def test_all_well_but_for_one_way_in(station: Station, capsys: pytest.CaptureFix
     assert "It works; see the warnings." in capsys.readouterr().out
 
 
+def test_a_device_that_was_removed(station: Station, capsys: pytest.CaptureFixture[str]) -> None:
+    text = examine(station, capsys)["this device"][0]["text"]
+    device_id = text.split()[1]
+    change = ["device", "remove", device_id, "--yes", "--key-file", str(station.key)]
+    assert main(["--config", str(station.config), *change]) == Exit.DONE
+    (said,) = examine(station, capsys, Exit.FAILED)["this device"]
+    assert (said["level"], "was removed from the vault" in said["text"]) == ("fail", True)
+    assert "chatkeep join" in said["remedy"]
+
+
 def test_no_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", str(tmp_path / "none.yaml"), "doctor"]) == Exit.FAILED
     said = capsys.readouterr().out
