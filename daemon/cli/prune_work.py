@@ -22,6 +22,7 @@ from chatkeep.daemon.prune.errors import PruneRefused, PruneTooMuch
 from chatkeep.daemon.prune.outbox_first import OutboxFirst
 from chatkeep.daemon.prune.own import OwnVault
 from chatkeep.daemon.prune.plan import Terms, make_plan
+from chatkeep.daemon.prune.put_back import put_back
 from chatkeep.daemon.state import State
 from chatkeep.daemon.state.pruning import CHECKPOINTS
 from chatkeep.daemon.sync import upload as sync
@@ -48,6 +49,7 @@ def run(frame: Frame, secret: Secret, *, dry_run: bool, yes: bool) -> PruneRepor
         state = stack.enter_context(device.open_state(config, credential))
         check(state, credential, pruner)
         answering = check_clocks(providers)
+        put_back(state, list(map(Retrying, answering)), only_show=dry_run)
         proving.prove_in(frame, config, state, pruner.vault)
         report = _planned(config, state, credential, pruner, answering, out, dry_run=dry_run)
         if not dry_run:

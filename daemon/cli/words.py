@@ -165,7 +165,7 @@ _VAULT: Final = {
         Exit.FAILED,
     ),
     "device-removed": Words(
-        "This device was removed from the vault. Nothing it writes counts any more, so nothing was backed up.",
+        "This device was removed from the vault. Nothing it writes counts any more, so it writes nothing.",
         "If that was not meant, enrol it again: chatkeep join. Snapshots from before the removal stay.",
         Exit.FAILED,
     ),
@@ -322,9 +322,15 @@ _STATE: Final = {
 
 _PRUNE: Final = {
     "prune": Words("Nothing was pruned.", "", Exit.FAILED),
+    "lacking-what-lives": Words(
+        "{provider} does not have everything that lives ({object}), and it is not going to be sent there any more. "
+        "Nothing is deleted there: what it has may be all that can be restored from it.",
+        "Copy what it lacks from another provider, for folders with: cp -an <other folder>/. <this folder>/",
+        Exit.STORAGE,
+    ),
     "prune-refused": Words("Nothing was pruned ({reason}).", "", Exit.FAILED),
     "prune-too-much": Words(
-        "More would go than anybody means by accident ({reasons}). Nothing was pruned.",
+        "More would go than anybody means by accident. Nothing was pruned.",
         "Look first: chatkeep prune --dry-run. Then, if it is meant: chatkeep prune --yes",
         Exit.FAILED,
     ),

@@ -36,5 +36,5 @@ def carry_out(plan: Plan, state: State, device_id: bytes, record: EpochRecord, k
         # Before the row: a power cut must not leave a row whose file never got its name.
         fsync_directory(outbox)
     waste = plan.waste
-    state.pruning.commit(PruneCommit(row, len(raw), waste.rows, waste.revived, waste.packs, begun=waste.begun))
+    state.pruning.commit(PruneCommit(row, len(raw), waste.rows, waste.revived, waste.packs, waste.begun, raw))
     return row

@@ -11,10 +11,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from chatkeep.daemon.state.arrivals import CHECKPOINTS as CHECKPOINTS
+from chatkeep.daemon.state.arrivals import Arrivals
 from chatkeep.daemon.state.connection import Connection
-
-CHECKPOINTS: Final = bytes(16)
-"""The stream that the outbox has checkpoints under: no source's, since streams are random."""
 
 
 class Role(enum.IntEnum):
@@ -60,7 +59,7 @@ class PruneCommit:
 
     `condemned` are rows with its number, older checkpoints included. `revived`: names that live again. `packs`: hashes
     of the packs that are condemned; no known blob is in one of them any more. `begun`: some of it was begun to be
-    deleted before, under an older number.
+    deleted before, under an older number. `raw`: the object, kept for a storage that loses it.
     """
 
     checkpoint: CheckpointRow
@@ -69,13 +68,19 @@ class PruneCommit:
     revived: Sequence[str] = ()
     packs: Collection[bytes] = ()
     begun: bool = False
+    raw: bytes = b""
 
 
 class Pruning:
-    """The rows of checkpoints and condemned objects. Each method is one transaction."""
+    """The rows of checkpoints and condemned objects. Each method is one transaction.
+
+    Attributes:
+        arrivals: what providers lack.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.arrivals: Final = Arrivals(connection)
 
     def checkpoints(self) -> list[CheckpointRow]:
         """Those that this device made and remembers, oldest first."""
@@ -151,6 +156,7 @@ class Pruning:
                 db.executemany(statement, [(name,) for name in change.revived])
             db.executemany("INSERT OR REPLACE INTO condemned VALUES(?,?,?,?)", change.condemned)
             db.executemany("DELETE FROM known WHERE pack=?", [(pack,) for pack in change.packs])
+            db.execute("INSERT OR REPLACE INTO meta VALUES('newest_checkpoint',?)", (change.raw,))
             if change.begun:  # under the new number too, so that nobody takes it back
                 db.execute("INSERT OR IGNORE INTO sweeps VALUES('', 0, 0, NULL, 0, 0)")
                 db.execute("UPDATE sweeps SET number=? WHERE provider=''", (one.number,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chatkeep.config.errors import Disposition
 from chatkeep.daemon.state import StateError
+from chatkeep.providers.base import ProviderError
 
 
 class OutboxDamaged(StateError):
@@ -15,3 +16,10 @@ class OutboxDamaged(StateError):
 
     code = "outbox-damaged"
     disposition = Disposition.REBUILD
+
+
+class LackingWhatLives(ProviderError):
+    """Nothing is deleted at a provider that will never get something that lives (params: provider, object)."""
+
+    code = "lacking-what-lives"
+    disposition = Disposition.NEEDS_USER

@@ -20,6 +20,7 @@ from typing import Final
 from chatkeep.config.errors import Cancelled, ChatkeepError
 from chatkeep.daemon.state.errors import StateError
 from chatkeep.daemon.state.pruning import CheckpointRow, CondemnedRow, Pruning, Role, SweepRow
+from chatkeep.daemon.sync.errors import LackingWhatLives
 from chatkeep.providers import base, probing
 
 AGAIN: Final = 86_400 * 10**9  # ns until a storage that refused, or was not ready, is asked again by itself
@@ -122,6 +123,7 @@ class _Sweep:
     refused: base.ProviderError | None = None
     left: list[CondemnedRow] = field(default_factory=list)
     there: float | None = None  # the provider's time, asked for once
+    is_whole: bool = False  # it was found to have everything that lives
 
     def all(self) -> None:
         """Every checkpoint whose time has come, the oldest first."""
@@ -134,6 +136,7 @@ class _Sweep:
                 continue  # of records that were lost: the next prune condemns it anew
             if not self._has_come(made[number]):
                 break  # the later ones are later
+            self._require_all()
             name = made[number].name
             signed = self.terms.condemned_by(name, self.provider.get(name))
             if signed is not None:
@@ -166,6 +169,21 @@ class _Sweep:
         # A storage that tells no time: ours has to do. It decides when, never what.
         received, now = self.pruning.received(checkpoint.name, self.provider.name), self.terms.now_ns()
         return received is not None and now - received >= self.terms.grace * 10**9
+
+    def _require_all(self) -> None:
+        """Raises LackingWhatLives. What never got a receipt here may have been copied by hand. Or this provider was
+        left out of the configuration for a time and never gets it: its older snapshots are all that it can restore.
+        """
+        unsure = set() if self.is_whole else self.pruning.arrivals.unreceived(self.provider.name)
+        if unsure:
+            for prefix in sorted({name[: name.rindex("/") + 1] for name in unsure}):
+                unsure.difference_update(found.name for found in self.provider.list(prefix))
+        for name in sorted(unsure):  # a listing may be old: only the question by name is absence
+            try:
+                self.provider.stat(name)
+            except base.ObjectNotFound as exc:
+                raise LackingWhatLives(provider=self.provider.name, object=name) from exc
+        self.is_whole = True
 
     def _one(self, number: int, rows: Sequence[CondemnedRow], signed: Collection[str]) -> None:
         # Before anything is deleted: what is on record as begun is never taken back.

@@ -22,6 +22,7 @@ from chatkeep.daemon.prune.commit import carry_out
 from chatkeep.daemon.prune.outbox_first import OutboxFirst
 from chatkeep.daemon.prune.own import OwnVault
 from chatkeep.daemon.prune.plan import Plan, Terms, make_plan
+from chatkeep.daemon.prune.put_back import put_back
 from chatkeep.daemon.restore.apply import Choices
 from chatkeep.daemon.restore.snapshot import plan as plan_restore
 from chatkeep.daemon.restore.snapshot import restore
@@ -228,6 +229,7 @@ class Home:
         device = self.credential.device_id
         with unlock_to_prune(at[0], RecoveryMethod(self.recovery), self.credential.vault_id) as pruner:
             prove_all(state.capsules, pruner.vault.vault_id, pruner.vault.opener)
+            put_back(state, at)
             own = OwnVault([OutboxFirst(one, state) for one in at], pruner.vault, device)
             terms = Terms(policy or self.policy, [one.name for one in self.storages], self.clock())
             made = make_plan(own, state, terms, silent)

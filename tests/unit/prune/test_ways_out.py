@@ -16,7 +16,8 @@ from chatkeep.daemon.backup.run import back_up
 from chatkeep.daemon.backup.writer import Writer
 from chatkeep.daemon.prune.errors import PruneRefused
 from chatkeep.daemon.state.outbox import NOTHING_LOST
-from tests.support.thinning import DAY, NONE, Home, kept
+from chatkeep.daemon.sync.errors import LackingWhatLives
+from tests.support.thinning import DAY, NONE, Home, days, kept
 
 WEEK = 7 * DAY
 ONE = Amount(1)
@@ -47,6 +48,31 @@ def test_records_from_before_the_last_prune_prune_nothing(home: Home) -> None:
     with pytest.raises(PruneRefused) as caught:
         home.prune(FEW)
     assert caught.value.params["reason"] == "records"
+
+
+def test_a_storage_that_lacks_what_lives_deletes_nothing(home: Home) -> None:
+    """Left out of the configuration for some days, and taken in again: it never gets what came between."""
+    disk, cloud = home.storages
+    before = cloud.own("/s/")
+    home.storages = [disk]
+    days(home, 6)
+    home.storages = [disk, cloud]
+    days(home, 1)
+    home.prune(FEW)
+    home.world.pass_(WEEK)
+    at_disk, at_cloud = home.sweep(policy=FEW)
+    assert (at_disk.problem, at_cloud.objects) == (None, 0)
+    assert at_disk.objects > 0
+    assert isinstance(at_cloud.problem, LackingWhatLives)
+    assert before <= cloud.own("/s/")
+    calls = cloud.calls
+    home.sweep(cloud, asked=False, policy=FEW)
+    assert cloud.calls == calls, "asked again at once"
+    for name in disk.own("d/"):
+        cloud.put(name, disk.objects[name])
+    assert home.sweep(cloud, policy=FEW)[0].problem is None
+    assert cloud.own("d/") == disk.own("d/")
+    assert home.check(cloud) == home.check(disk)
 
 
 def test_what_waits_is_sent_when_a_capsule_fails(home: Home) -> None:
@@ -83,6 +109,27 @@ def test_what_waits_before_what_is_lost_is_sent(home: Home) -> None:
         assert state.outbox.recover() == []
         home.send(state, home.storages)
     assert home.check() == list(range(21, 0, -1))
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("where", [1, 2], ids=["one", "all"])
+def test_a_checkpoint_that_storage_lost_is_sent_again(home: Home, where: int, damaged: bool) -> None:
+    home.prune()
+    home.world.pass_(WEEK)
+    home.sweep()
+    left = home.check()
+    days(home, 2)
+    for storage in home.storages[:where]:
+        (name,) = storage.own("/c/")
+        if damaged:
+            storage.objects[name] = storage.objects[name][:-1] + b"?"
+        else:
+            del storage.objects[name]
+    home.prune(FEW)
+    assert len(home.check()) < len(left)
+    home.world.pass_(WEEK)
+    assert [one.problem for one in home.sweep(policy=FEW)] == [None, None]
+    assert [len(one.own("/s/")) for one in home.storages] == [1, 1]
 
 
 def test_two_checkpoints_of_one_number_are_made_one(home: Home, tmp_path: Path) -> None:
