@@ -90,7 +90,14 @@ def add(
         with unlocking.unlock_to_enrol(out, providers, secret, device.pin(config)) as enrolment:
             proving.prove(frame, enrolment.vault)
             way = _new_way(out, kind, label, new_key_file, new_passphrase_file)
-            slot = add_slot(providers, enrolment, way, time.time_ns())
+            try:
+                slot = add_slot(providers, enrolment, way, time.time_ns())
+            except BaseException:
+                if new_key_file is not None:
+                    out.note(
+                        f"Do not keep {printable(str(new_key_file))}: it was not shown that this key opens the vault."
+                    )
+                raise
     out.result(
         {"id": slot.hex(), "kind": way.method.kind, "recovery_key_file": new_key_file},
         f"Added and tried: a {KINDS[way.method.kind]} opens the vault now.",

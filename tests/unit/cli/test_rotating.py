@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.main import main
 from chatkeep.daemon.keys.root import EpochKeys, RootSecret
 from chatkeep.daemon.keys.signed import sign_text
+from chatkeep.providers.base import PermissionRefused
 from tests.support.station import Station, copied
 
 
@@ -217,3 +219,23 @@ def test_rivals_are_told_with_what_to_do(ways: Station) -> None:
     assert value["findings"][0]["code"] == "fork-detected"
     assert value["sources"][0]["snapshots"] == 1
     assert ok(ways, "status")["epoch"]["number"] == 1
+
+
+def test_a_key_that_was_not_added_is_not_to_be_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station = Station(tmp_path)
+    ok(station, "init", "--recovery-key-file", station.key)
+    new = tmp_path / "new.txt"
+    refused: list[str] = []
+
+    def refuse(*_: object) -> None:
+        refused.append("add_slot")
+        raise PermissionRefused(provider="disk")
+
+    monkeypatch.setattr("chatkeep.daemon.vault.create.add_slot", refuse)
+    words = ["key", "add", "recovery", "--recovery-key-file", str(new), "--key-file", str(station.key)]
+    capsys.readouterr()
+    assert main(["--config", str(station.config), *words]) == Exit.STORAGE
+    assert refused == ["add_slot"]
+    assert f"Do not keep {new}: " in capsys.readouterr().err
