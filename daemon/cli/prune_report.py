@@ -115,14 +115,15 @@ class PruneReport:
 
     def _amount(self, going: int, every: int, verb: str) -> str:
         share = f" of {size(self.plan.stored)}" if self.plan.stored else ""
-        return (
-            f"{counted(going, 'snapshot')} of {every:,} {verb}: {size(self.plan.waste.size)}{share} at each provider."
-        )
+        freed = f"{size(self.plan.waste.size)}{share}"
+        if not going:
+            return f"No snapshot {verb}, and {freed} that none needs, at each provider."
+        return f"{counted(going, 'snapshot')} of {every:,} {verb}: {freed} at each provider."
 
     def _changes(self, out: Output, going: int, every: int) -> Iterator[str]:
         waste, grace = self.plan.waste, self.policy.grace
         if going or waste.size:
-            yield self._amount(going, every, "would go" if self.dry_run else "go" if going != 1 else "goes")
+            yield self._amount(going, every, "would go" if self.dry_run else "go" if going > 1 else "goes")
         if back := sum(1 for name in waste.revived if "/s/" in name):
             verb = "would be" if self.dry_run else "is" if back == 1 else "are"
             yield f"{counted(back, 'snapshot')} that had been let go {verb} kept after all."
