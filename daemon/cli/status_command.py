@@ -171,7 +171,7 @@ def _source_problem(screen: Screen, source: Source, note: BackupNote | None, *, 
     if last is not None and screen.now - last > STALE_NS:
         screen.problem(source.name, f"It was last backed up {age(last, screen.now)}.", "chatkeep backup")
     elif last is None and not has_snapshot and not screen.lost:
-        screen.problem(source.name, "It was never backed up.", "chatkeep backup")
+        screen.problem(source.name, "No backup of it is on record here.", "chatkeep backup")
     return None
 
 

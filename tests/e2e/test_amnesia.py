@@ -96,7 +96,7 @@ def test_lost_and_rebuilt_sends_nothing_twice(full: Station, lost: Callable[[Sta
     rebuilt = full.ok("rebuild", "--key-file", full.key)
     assert (rebuilt["needed"], rebuilt["chains"], rebuilt["lacking_blobs"], rebuilt["findings"]) == (True, 1, 0, [])
     assert rebuilt["known_bytes"] > 5 * MEGABYTE
-    assert full.ok("status")["problems"][-1]["text"].startswith("It was never backed up")
+    assert full.ok("status")["problems"][-1]["text"].startswith("No backup of it")
     done = full.backup()
     assert (done["error"], done["snapshot"]["seq"], done["snapshot"]["complete"]) == (None, 1, True)
     assert stored(full, before) < SMALL

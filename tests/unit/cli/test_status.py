@@ -70,7 +70,7 @@ def test_not_set_up(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_set_up_and_nothing_backed_up(set_up: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = status(set_up, capsys)
     assert "no snapshot yet" in said
-    assert "It was never backed up." in said
+    assert "No backup of it is on record here." in said
     assert status_json(set_up, capsys)["sources"][0]["seq"] is None
 
 
