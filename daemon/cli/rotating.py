@@ -66,7 +66,7 @@ def change(frame: Frame, secret: Secret, *, yes: bool, slots: Sequence[str] = ()
             shown = Shown(vault, plan, mine, devices_seen(providers, vault))
             if not out.as_json:
                 out.note("\n".join(shown.lines(out)))
-            if not yes and not click.confirm("Change the keys so?", default=False, err=True):
+            if not yes and not ask.agreed("Change the keys so?"):
                 raise Cancelled
             with out.progress() as step:
                 step("Changing the keys and trying the way in", 0, None)
@@ -94,6 +94,7 @@ class Shown:
         self.devices = sorted(plan.devices)
         self.others = [one for one in self.devices if one != mine]
         self.going = sorted(plan.going)
+        self.mine_goes = mine in plan.going
 
     def value(self) -> dict[str, Any]:
         """For --json."""
@@ -225,6 +226,8 @@ def _done(out: Output, epoch: int, shown: Shown) -> list[str]:
         f"{device_id.hex()[:SHOWN]}: nothing it writes counts any more. Its snapshots until now stay."
         for device_id in shown.going
     ]
+    if shown.mine_goes:
+        lines.append("This device backs up nothing any more, until: chatkeep join")
     if shown.others:
         lines.append("The other devices go on with the new keys at their next backup.")
     return lines

@@ -56,6 +56,7 @@ def test_a_device_that_was_removed(station: Station, capsys: pytest.CaptureFixtu
     device_id = text.split()[1]
     change = ["device", "remove", device_id, "--yes", "--key-file", str(station.key)]
     assert main(["--config", str(station.config), *change]) == Exit.DONE
+    assert "This device backs up nothing any more, until: chatkeep join" in capsys.readouterr().out
     (said,) = examine(station, capsys, Exit.FAILED)["this device"]
     assert (said["level"], "was removed from the vault" in said["text"]) == ("fail", True)
     assert "chatkeep join" in said["remedy"]
