@@ -183,8 +183,8 @@ class Report:
     def lines(self, out: Output) -> list[str]:
         """For a person."""
         lines = [
-            f"{printable(name)}: what waited to be uploaded was lost on this device. Its snapshots begin anew; those "
-            "that were uploaded stay."
+            f"{printable(name)}: something that waited to be uploaded was lost on this device. Its snapshots begin "
+            "anew; those that were uploaded stay, and those before what was lost are still uploaded."
             for name in self.renewed
         ]
         if self.epoch is not None:
