@@ -92,9 +92,10 @@ class PruneReport:
             yield from self._changes(out, going, len(pairs))
         for sweep in self.sweeps:
             yield from _sweep_lines(sweep, out)
+        waits = " The checkpoint waits on this device." if self.number is not None else ""
         for upload in self.uploads:
             for problem in upload.problems:
-                yield out.styled(f"{tell(problem).text} The checkpoint waits on this device.", "warn")
+                yield out.styled(tell(problem).text + waits, "warn")
 
     def exit(self) -> Exit:
         """What a storage does not delete is no failure: it is told, and nothing is lost by it."""

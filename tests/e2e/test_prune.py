@@ -202,6 +202,9 @@ def test_a_storage_that_does_not_let_this_device_delete(old: Station) -> None:
 
 def test_a_storage_that_is_away_hears_of_it_later(old: Station) -> None:
     gone = old.storage("usb").rename(old.room / "gone")
+    policy(old, ALL)
+    said = old.run("prune", "--key-file", old.key, json=False)
+    assert (said.code, "Nothing goes." in said.err, "checkpoint" in said.err) == (4, True, False)
     policy(old, FEW)
     done = old.run("prune", "--yes", "--key-file", old.key)
     assert (done.code, done.json["checkpoint"]) == (4, 1)
