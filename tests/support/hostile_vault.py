@@ -321,7 +321,7 @@ def read_all(
 
 def _restore(reader: VaultReader, snapshot: Snapshot, room: Path) -> list[ChatkeepError]:
     """Restores a forged snapshot, what can be of it; nothing beside the target may come of that."""
-    room.mkdir(exist_ok=True)
+    room.mkdir(parents=True, exist_ok=True)
     try:
         made = plan(reader, snapshot)
         report = restore(reader, snapshot, made, os.fsencode(room / "out"), Choices(salvage=True))
