@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 import click
 
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
+from chatkeep.daemon.cli.joining import joined
 
 
 @click.command(cls=Command, short_help="Print a program that restores without Chatkeep.")
@@ -21,6 +20,6 @@ def reader(frame: Frame) -> int:
 
     Its first lines say what it needs and how it is used. Needs no secret and no configuration.
     """
-    text = files("chatkeep.daemon.cli").joinpath("standalone_reader.py").read_text("utf-8")
+    text = joined()
     frame.out.result({"reader": text}, *text.splitlines())
     return Exit.DONE

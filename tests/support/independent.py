@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +68,26 @@ def unlocked(storage: Any, recovery_key: str) -> tuple[Any, list[str]]:
     return independent_reader.Vault(storage, "recovery-64", secret, notes.append), notes
 
 
+def opened(storage: Any, vault_id: str, roots: Sequence[bytes]) -> tuple[Any, list[str]]:
+    """A vault without slots, opened by the root secrets of its epochs, and the list it will note damage in."""
+    notes: list[str] = []
+    vault = independent_reader.Vault.__new__(independent_reader.Vault)
+    vault.storage, vault.notes, vault.vault = storage, independent_reader.Notes(notes.append), vault_id
+    sign = independent_reader.signing_public(independent_reader.hkdf(roots[0], b"sign\0"))
+    vault.epochs = vault._chain(1, sign)
+    for epoch, root in zip(vault.epochs, roots, strict=True):
+        epoch.key = independent_reader.Hybrid(independent_reader.hkdf(root, b"open\0"))
+    vault.devices = list(vault._devices())
+    return vault, notes
+
+
 def again(storage: Any, recovery_key: str, target: Path, seq: int, snapshot_id: str | None = None) -> None:
     """Restores a snapshot that the product just restored into `target` beside it, and compares everything.
 
     Raises AssertionError where the two differ, or the reader found damage.
     """
     vault, notes = unlocked(storage, recovery_key)
-    found = [one for one in vault.snapshots() if one.seq == seq and _is(storage, one, snapshot_id)]
+    found = [one for one in independent_reader.snapshots(vault) if one.seq == seq and _is(storage, one, snapshot_id)]
     assert len(found) == 1, (notes, found)
     beside = target.parent / f".{target.name}.again"
     try:

@@ -84,12 +84,8 @@ def test_padded_sizes() -> None:
 def tree_of(raw: bytes) -> Any:
     """What the independent reader makes of a layer of one part."""
 
-    class OnePart:
-        def blob(self, *_: object) -> bytes:
-            return raw
-
     stack = [[0, 1, 1, [[make_values.OWN, 0, bytes(32)]]]]
-    return independent_reader.Tree(OnePart(), SimpleNamespace(stack=stack))
+    return independent_reader.Tree(lambda *_: raw, SimpleNamespace(stack=stack))
 
 
 @pytest.mark.parametrize("part", FROZEN["parts"], ids=lambda part: part["name"])

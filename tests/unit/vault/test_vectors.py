@@ -110,9 +110,9 @@ def independent(meaning: Mapping[str, Any], name: str, raw: bytes) -> Any:
     """The reader that shares no code with the product, with the keys of a vector and this one object."""
     vault = independent_reader.Vault.__new__(independent_reader.Vault)
     root = bytes.fromhex(meaning["root_secret"])
-    key = independent_reader.hybrid(independent_reader.hkdf(root, b"open\0"))
+    key = independent_reader.Hybrid(independent_reader.hkdf(root, b"open\0"))
     pinned = meaning["body"][7] if "body" in meaning else ""
-    vault.storage, vault.packs, vault.id = Objects({name: raw}), {}, bytes.fromhex(meaning["vault"])
+    vault.storage, vault.vault = Objects({name: raw}), meaning["vault"]
     vault.epochs = [SimpleNamespace(key=key, sha=pinned)]
     return vault
 
@@ -121,8 +121,9 @@ def independent_pack(meaning: Mapping[str, Any], raw: bytes, blobs: list[Any]) -
     """Contents of blobs of a pack, read by that reader."""
     vault = independent(meaning, f"d/{meaning['device']}/p/{bytes(32).hex()}", raw)
     snapshot = SimpleNamespace(device=meaning["device"], id_key=bytes.fromhex(meaning["id_key"]))
+    read = independent_reader.Packs(vault).blob
     return [
-        vault.blob(snapshot, blob["kind"], bytes(32), slot, bytes.fromhex(blob["id"])).hex()
+        read(snapshot, blob["kind"], bytes(32), slot, bytes.fromhex(blob["id"])).hex()
         for slot, blob in enumerate(blobs)
     ]
 
@@ -130,8 +131,8 @@ def independent_pack(meaning: Mapping[str, Any], raw: bytes, blobs: list[Any]) -
 def independent_manifest(meaning: Mapping[str, Any], raw: bytes, sha256: bytes) -> Any:
     """A manifest, read by that reader."""
     name = f"d/{meaning['device']}/s/{meaning['stream']}/{meaning['seq']:012d}-{sha256.hex()}"
-    device = SimpleNamespace(device=meaning["device"], key=meaning["device_key"])
-    return independent(meaning, name, raw)._manifest(device, name)
+    device = SimpleNamespace(device=meaning["device"], key=bytes.fromhex(meaning["device_key"]))
+    return independent_reader.read_manifest(independent(meaning, name, raw), device, name)
 
 
 def test_a_reader_written_from_the_format_page_reads_the_same() -> None:

@@ -1,0 +1,119 @@
+"""Restores a Chatkeep vault without Chatkeep: for the day on which the project is gone.
+
+Written from docs/format.md alone ([n] is its section n), it shares no code with Chatkeep. It needs Python 3.11 and
+three packages:  pip install "cryptography>=50" blake3 "zstandard>=0.23"
+
+    python3 chatkeep-reader.py VAULT                          which snapshots there are
+    python3 chatkeep-reader.py VAULT TARGET                   restores the newest into a folder that is new or empty
+    python3 chatkeep-reader.py VAULT TARGET --snapshot 12     an older one
+
+VAULT is the vault's folder, or one with a copy of its objects, each a file under its name; it is only read. The key or
+passphrase is asked for, or read from --key-file F or --passphrase-file F. With several devices or sources choose one:
+--device HEX, --source NAME, --stream HEX (its beginning will do). Signatures, tags and ids are always checked; digests
+of pages are not, for ids prove more. What is missing or damaged is told and left out, and the rest is restored, without
+owners, set-user-id bits, and attributes other than `user.`.
+Exit codes: 0 all is well, 2 usage, 3 no key, or it opens nothing, 4 storage or target, 5 damage was found, 6 stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from chatkeep.daemon.cli.standalone.keys import recovery_key
+from chatkeep.daemon.cli.standalone.restore import restore
+from chatkeep.daemon.cli.standalone.snapshots import Snapshot, snapshots
+from chatkeep.daemon.cli.standalone.storage import Directory
+from chatkeep.daemon.cli.standalone.strict import NoKey
+from chatkeep.daemon.cli.standalone.vault import Vault
+
+CHOICES = ("device", "source", "stream")
+ENDINGS: tuple[tuple[type[BaseException], str, int], ...] = (  # what ended it, what is told of that, the exit code
+    (NoKey, "", 3),
+    (EOFError, "no key was given", 3),
+    (OSError, "", 4),
+    (KeyboardInterrupt, "stopped", 6),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line, as the top of this file tells it. Returns the exit code."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    noted: list[str] = []
+
+    def note(text: str) -> None:
+        noted.append(text)
+        sys.stderr.write(f"! {text}\n")
+
+    try:
+        kind, secret = ask_secret(options.key_file, options.passphrase_file)
+        vault = Vault(Directory(options.vault), kind, secret, note)
+        found = chosen(list(snapshots(vault)), options)
+        if not options.target:
+            for snapshot in found:
+                sys.stdout.write(f"{describe(snapshot)}\n")
+        elif not found:
+            parser.error("there is no such snapshot: see --list")
+        elif len({(it.device, it.source) for it in found}) > 1 or (options.snapshot and len(found) > 1):
+            parser.error("choose by --device, --source, --stream: see --list")
+        else:
+            newest = max(found, key=lambda it: (it.time, it.seq))
+            restore(vault, newest, options.target)
+            sys.stdout.write(f"snapshot {newest.seq} of {newest.source} is restored into {options.target}\n")
+    except (Exception, KeyboardInterrupt) as problem:  # whatever hostile bytes make the code raise
+        text, code = next((ending[1:] for ending in ENDINGS if isinstance(problem, ending[0])), ("", 5))
+        sys.stderr.write(f"! {text or str(problem) or type(problem).__name__}\n")
+        return code
+    if noted:
+        sys.stderr.write(f"! damaged or missing: {len(noted)}, told above; all else is as it was backed up\n")
+    return 5 if noted else 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """What the program takes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("vault", metavar="VAULT")
+    parser.add_argument("target", metavar="TARGET", nargs="?")
+    parser.add_argument("--list", dest="target", action="store_const", const=None, help="as without TARGET")
+    parser.add_argument("--snapshot", type=int, metavar="N")
+    for name, shown in (("key-file", "F"), ("passphrase-file", "F"), ("device", "HEX"), ("source", "NAME")):
+        parser.add_argument(f"--{name}", metavar=shown)
+    parser.add_argument("--stream", metavar="HEX")
+    return parser
+
+
+def ask_secret(key_file: str | None, passphrase_file: str | None) -> tuple[str, bytes]:
+    """The kind of the key slots to try, and the secret. Raises NoKey when a recovery key has a slip."""
+    path = key_file or passphrase_file
+    text = Path(path).read_text("utf-8") if path else getpass.getpass("recovery key or passphrase: ")
+    if key_file or (not path and re.fullmatch(r"\s*(\d[\s-]*){64}", text)):
+        return "recovery-64", recovery_key(text)
+    return "passphrase", text.removesuffix("\n").encode()
+
+
+def chosen(found: list[Snapshot], options: argparse.Namespace) -> list[Snapshot]:
+    """The snapshots that the options leave."""
+    return [
+        snapshot
+        for snapshot in found
+        if options.snapshot in (None, snapshot.seq)
+        and all(getattr(snapshot, name).startswith(getattr(options, name) or "") for name in CHOICES)
+    ]
+
+
+def describe(snapshot: Snapshot) -> str:
+    """A snapshot in a line."""
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(snapshot.time // 10**9))
+    parts = [f"{snapshot.seq:6}", when, snapshot.source, f"{snapshot.totals[0]} files, {snapshot.totals[1]} bytes"]
+    parts += [] if snapshot.complete else ["not complete"]
+    return "  ".join([*parts, f"device {snapshot.device}", f"stream {snapshot.stream}"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
