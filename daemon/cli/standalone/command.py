@@ -25,6 +25,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from cryptography.exceptions import InvalidTag
+
 from chatkeep.daemon.cli.standalone.keys import recovery_key
 from chatkeep.daemon.cli.standalone.restore import restore
 from chatkeep.daemon.cli.standalone.snapshots import Snapshot, snapshots
@@ -38,6 +40,7 @@ ENDINGS: tuple[tuple[type[BaseException], str, int], ...] = (  # what ended it, 
     (EOFError, "no key was given", 3),
     (OSError, "", 4),
     (KeyboardInterrupt, "stopped", 6),
+    (InvalidTag, "it does not decrypt", 5),
 )
 
 

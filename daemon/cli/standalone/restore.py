@@ -19,16 +19,21 @@ def restore(vault: Vault, snapshot: Snapshot, target: str) -> None:
 
     Raises FileExistsError, or another OSError of the target; what reading the layers raises.
     """
-    count: list[str] = []
+    told: list[str] = []
 
     def tell(text: str) -> None:
-        count.append(text)
+        told.append(text)
         vault.notes.add(text)
 
     try:
         Writing(Packs(vault).blob, Notes(tell), snapshot, target).run()
+    except OSError:
+        raise  # of the target, or of storage as a whole
+    except Exception:
+        tell("the layers of the snapshot cannot be read")
+        raise
     finally:
-        if count and pruned_since(vault, snapshot):
+        if told and pruned_since(vault, snapshot):  # then what is missing is no damage [14]
             vault.notes.add(f"snapshot {snapshot.seq} was pruned while it was read: choose another")
 
 

@@ -67,4 +67,4 @@ class Notes:
         except FileNotFoundError:
             self.add(f"{what}: it is missing")
         except Exception as problem:  # whatever hostile bytes make the code raise
-            self.add(f"{what}: {problem}")
+            self.add(f"{what}: {str(problem) or type(problem).__name__}")

@@ -154,6 +154,8 @@ class Vault:
             cost = json_object(slot.outer["params"], "m t p salt")
             work = [integer(cost[key]) for key in ("m", "t", "p")]
             secret = stretch(secret, unb64(cost["salt"], 32), *work)
+        else:
+            json_object(slot.outer["params"], "")
         keys = hkdf(secret, f"kek/{kind}\0".encode() + bound, 64, unb64(slot.outer["salt"], 32))
         if keys[32:] != unhex(slot.inner["commit"], 32):
             return False  # told from damage by the commitment
@@ -274,6 +276,7 @@ def parse_epoch(line: dict[str, Any], digest: str) -> Epoch:
         slots[slot] = hexes(row["file"], 32), unb64(row["env"], 1168)
     devices = {device: parse_entry(entry) for device, entry in json_table(line["devices"]).items()}
     removed = {device: parse_entry(entry) for device, entry in json_table(line["removed"]).items()}
+    demand(not first or not (slots or devices or removed), "there is nothing that could stay in the first epoch")
     demand(not devices.keys() & removed.keys(), "a device both stays and is removed")
     return Epoch(
         number=number,

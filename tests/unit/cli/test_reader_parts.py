@@ -6,6 +6,7 @@ import ast
 import itertools
 import sys
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -213,3 +214,16 @@ def test_two_epochs_that_fit_are_a_fork_and_neither_counts() -> None:
     found, notes = walked(made)
     assert found == [3, 2, 1]
     assert [note for note in notes if "two records of epoch 2 fit: a fork" in note]
+
+
+@pytest.mark.parametrize("kept", [(), (10,)])
+def test_what_was_pruned_while_it_was_read_is_no_damage(kept: tuple[int, ...], tmp_path: Path) -> None:
+    made = PrunedVault(make_vault(), 10)
+    roots = [bytes(keys.root.view()) for keys in made.keys]
+    vault, notes = opened(Objects(made.provider.objects), made.vault.vault_id.hex(), roots)
+    newest = next(independent_reader.snapshots(vault))
+    assert (newest.seq, notes) == (10, [])
+    made.prune(10, *kept)
+    with pytest.raises(ValueError, match="is missing"):  # these snapshots have no packs at all
+        independent_reader.restore(vault, newest, str(tmp_path / "out"))
+    assert ["was pruned while it was read" in note for note in notes] == [False] + [True] * (not kept)
