@@ -30,13 +30,12 @@ def check_state(state: State, ids: IdKeys) -> None:
 
 def _check_stream(state: State, stream: StreamRow, ids: IdKeys) -> None:
     numbers = [row.seq for row in state.snapshots(stream.stream)]
+    every = list(range(stream.seq, 0, -1))
     if state.pruning.checkpoints():  # what was pruned and deleted everywhere is forgotten; the newest never
-        assert numbers == sorted(set(numbers), reverse=True)
-        assert numbers[:1] == [stream.seq][: stream.seq]
+        assert numbers == sorted(set(numbers) & set(every), reverse=True), "rows twice, or of no snapshot"
+        assert numbers[:1] == every[:1], "the newest snapshot without a row"
     else:
-        every = list(range(stream.seq, 0, -1))
-    pruned = bool(state.pruning.checkpoints()) and numbers[:1] == every[:1] and set(numbers) <= set(every)
-    assert numbers == every or pruned, "a snapshot without a row, or a row without a snapshot"
+        assert numbers == every, "a snapshot without a row, or a row without a snapshot"
     stack = state.stack(stream.stream)
     reach = stream.seq + 1
     for row in stack:
