@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -21,6 +22,14 @@ hypothesis.settings.load_profile("dev")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run the tests that take minutes")
     parser.addoption("--seed", type=int, default=None, help="the value of the `seed` fixture, from a failure report")
+
+
+def pytest_configure() -> None:
+    # A shell ignores interrupts for what it starts in the background, nohup hangups, and every program started from
+    # here would too: tests would then send a Ctrl-C that is nothing, and wait.
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
