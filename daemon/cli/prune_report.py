@@ -12,6 +12,7 @@ from chatkeep.daemon.cli.exits import Exit, worst
 from chatkeep.daemon.cli.measures import counted, local_time, printable, size, stamp
 from chatkeep.daemon.cli.output import Output
 from chatkeep.daemon.cli.telling import plain_error, tell
+from chatkeep.daemon.prune.lost import Gap
 from chatkeep.daemon.prune.own import Facts
 from chatkeep.daemon.prune.plan import Plan
 from chatkeep.daemon.retention import Reason, Verdict
@@ -73,6 +74,7 @@ class PruneReport:
             "stored_bytes": self.plan.stored,
             "taken_back": len(self.plan.waste.revived),
             "alarms": [alarm.value for alarm in self.plan.alarms],
+            "given_up": [_plain_gap(gap) for gap in self.plan.lost.gaps],
             "checkpoint": self.number,
             "deleted_after": stamp(self.now_ns + self.policy.grace.ns) if self.plan.checkpoint is not None else None,
             "providers": [self._provider(result) for result in self.sweeps],
@@ -83,6 +85,9 @@ class PruneReport:
         """For a person, below the table."""
         pairs = self._pairs()
         going = sum(1 for _, facts, verdict in pairs if not verdict.kept and not facts.condemned)
+        if self.plan.lost:
+            yield from self.lost_lines()
+            yield "They would be given up." if self.dry_run else "They are given up: nothing looks for them any more."
         if not pairs:
             yield "There are no snapshots of this device yet."
         elif self.plan.checkpoint is None:
@@ -113,6 +118,16 @@ class PruneReport:
         pairs = self._pairs()
         going = sum(1 for _, facts, verdict in pairs if not verdict.kept and not facts.condemned)
         return self._amount(going, len(pairs), "would go")
+
+    def lost_lines(self) -> Iterator[str]:
+        """Which snapshots are lost, for somebody who is to give them up."""
+        if self.plan.lost.checkpoint is not None:
+            yield "The newest checkpoint is lost: some of these may have been pruned."
+        for gap in self.plan.lost.gaps:
+            which = f"Snapshot {gap.first} is" if gap.first == gap.last else f"Snapshots {gap.first} to {gap.last} are"
+            times = [local_time(gap.clocks[seq]) for seq in sorted({gap.first, gap.last}) if seq in gap.clocks]
+            source = f"{printable(gap.source)}: " if gap.source else ""
+            yield f"{source}{which} in no storage any more" + (f" ({' to '.join(times)})." if times else ".")
 
     def _amount(self, going: int, every: int, verb: str) -> str:
         share = f" of {size(self.plan.stored)}" if self.plan.stored else ""
@@ -186,6 +201,17 @@ def _plain(source: str, facts: Facts, verdict: Verdict) -> dict[str, Any]:
         "kept": verdict.kept,
         "condemned": facts.condemned and not verdict.kept,
         "reasons": [reason.value for reason in verdict.reasons],
+    }
+
+
+def _plain_gap(gap: Gap) -> dict[str, Any]:
+    first, last = (stamp(gap.clocks[seq]) if seq in gap.clocks else None for seq in (gap.first, gap.last))
+    return {
+        "source": gap.source or None,
+        "first": gap.first,
+        "last": gap.last,
+        "first_time": first,
+        "last_time": last,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import click
 
@@ -33,9 +34,16 @@ from chatkeep.providers.base import Provider, ProviderError
 from chatkeep.providers.wrap import Retrying
 
 
-def run(frame: Frame, secret: Secret, *, dry_run: bool, yes: bool) -> PruneReport:
-    """Everything prune does. Raises PruneError, and what unlocking, reading and the records raise: then nothing was
-    changed."""
+class Asked(NamedTuple):
+    """How prune was asked."""
+
+    dry_run: bool
+    give_up: bool
+
+
+def run(frame: Frame, secret: Secret, *, dry_run: bool, yes: bool, give_up: bool = False) -> PruneReport:
+    """Everything prune does. `give_up`: what is lost, is lost. Raises PruneError, and what unlocking, reading and the
+    records raise: then nothing was changed."""
     config, out = frame.config(), frame.out
     with contextlib.ExitStack() as stack:
         credential = device.load_credential(config)
@@ -49,9 +57,13 @@ def run(frame: Frame, secret: Secret, *, dry_run: bool, yes: bool) -> PruneRepor
         state = stack.enter_context(device.open_state(config, credential))
         check(state, credential, pruner)
         answering = check_clocks(providers)
+        if give_up and len(answering) < len(providers):
+            away = next(one.name for one in providers if one not in answering)
+            raise PruneRefused(reason="away", where=away)
         put_back(state, list(map(Retrying, answering)), only_show=dry_run)
         proving.prove_in(frame, config, state, pruner.vault)
-        report = _planned(config, state, credential, pruner, answering, out, dry_run=dry_run)
+        asked = Asked(dry_run, give_up)
+        report = _planned(config, state, credential, pruner, answering, out, asked)
         if not dry_run:
             _confirm(report, out, yes=yes)
             made = carry_out(report.plan, state, credential.device_id, pruner.record, pruner.checkpoint)
@@ -82,22 +94,31 @@ def _planned(
     pruner: Pruner,
     providers: Sequence[Provider],
     out: Output,
-    *,
-    dry_run: bool,
+    asked: Asked,
 ) -> PruneReport:
     now = time.time_ns()
     shown = [OutboxFirst(Retrying(one), state) for one in providers]
     with out.progress(single=True) as step:
         own = OwnVault(shown, pruner.vault, credential.device_id)
-        plan = make_plan(own, state, Terms(config.retention, [one.name for one in config.providers], now), step)
+        names = [one.name for one in config.providers]
+        plan = make_plan(own, state, Terms(config.retention, names, now, give_up=asked.give_up), step)
     required = frozenset(one.name for one in config.providers if one.required)
-    return PruneReport(plan, config.retention, dry_run, now, findings=list(own.findings), required=required)
+    return PruneReport(plan, config.retention, asked.dry_run, now, findings=list(own.findings), required=required)
 
 
 def _confirm(report: PruneReport, out: Output, *, yes: bool) -> None:
-    """What looks like a mistake is done when a person says so. Raises PruneTooMuch, click.Abort."""
+    """What looks like a mistake is done when a person says so. Raises PruneRefused, PruneTooMuch, click.Abort."""
+    if yes:
+        return
+    if report.plan.lost:
+        for line in () if out.as_json else report.lost_lines():
+            out.note(line)
+        if out.as_json or not ask.has_terminal():
+            raise PruneRefused(reason="confirm")
+        if not ask.agreed("Give them up for good?"):
+            raise click.Abort
     found = report.plan.alarms
-    if not found or yes:
+    if not found:
         return
     for line in () if out.as_json else (report.question(), *(ALARMS[alarm.value] for alarm in found)):
         out.note(line)

@@ -91,6 +91,23 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
         VERIFY,
         Exit.INTEGRITY,
     ),
+    ("prune-refused", "lost"): Words(
+        "Snapshots of this device that must live are in no storage ({count} findings, the first: {finding}). Nothing "
+        "was pruned.",
+        "Look for another copy of the storage, and put back what it has. If there is none, and every provider is "
+        "there: chatkeep prune --give-up-missing",
+        Exit.INTEGRITY,
+    ),
+    ("prune-refused", "away"): Words(
+        "{where} cannot be asked, and may have the snapshots that are missing. Nothing was given up.",
+        "Connect every provider, or take out of the configuration one that is gone for good.",
+        Exit.STORAGE,
+    ),
+    ("prune-refused", "confirm"): Words(
+        "Snapshots are lost, and nobody said that they are to be given up. Nothing was pruned.",
+        "Look first: chatkeep prune --give-up-missing --dry-run. Then: chatkeep prune --give-up-missing --yes",
+        Exit.FAILED,
+    ),
     ("prune-refused", "behind"): Words(
         "The newest snapshot of {source} in storage is not the one that this device's records have. Nothing was "
         "pruned.",

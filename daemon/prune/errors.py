@@ -24,6 +24,9 @@ class PruneRefused(PruneError):
     `clock`: a storage's clock (`where`) and this device's are `minutes` apart.
     `storage`: what storage has of this device's snapshots is not what was sealed (`count` findings, the first is
     `finding`).
+    `lost`: the same, and all of it is that snapshots that must live are in no storage; a person may give them up.
+    `away`: they would be given up, and a storage cannot be asked: it may have them.
+    `confirm`: they would be given up, and nobody said yes.
     `behind`: storage has other or newer snapshots of the source `source` than this device's records know.
     `records`: this device's records are lost or too old to be relied on.
     `epoch`: no storage that could be asked has the vault's newest keys that this device knows of.

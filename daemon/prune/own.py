@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from chatkeep.daemon.state.pruning import CheckpointRow, Pruning, Role
-from chatkeep.daemon.vault.checkpoint import VerifiedCheckpoint, newest_checkpoint
+from chatkeep.daemon.vault.checkpoint import VerifiedCheckpoint, entry_of, newest_checkpoint
 from chatkeep.daemon.vault.checkpoint_codec import CheckpointHead
 from chatkeep.daemon.vault.copies import Findings, first_whole
-from chatkeep.daemon.vault.errors import Malformed, VaultError
+from chatkeep.daemon.vault.epoch import DeviceEntry
+from chatkeep.daemon.vault.errors import Malformed, MissingObject, Unreadable, VaultError
 from chatkeep.daemon.vault.fetch import get_bounded
 from chatkeep.daemon.vault.labels import MAX_CHECKPOINT, MAX_MANIFEST
 from chatkeep.daemon.vault.manifest import NewPack, VerifiedManifest, verify_manifest
-from chatkeep.daemon.vault.names import ManifestName, parse
+from chatkeep.daemon.vault.names import CheckpointName, ManifestName, parse
 from chatkeep.daemon.vault.reader import Snapshot, VaultReader
 from chatkeep.daemon.vault.unlocked import UnlockedVault
 from chatkeep.providers.base import Provider, ProviderError
@@ -50,6 +51,8 @@ class OwnVault:
     Attributes:
         findings: what storage has and should not, or lacks, of this device's snapshots.
         checkpoint: its newest one that counts.
+        entry: what the newest epoch record says of it.
+        demanded: the checkpoint that this names.
     """
 
     def __init__(self, providers: Sequence[Provider], unlocked: UnlockedVault, device_id: bytes) -> None:
@@ -62,6 +65,9 @@ class OwnVault:
         self.checkpoint: Final[VerifiedCheckpoint | None] = newest_checkpoint(
             providers, device_id, unlocked.records, self.findings
         )
+        self.entry: Final[DeviceEntry | None] = entry_of(unlocked.head, device_id)
+        last = None if self.entry is None else self.entry.checkpoint
+        self.demanded: Final = None if last is None else CheckpointName(device_id, last.seq, last.sha256)
 
     def streams(self, step: Step) -> dict[bytes, list[Facts]]:
         """The living snapshots of each stream, oldest first. Raises as reading does."""
@@ -82,17 +88,25 @@ class OwnVault:
         return found
 
     def condemned(self, pruning: Pruning) -> Iterator[Facts]:
-        """Snapshots that were condemned and that no provider has begun to delete. Raises as reading does."""
+        """Snapshots that were condemned, that no provider has begun to delete, and that can be taken back: one that was
+        given up for lost cannot, nor need it be whole. Raises as opening does."""
         begun = pruning.begun()
         for row in pruning.condemned():
             if row.role is Role.MANIFEST and row.number > begun:
                 name = parse(row.name)
                 assert isinstance(name, ManifestName), "condemned as a manifest, and none"
-                yield self._facts(self._read(name), condemned=True)
+                findings = Findings()
+                try:
+                    verified = self._read(name, findings)
+                except (MissingObject, Unreadable):
+                    continue
+                for problem in findings:
+                    self.findings.add(problem)
+                yield self._facts(verified, condemned=True)
 
     def open(self, name: ManifestName) -> Snapshot:
         """One snapshot by its name. Raises as reading does."""
-        return self.reader.open(self._read(name))
+        return self.reader.open(self._read(name, self.findings))
 
     def epoch_of(self, row: CheckpointRow) -> int | None:
         """The epoch that a checkpoint of this device was signed in; None when no provider has it."""
@@ -105,9 +119,9 @@ class OwnVault:
                 return CheckpointHead.parse(raw).epoch
         return None
 
-    def _read(self, name: ManifestName) -> VerifiedManifest:
+    def _read(self, name: ManifestName, findings: Findings) -> VerifiedManifest:
         return first_whole(
-            self._providers, name, MAX_MANIFEST, lambda raw: verify_manifest(raw, name, self._cert), self.findings
+            self._providers, name, MAX_MANIFEST, lambda raw: verify_manifest(raw, name, self._cert), findings
         )
 
     def _facts(self, verified: VerifiedManifest, *, condemned: bool = False) -> Facts:

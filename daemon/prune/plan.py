@@ -8,27 +8,33 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.config.model import Retention
 from chatkeep.daemon.prune.errors import PruneRefused
 from chatkeep.daemon.prune.live import packs_of, packs_of_state
+from chatkeep.daemon.prune.lost import Lost, find_lost, rows_of
 from chatkeep.daemon.prune.own import Facts, OwnVault, Step
-from chatkeep.daemon.prune.waste import Lives, Waste, find_waste
+from chatkeep.daemon.prune.waste import Lives, Waste, find_waste, let_go_by_name
 from chatkeep.daemon.retention import Alarm, Candidate, Reason, SnapshotKey, Verdict, alarms, decide
 from chatkeep.daemon.state import State
 from chatkeep.daemon.vault.checkpoint import Checkpoint, SnapshotId, StreamKept
 from chatkeep.daemon.vault.errors import CheckpointOutdated, ForkDetected, VaultError
-from chatkeep.providers.base import ObjectConflict, ObjectDamaged, ObjectNotFound
+from chatkeep.providers.base import ObjectConflict, ObjectDamaged, ObjectNotFound, ProviderError
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a plan is made for: the policy, when, and the names of all providers that are configured."""
+    """What a plan is made for: the policy, when, and the names of all providers that are configured.
+
+    `give_up`: a person said that what is lost is lost.
+    """
 
     policy: Retention
     providers: Sequence[str]
     now_ns: int
+    give_up: bool = False
 
 
 @dataclass(slots=True)
@@ -58,13 +64,20 @@ class StreamPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done. `checkpoint` is None when nothing is to be changed; `stored`: bytes of what lives now."""
+    """What is to be done.
+
+    Attributes:
+        checkpoint: None when nothing is to be changed.
+        stored: bytes of what lives now.
+        lost: what is given up.
+    """
 
     streams: Sequence[StreamPlan]
     checkpoint: Checkpoint | None
     waste: Waste
     stored: int
     alarms: Sequence[Alarm]
+    lost: Lost = field(default_factory=Lost)
 
 
 def make_plan(own: OwnVault, state: State, terms: Terms, step: Step) -> Plan:
@@ -83,24 +96,27 @@ def make_plan(own: OwnVault, state: State, terms: Terms, step: Step) -> Plan:
         # Records from before it take for known what it condemned; a checkpoint of theirs would hide that for ever.
         raise PruneRefused(reason="records")
     streams = _streams(own, state, terms, step)
-    _refuse_findings(own)
+    lost = find_lost(own, state)
+    _refuse_findings(own, lost, terms)
     for source in sorted({one.source for one in streams}):
         _judge([one for one in streams if one.source == source], state.pruning.waiting_manifests(), terms)
     pairs = [pair for one in streams for pair in one.judged()]
     kept = [facts for facts, verdict in pairs if verdict.kept]
     live = packs_of(own, kept, step) | packs_of_state(state.pruning)
-    _refuse_findings(own)
+    _refuse_findings(own, lost, terms)
     lives = Lives({facts.name for facts in kept}, live, terms.providers)
     waste = find_waste(own, state.pruning, [facts for facts, _ in pairs], lives)
+    let_go_by_name(waste, state.pruning, lost.names())
     stored = sum(facts.size for facts in kept) + waste.size + waste.living
     forked = newest is not None and bool(newest.rivals)
     fresh = [verdict for facts, verdict in pairs if verdict.kept or not facts.condemned]
     return Plan(
         streams,
-        _checkpoint(own, streams, waste, terms) if waste.changes or forked else None,
+        _checkpoint(own, streams, waste, terms, lost) if waste.changes or forked or lost else None,
         waste,
         stored,
         alarms(fresh, waste.size, stored, terms.now_ns),
+        lost,
     )
 
 
@@ -138,12 +154,22 @@ def _streams(own: OwnVault, state: State, terms: Terms, step: Step) -> list[Stre
     return sorted(made, key=lambda one: (one.goes_on, one.snapshots[0].time))
 
 
-def _refuse_findings(own: OwnVault) -> None:
+def _refuse_findings(own: OwnVault, lost: Lost, terms: Terms) -> None:
     for problem in own.reader.findings:
         own.findings.add(problem)
     grave = [problem for problem in own.findings if _is_grave(problem)]
-    if grave:
-        raise PruneRefused(reason="storage", count=len(grave), finding=grave[0].code, params=dict(grave[0].params))
+    away = [one for one in own.findings if isinstance(one, ProviderError) and not isinstance(one, _SAID)]
+    known = not away and all(map(lost.explains, grave))
+    if terms.give_up and away and grave:
+        raise PruneRefused(reason="away", where=away[0].params.get("provider"))
+    if grave and not (known and terms.give_up):
+        reason = "lost" if known else "storage"
+        first = grave[0]
+        raise PruneRefused(reason=reason, count=len(grave), finding=first.code, params=dict(first.params))
+
+
+_SAID: Final = (ObjectNotFound, ObjectDamaged, ObjectConflict)
+"""What a storage says of an object; of other errors it is the storage that cannot be asked."""
 
 
 def _is_grave(problem: ChatkeepError) -> bool:
@@ -153,7 +179,7 @@ def _is_grave(problem: ChatkeepError) -> bool:
         return False
     if isinstance(problem, ForkDetected) and problem.params["what"] == "checkpoint":
         return False  # what either keeps lives, and the next one ends it: else no later one ever would
-    return isinstance(problem, VaultError | ObjectNotFound | ObjectDamaged | ObjectConflict)
+    return isinstance(problem, (VaultError, *_SAID))
 
 
 # -- what stays -------------------------------------------------------------------------------------------------------
@@ -211,16 +237,15 @@ def _keep_together(one: StreamPlan) -> None:
 # -- what is said -----------------------------------------------------------------------------------------------------
 
 
-def _checkpoint(own: OwnVault, streams: Sequence[StreamPlan], waste: Waste, terms: Terms) -> Checkpoint:
+def _checkpoint(own: OwnVault, streams: Sequence[StreamPlan], waste: Waste, terms: Terms, lost: Lost) -> Checkpoint:
     before: dict[bytes, StreamKept] = {}
     for said in () if own.checkpoint is None else (own.checkpoint, *own.checkpoint.rivals):
         for row in said.checkpoint.streams:
             if row.stream_id not in before or row.through.seq > before[row.stream_id].through.seq:
                 before[row.stream_id] = row
-    named = {one.stream: _stream(one, before.get(one.stream)) for one in streams}
-    # A stream once named stays named, else the snapshots that it lost would be missed.
-    gone = {stream: row._replace(kept=()) for stream, row in before.items() if stream not in named}
-    rows = [row for row in (*named.values(), *gone.values()) if row is not None]
+    ends = lost.ends()
+    named = {one.stream: _stream(one, before.get(one.stream), ends.get(one.stream)) for one in streams}
+    rows = [row for row in (rows_of(lost, before) | named).values() if row is not None]
     return Checkpoint(
         waste.number,
         waste.prev,
@@ -231,14 +256,16 @@ def _checkpoint(own: OwnVault, streams: Sequence[StreamPlan], waste: Waste, term
     )
 
 
-def _stream(one: StreamPlan, before: StreamKept | None) -> StreamKept | None:
+def _stream(one: StreamPlan, before: StreamKept | None, lost: SnapshotId | None) -> StreamKept | None:
+    """`lost`: the newest of it that is given up: nobody is to look for it any more, so it is settled, come what may."""
     pairs = one.judged()
-    through = one.settled
+    through = one.settled if lost is None else max(one.settled, lost.seq)
+    hashes = one.hashes if lost is None else {lost.seq: lost.sha256} | one.hashes
     if not one.goes_on and not any(verdict.kept and facts.name.seq > through for facts, verdict in pairs):
         through = max(through, one.snapshots[-1].name.seq)
     end = before.through if before is not None else None
     if end is None or through > end.seq:
-        end = end if through not in one.hashes else SnapshotId(through, one.hashes[through])
+        end = end if through not in hashes else SnapshotId(through, hashes[through])
     if end is None:
         return None  # no provider has all of any snapshot: nothing can be said of it yet
     kept = [facts.name for facts, verdict in pairs if verdict.kept and facts.name.seq <= end.seq]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from chatkeep.daemon.prune.own import Facts, OwnVault
 from chatkeep.daemon.state.pruning import CondemnedRow, Pruning, Role
 from chatkeep.daemon.vault.checkpoint import SnapshotId
-from chatkeep.daemon.vault.names import ManifestName, PackName, parse
+from chatkeep.daemon.vault.names import CheckpointName, ManifestName, PackName, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,10 @@ def find_waste(own: OwnVault, pruning: Pruning, snapshots: Sequence[Facts], live
     """What is to be condemned, and taken back. `snapshots`: all that live, and those that may be taken back."""
     made = {row.number: row for row in pruning.checkpoints()}
     newest = own.checkpoint
-    last = max([*made, 0 if newest is None else newest.name.number, 0])
-    prev = made[last].sha256 if last in made else newest.name.sha256 if newest is not None else bytes(32)
+    # Above what the epoch record names too, also when that is lost: lower ones let nothing go.
+    known = [one for one in (None if newest is None else newest.name, own.demanded) if one is not None]
+    last = max([*made, *(name.number for name in known), 0])
+    prev = made[last].sha256 if last in made else max(known, key=_number).sha256 if known else bytes(32)
     waste = Waste(last + 1, prev)
     before = {row.name: row for row in pruning.condemned()}
     again = _unusable(own, pruning, {row.number for row in before.values()}, lives.providers)
@@ -97,6 +99,16 @@ def find_waste(own: OwnVault, pruning: Pruning, snapshots: Sequence[Facts], live
     _forgotten(own, made, lives, waste)
     _older_checkpoints(own, pruning, waste)
     return waste
+
+
+def let_go_by_name(waste: Waste, pruning: Pruning, manifests: Collection[str]) -> None:
+    """Manifests that no storage has whole go too: what is left of them, and every provider's duty to have them."""
+    known = {row.name for row in (*waste.rows, *pruning.condemned())}
+    waste.rows += [CondemnedRow(name, waste.number, Role.MANIFEST, 0) for name in manifests if name not in known]
+
+
+def _number(name: CheckpointName) -> int:
+    return name.number
 
 
 def _packs(pruning: Pruning, snapshots: Sequence[Facts]) -> Mapping[bytes, tuple[int, bool]]:

@@ -221,6 +221,29 @@ def test_damage_stops_it(old: Station) -> None:
     assert (done.code, done.error, done.json["error"]["params"]["reason"]) == (5, "prune-refused", "storage")
 
 
+def test_what_is_lost_is_given_up_by_a_person_alone(old: Station) -> None:
+    lost = [path for name in old.names for text, path in old.objects(name).items() if "/000000000003-" in text]
+    assert len(lost) == 2
+    for path in lost:
+        path.unlink()
+    said = old.run("prune", "--yes", "--key-file", old.key, json=False)
+    assert (said.code, "chatkeep prune --give-up-missing" in said.err) == (5, True)
+    words = ("prune", "--give-up-missing", "--key-file", old.key)
+    seen = old.run(*words, "--dry-run").json["given_up"]
+    assert [(one["source"], one["first"], one["last"]) for one in seen] == [("chat", 3, 3)]
+    assert seen[0]["first_time"] == seen[0]["last_time"] is not None
+    assert old.run(*words).json["error"]["params"]["reason"] == "confirm"
+    gone = old.storage("usb").rename(old.room / "gone")
+    assert old.run(*words, "--yes").json["error"]["params"]["reason"] == "away"
+    gone.rename(old.storage("usb"))
+    code, shown = converse(old.argv(*words), [("Give them up for good?", "n")], {"TERM": "dumb"})
+    assert (code, "chat: Snapshot 3 is in no storage any more (" in shown) == (6, True)
+    assert not any("/c/" in name for name in old.objects())
+    assert prune(old, "--give-up-missing", "--yes")["given_up"] == seen
+    assert numbers(old) == numbers(old, "usb") == [6, 5]
+    assert prune(old)["given_up"] == []
+
+
 def test_a_backup_at_work_is_not_disturbed(old: Station) -> None:
     import fcntl
 

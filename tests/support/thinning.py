@@ -223,7 +223,9 @@ class Home:
 
     # -- prune ------------------------------------------------------------------------------------------------------
 
-    def plan(self, state: State, policy: Retention | None = None, *, carry: bool = False) -> Plan:
+    def plan(
+        self, state: State, policy: Retention | None = None, *, carry: bool = False, give_up: bool = False
+    ) -> Plan:
         """What prune would do now; and does, if `carry`."""
         at = [one for one in self.storages if not one.away]
         device = self.credential.device_id
@@ -231,17 +233,20 @@ class Home:
             prove_all(state.capsules, pruner.vault.vault_id, pruner.vault.opener)
             put_back(state, at)
             own = OwnVault([OutboxFirst(one, state) for one in at], pruner.vault, device)
-            terms = Terms(policy or self.policy, [one.name for one in self.storages], self.clock())
+            names = [one.name for one in self.storages]
+            terms = Terms(policy or self.policy, names, self.clock(), give_up=give_up)
             made = make_plan(own, state, terms, silent)
             if carry:
                 carry_out(made, state, device, pruner.record, pruner.checkpoint)
         return made
 
-    def prune(self, policy: Retention | None = None, *, send: Sequence[Storage] | None = None) -> Plan:
+    def prune(
+        self, policy: Retention | None = None, *, send: Sequence[Storage] | None = None, give_up: bool = False
+    ) -> Plan:
         """Plan, carry out, send."""
         with self.state() as state:
             assert state.outbox.recover() == []
-            made = self.plan(state, policy, carry=True)
+            made = self.plan(state, policy, carry=True, give_up=give_up)
             self.send(state, self.storages if send is None else send)
         return made
 

@@ -21,7 +21,7 @@ def test_a_snapshot_that_storage_lost_stops_it(home: Home) -> None:
     for storage in home.storages:
         del storage.objects[next(name for name in storage.objects if "/s/" in name and "/000000000003-" in name)]
     found = refusal(home)
-    assert (found.params["reason"], found.params["finding"]) == ("storage", "missing-object")
+    assert (found.params["reason"], found.params["finding"]) == ("lost", "missing-object")
 
 
 def test_a_damaged_copy_stops_it(home: Home) -> None:
