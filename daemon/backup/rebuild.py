@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.backup.anew import end_without_trace, of_contents, of_sections
+from chatkeep.daemon.backup.whereabouts import Whereabouts
 from chatkeep.daemon.state import KnownBlob, State
-from chatkeep.daemon.vault.errors import Malformed, VaultError, VaultLocked
+from chatkeep.daemon.state.arrivals import FoundPack
+from chatkeep.daemon.vault.errors import SnapshotPruned, VaultError, VaultLocked
 from chatkeep.daemon.vault.layers import Layer
-from chatkeep.daemon.vault.names import PackName, pack_prefix, parse
+from chatkeep.daemon.vault.manifest import StackLayer
+from chatkeep.daemon.vault.names import PackName
 from chatkeep.daemon.vault.reader import Snapshot, VaultReader
-from chatkeep.daemon.vault.stack import read_layers
-from chatkeep.providers.base import Provider, ProviderError
+from chatkeep.daemon.vault.resolve import gather
+from chatkeep.daemon.vault.room import Room
+from chatkeep.daemon.vault.stack import read_layer
+from chatkeep.providers.base import Provider
 
 Step: TypeAlias = Callable[[int, int], None]
+Before: TypeAlias = Mapping[bytes, tuple[str, int, bytes, int]]
+"""Packs on record by hash: name, size, stream, seq."""
 
 
 @dataclass
@@ -45,7 +53,7 @@ def rebuild(
     step: Step = lambda done, total: None,  # noqa: ARG005  # nobody watches
 ) -> Rebuilt:
     """Fills what is known of the vault from the newest snapshot of every chain of this device, and ends its chains: the
-    next backup begins new ones, and refers to what is there.
+    next backup begins new ones, and refers to what is there. Who has which pack that some snapshot needs is noted too.
 
     A blob counts as there when each of `providers`, all that are configured, has its pack: by its own word, or, while
     it cannot be asked, by the receipts that the records still have.
@@ -54,63 +62,105 @@ def rebuild(
         ProviderError: one cannot be asked, and there are no receipts of it.
         StateError; VaultError: as unlocking and reading do. Then nothing was changed.
     """
-    there = _packs_everywhere(state, providers, device_id) - state.known.refused()
+    where = Whereabouts(state, providers, device_id)
     found = Rebuilt()
-    every: dict[KnownBlob, int] = {}
+    read = _Read(reader, found)
     own = [stream for stream in reader.streams() if stream.device_id == device_id]
     for number, stream in enumerate(own):
         step(number, len(own))
         chain = reader.chain(stream)
+        newest = True
         for snapshot in reader.snapshots(chain):
-            blobs = _blobs(reader, snapshot, found)
-            if blobs is not None:
-                every |= blobs
+            if read.snapshot(snapshot, newest=newest) and newest:
                 found.streams.append(stream.stream_id)
-                break
+                newest = False
         found.findings += chain.findings
+        read.complete &= not len(chain.findings)
     found.findings += reader.findings
-    known = {blob: size for blob, size in every.items() if blob.pack in there}
+    newest_checkpoint = reader.lives.checkpoint(device_id)
+    condemned = (
+        set() if newest_checkpoint is None else set(newest_checkpoint.checkpoint.condemned_packs) - read.needed.keys()
+    )
+    useful = (read.needed.keys() | {blob.pack for blob in read.blobs}) - condemned
+    before = state.pruning.arrivals.left()
+    if not read.complete:  # then nothing on record is known to be of no use
+        useful |= before.keys() - condemned
+    # Nobody has it and no snapshot needs it: it was pruned, by a checkpoint that may be gone by now.
+    idle = before.keys() - useful if where.all_asked else set()
+    gone = [before[sha256][0] for sha256 in idle if not where.having(sha256) and where.all_asked]
+    everywhere = {sha256 for sha256 in useful if len(where.having(sha256)) == len(providers)} - state.known.refused()
+    known = {blob: size for blob, size in read.blobs.items() if blob.pack in everywhere}
+    # What no snapshot needs, and only some have, is no loss: nobody may be said to lack it.
+    lasting = useful if not read.complete else everywhere | read.needed.keys()
+    packs = [_pack(where, read, sha256, before, device_id) for sha256 in sorted(lasting)]
     end_without_trace(state, state.lineage.active())
+    state.pruning.arrivals.restate([one for one in packs if one.providers], gone, time.time_ns())
     state.known.add(known)
-    found.blobs, found.content, found.lacking = len(known), sum(known.values()), len(every) - len(known)
+    found.blobs, found.content, found.lacking = len(known), sum(known.values()), len(read.blobs) - len(known)
     return found
 
 
-def _packs_everywhere(state: State, providers: Sequence[Provider], device_id: bytes) -> set[bytes]:
-    everywhere: set[bytes] | None = None
-    for provider in providers:
+class _Read:
+    """What the snapshots of this device refer to, as they are read, newest first.
+
+    Attributes:
+        blobs: of the newest snapshots, with sizes.
+        needed: packs that some snapshot needs, and one that it came with, or that needs it.
+        complete: whether every snapshot could be read.
+    """
+
+    def __init__(self, reader: VaultReader, found: Rebuilt) -> None:
+        self._reader: Final = reader
+        self._found: Final = found
+        self._layers: dict[StackLayer, Layer] = {}
+        self.blobs: Final[dict[KnownBlob, int]] = {}
+        self.needed: Final[dict[bytes, tuple[bytes, int]]] = {}
+        self.complete = True
+
+    def snapshot(self, snapshot: Snapshot, *, newest: bool) -> bool:
+        """Takes one in; False when it cannot be read to the end: of blobs the one before has as much."""
+        stack, room = snapshot.manifest.stack, Room()
         try:
-            packs = set(_packs(provider, device_id))
-        except ProviderError:
-            packs = state.known.acknowledged([provider.name])
-            if not packs:
-                raise
-        everywhere = packs if everywhere is None else everywhere & packs
-    return everywhere or set()
+            # Neighbours have most of their layers in common; those of one snapshot are in memory, not those of all.
+            self._layers = {
+                layer: self._layers.get(layer) or read_layer(self._reader, snapshot, layer, room) for layer in stack
+            }
+        except VaultLocked:
+            raise
+        except SnapshotPruned:
+            return False  # while it was read: it needs nothing any more
+        except VaultError as exc:
+            self._found.findings.append(exc)
+            self.complete = False
+            return False
+        if newest:
+            for layer in self._layers.values():
+                self.blobs.update(_sized(layer))
+        place = (snapshot.name.stream_id, snapshot.name.seq)
+        came = {pack.sha256 for pack in snapshot.manifest.packs}
+        for sha256 in {part.pack for layer in stack for part in layer.parts} | set(_content(self._layers.values())):
+            if sha256 in came or sha256 not in self.needed:
+                self.needed[sha256] = place
+        return True
 
 
-def _packs(provider: Provider, device_id: bytes) -> Iterator[bytes]:
-    for shown in provider.list(pack_prefix(device_id)):
-        try:
-            name = parse(shown.name)
-        except Malformed:
-            continue
-        if isinstance(name, PackName):
-            yield name.sha256
+def _content(layers: Iterable[Layer]) -> Iterator[bytes]:
+    """The packs that the content of a snapshot is in; not what only older layers say of a file, or say of none."""
+    gathered = gather(layers)
+    for file_id in {file_id for file_id in gathered.paths.values() if file_id is not None}:
+        shown = Layer(
+            contents=tuple(gathered.contents.get(file_id, ())), sections=tuple(gathered.sections.get(file_id, ()))
+        )
+        yield from (blob.pack for blob in (*of_contents(shown), *of_sections(shown)))
 
 
-def _blobs(reader: VaultReader, snapshot: Snapshot, found: Rebuilt) -> dict[KnownBlob, int] | None:
-    """What a snapshot refers to, with sizes; None when it cannot be read to the end: the one before has as much."""
-    blobs: dict[KnownBlob, int] = {}
-    try:
-        for layer in read_layers(reader, snapshot):
-            blobs |= _sized(layer)
-    except VaultLocked:
-        raise
-    except VaultError as exc:
-        found.findings.append(exc)
-        return None
-    return blobs
+def _pack(where: Whereabouts, read: _Read, sha256: bytes, before: Before, device_id: bytes) -> FoundPack:
+    """Who has a useful pack. What was acknowledged, is needed and gone stays expected of who had it: that is a loss."""
+    name, size, stream, seq = before.get(sha256, (str(PackName(device_id, sha256)), 0, b"", 0))
+    stream, seq = read.needed.get(sha256, (stream, seq))
+    lost = where.acknowledged(sha256) if sha256 in read.needed or not read.complete else ()
+    who = sorted({*where.having(sha256), *lost})
+    return FoundPack(name, sha256, size or where.size(sha256), stream, seq, who)
 
 
 def _sized(layer: Layer) -> dict[KnownBlob, int]:

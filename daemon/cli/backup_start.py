@@ -65,6 +65,8 @@ class Start:
         if lost is not None:
             self._wait(lost, anew=anew)
             end_without_trace(self._state, lineage.active())
+            # What they say of storage is as little worth; nothing of it is referred to any more.
+            self._state.pruning.arrivals.restate((), (), time.time_ns())
             # First: cut off after the other, what is seen would be a loss of its own, and waited for again.
             self._remember()
             lineage.found_again()
@@ -86,6 +88,7 @@ class Start:
     def rebuilt(self) -> None:
         """What is in the vault is known again, and no news any more."""
         self._remember()
+        self._state.lineage.settle_copied()
         self._state.lineage.found_again()
 
     def late(self, provider: Provider) -> ChatkeepError | None:

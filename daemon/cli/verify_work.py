@@ -19,6 +19,7 @@ from chatkeep.daemon.cli.unlocking import Secret
 from chatkeep.daemon.state import glance
 from chatkeep.daemon.vault.errors import CheckpointOutdated, MissingObject, VaultError
 from chatkeep.daemon.verify.deep import DeepReport, deep
+from chatkeep.daemon.verify.let_go import LetGo
 from chatkeep.daemon.verify.scrub import ScrubReport, scrub
 from chatkeep.providers.base import ObjectNotFound, Provider, ProviderError
 
@@ -144,6 +145,7 @@ def run(frame: Frame, folder: Path | None, fraction: float) -> Verdict:
     """Looks at every provider, without a key; what is wrong is in the verdict. Raises ConfigError."""
     pin = None if folder is not None else device.pin(frame.config())
     vault_id = None if pin is None else pin.vault_id
+    device_id = None if pin is None else device.device_id(frame.config())
     verdict = Verdict()
     with (
         stopping() as stopped,
@@ -165,8 +167,8 @@ def run(frame: Frame, folder: Path | None, fraction: float) -> Verdict:
                     cancelled=stopped,
                 )
                 one.findings += one.scrubbed.findings
-                if vault_id is not None:
-                    _expect(frame, provider, one)
+                if device_id is not None:
+                    _expect(frame, device_id, provider, one)
             except Cancelled:
                 verdict.cancelled = True
                 break
@@ -192,23 +194,35 @@ def run_deep(frame: Frame, folder: Path | None, fraction: float, secret: Secret)
         return verdict
 
 
-def _expect(frame: Frame, provider: Provider, one: ProviderVerdict) -> None:
-    """What this device knows the provider to have is there. Only the storage, asked by name, can say that it is not."""
+def _expect(frame: Frame, device_id: bytes, provider: Provider, one: ProviderVerdict) -> None:
+    """What this device knows the provider to have is there. Only the storage, asked by name, can say that it is not.
+
+    These records may be older than what was pruned: what a checkpoint let go is not expected.
+    """
     state_dir = frame.config().state_dir
     if not glance.exists(state_dir):
         return
     with glance.Glance(state_dir) as seen:
-        expected = seen.expected(provider.name)
-    listed = {found.name for found in provider.list(DATA)}
-    one.expected = len(expected)
-    told = {str(finding.params.get("name")) for finding in one.findings}
-    for name, _ in expected:
-        if name in listed or name in told:
-            continue
-        try:
-            provider.stat(name)
-        except ObjectNotFound:
-            one.findings.append(MissingObject(name, provider=provider.name))
+        expected = [name for name, _ in seen.expected(provider.name)]
+        listed = {found.name for found in provider.list(DATA)}
+        told = {str(finding.params.get("name")) for finding in one.findings}
+        absent = [name for name in expected if name not in listed | told and _is_absent(provider, name)]
+        origins = {name: seen.origin(name) for name in absent}
+        known = seen.last_checkpoint()
+    lives = None if one.scrubbed is None else one.scrubbed.lives
+    # Asked last: who deletes meanwhile has made the checkpoint before.
+    let_go = LetGo(lives, device_id, known) if absent and lives is not None else None
+    gone = {name for name in absent if let_go is not None and let_go.has(name, *origins[name])}
+    one.expected = len(expected) - len(gone)
+    one.findings += [MissingObject(name, provider=provider.name) for name in absent if name not in gone]
+
+
+def _is_absent(provider: Provider, name: str) -> bool:
+    try:
+        provider.stat(name)
+    except ObjectNotFound:
+        return True
+    return False
 
 
 def _finding_lines(findings: Sequence[ChatkeepError]) -> Iterator[str]:

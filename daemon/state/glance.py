@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 
 from chatkeep.daemon.state.database import LOCK
 from chatkeep.daemon.state.errors import StateDamaged
-from chatkeep.daemon.state.lineage import Copied, Lost
+from chatkeep.daemon.state.lineage import Copied, Lost, decode_checkpoint
 from chatkeep.daemon.state.rows import BackupNote, SnapshotRow, SnapshotStatistics
 from chatkeep.daemon.state.schema import VERSION
 
@@ -143,6 +143,19 @@ class Glance:
         query = "SELECT o.name, o.size FROM objects o JOIN receipts r ON r.name=o.name WHERE r.provider=?"
         query += " AND o.name NOT IN (SELECT name FROM condemned)" if self._prunes else ""
         return self._rows(query + " ORDER BY 1", provider)
+
+    def origin(self, name: str) -> tuple[bytes, int]:
+        """The stream and seq of the snapshot that an object came with."""
+        stream, seq = self._rows("SELECT stream, seq FROM objects WHERE name=?", name)[0]
+        return stream, seq
+
+    def last_checkpoint(self) -> int:
+        """The highest number of a checkpoint of this device that is known of; 0 for none."""
+        if not self._prunes:
+            return 0
+        made: int = self._rows("SELECT coalesce(max(number), 0) FROM checkpoints")[0][0]
+        seen = self._rows("SELECT value FROM meta WHERE key='checkpoint'")
+        return max(made, decode_checkpoint(seen[0][0]) if seen else 0)
 
     def sweep(self, provider: str) -> SweepGlance:
         """What a provider is still to delete."""

@@ -83,7 +83,7 @@ class Lineage:
         """The highest number of a checkpoint of this device that is known of; 0 for none."""
         made: int = self._connection.rows("SELECT coalesce(max(number), 0) FROM checkpoints")[0][0]
         seen = self._read("checkpoint")
-        return made if seen is None else max(made, int(_TIME.unpack(seen)[0]))
+        return made if seen is None else max(made, decode_checkpoint(seen))
 
     def note_seen(self, streams: Iterable[bytes], checkpoint: int) -> None:
         """These streams, and checkpoints up to this number, are no news any more."""
@@ -128,9 +128,19 @@ class Lineage:
         with self._connection.transaction() as db:
             db.execute("INSERT OR REPLACE INTO meta VALUES('copied',?)", (_TIME.pack(at_ns) + how.encode(),))
 
+    def settle_copied(self) -> None:
+        """What was noticed of another copy is of no concern any more: these records were read back since."""
+        with self._connection.transaction() as db:
+            db.execute("DELETE FROM meta WHERE key='copied'")
+
     def _read(self, key: str) -> bytes | None:
         rows = self._connection.rows("SELECT value FROM meta WHERE key=?", key)
         return bytes(rows[0][0]) if rows else None
+
+
+def decode_checkpoint(raw: bytes) -> int:
+    """The number in the row of the newest checkpoint that was seen."""
+    return int(_TIME.unpack(raw)[0])
 
 
 def _stamped(raw: bytes) -> tuple[int, str]:

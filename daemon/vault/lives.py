@@ -6,10 +6,13 @@ import threading
 from collections.abc import Container, Iterable, Sequence
 from typing import Final
 
-from chatkeep.daemon.vault.checkpoint import VerifiedCheckpoint, entry_of, newest_checkpoint
-from chatkeep.daemon.vault.copies import Findings
+from chatkeep.daemon.vault.checkpoint import VerifiedCheckpoint, entry_of, newest_checkpoint, verify_checkpoint
+from chatkeep.daemon.vault.copies import Findings, first_whole
 from chatkeep.daemon.vault.demand import Demand, demand_of, streams_of
 from chatkeep.daemon.vault.epoch import EpochRecord
+from chatkeep.daemon.vault.errors import MissingObject, Unreadable
+from chatkeep.daemon.vault.labels import MAX_CHECKPOINT
+from chatkeep.daemon.vault.names import CheckpointName
 from chatkeep.daemon.vault.snapshots import Stream
 from chatkeep.providers.base import Provider, ProviderError
 
@@ -74,6 +77,22 @@ class Lives:
             if fresh is not None and (before is None or fresh.name.number >= before.name.number):
                 self._newest[device_id] = before = fresh
             return before
+
+    def before(self, later: VerifiedCheckpoint) -> VerifiedCheckpoint | None:
+        """The checkpoint before this one, by the hash that it names; None when there is none or nobody has it whole."""
+        keys = {record.epoch: record.checkpoint for record in self._records}
+        name = CheckpointName(later.device_id, later.name.number - 1, later.checkpoint.prev)
+        if name.number < 1:
+            return None
+
+        def check(raw: bytes) -> VerifiedCheckpoint:
+            return verify_checkpoint(raw, name, self._records[-1].vault_id, keys)
+
+        try:
+            # Its own findings: it may be gone by right, and whoever lists it looks at it anyway.
+            return first_whole(self._providers, name, MAX_CHECKPOINT, check, Findings())
+        except (MissingObject, Unreadable):
+            return None
 
     def _ask(self, device_id: bytes) -> VerifiedCheckpoint | None:
         known = self._newest.get(device_id)

@@ -90,6 +90,7 @@ class VaultReader:
 
     Attributes:
         findings: what was wrong with listings and packs. A chain has its own.
+        lives: which snapshots live.
     """
 
     def __init__(self, providers: Sequence[Provider], unlocked: Unlocked) -> None:
@@ -102,7 +103,7 @@ class VaultReader:
         self._lock: Final = threading.Lock()
         self._doubted: Final[set[tuple[ManifestName, PackName]]] = set()
         self.findings: Final = Findings()
-        self._lives: Final = Lives(self._providers, unlocked.records, unlocked.removed, self.findings)
+        self.lives: Final = Lives(self._providers, unlocked.records, unlocked.removed, self.findings)
 
     def streams(self) -> list[Stream]:
         """The streams of all devices, removed ones included, in order: those that the providers together list, and
@@ -114,9 +115,9 @@ class VaultReader:
         found: list[Stream] = []
         for device_id in self._unlocked.devices:
             listed = list_manifests(self._providers, streams_prefix(device_id), self.findings)
-            found += self._lives.streams(device_id, listed)
+            found += self.lives.streams(device_id, listed)
         for device_id in self._unlocked.removed:  # nothing that storage lists of them counts by being there
-            found += self._lives.streams(device_id, ())
+            found += self.lives.streams(device_id, ())
         return sorted(found)
 
     def chain(self, stream: Stream) -> SnapshotChain:
@@ -126,7 +127,7 @@ class VaultReader:
             AuthenticationFailed: no certificate for this device.
             ProviderError: no provider could be asked.
         """
-        demand = self._lives.demand(stream)
+        demand = self.lives.demand(stream)
         cert = self._unlocked.devices.get(stream.device_id)
         listed: dict[int, set[bytes]] = {}
         if cert is not None:
@@ -136,7 +137,7 @@ class VaultReader:
             cert = self._unlocked.removed[stream.device_id].certificate
         else:
             raise AuthenticationFailed(what="device", reason="unknown", device=stream.device_id.hex())
-        renew = functools.partial(self._lives.demand_again, stream)
+        renew = functools.partial(self.lives.demand_again, stream)
         return SnapshotChain(self._providers, stream, cert, listed, demand, renew)
 
     def open(self, verified: VerifiedManifest) -> Snapshot:
@@ -255,5 +256,5 @@ class VaultReader:
             doubted = (snapshot.name, missing) in self._doubted
             self._doubted.add((snapshot.name, missing))
         # Once a pack: the checkpoint is there before anything is deleted, and one blob after the other is asked for.
-        demand = self._lives.demand(stream) if doubted else self._lives.demand_again(stream)
+        demand = self.lives.demand(stream) if doubted else self.lives.demand_again(stream)
         return demand.pruned(snapshot.header.seq, snapshot.name.sha256)

@@ -72,6 +72,7 @@ class ScrubReport:
         skipped: packs that the sample left out.
         foreign: names that are no vault's; they were not touched.
         findings: what is wrong, each with the object's name.
+        lives: which snapshots live, as this provider shows it; None without a vault.
     """
 
     vault_id: bytes | None
@@ -82,6 +83,7 @@ class ScrubReport:
     skipped: int
     foreign: int
     findings: tuple[ChatkeepError, ...]
+    lives: Lives | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(slots=True)
@@ -142,6 +144,7 @@ def scrub(
         skipped=len(packs) - len(chosen),
         foreign=listing.foreign,
         findings=tuple(work.findings),
+        lives=None if known is None else known.lives,
     )
 
 

@@ -293,3 +293,111 @@ def test_a_database_that_is_damaged_where_it_is_read_late(station: Station, caps
     run(station, capsys, "rebuild", "--key-file", station.key)
     run(station, capsys, "backup")
     check(station, capsys)
+
+
+POLICY = "{everything_for: 0 minutes, hourly: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0, minimum: 1, grace: 0 days}"
+
+
+def prune(station: Station, capsys: pytest.CaptureFixture[str]) -> None:
+    """All but the newest goes, and is deleted."""
+    station.config.write_text(f"{station.config.read_text().split('retention:')[0]}retention: {POLICY}\n")
+    before = station.objects().keys()
+    run(station, capsys, "prune", "--yes", "--key-file", station.key)
+    gone = before - station.objects().keys()
+    assert any("/s/" in name for name in gone), "a manifest was deleted"
+    assert any("/p/" in name for name in gone), "a pack was deleted"
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("way", ["rebuild", "anew"])
+def test_what_was_pruned_since_is_not_missing(
+    station: Station, capsys: pytest.CaptureFixture[str], times: int, way: str
+) -> None:
+    """Older records expect objects that a checkpoint unknown to them let go; older checkpoints are deleted too."""
+    (station.source / "kept").write_bytes(os.urandom(5000))
+    run(station, capsys, "backup")
+    shutil.rmtree(station.room / "image")
+    shutil.copytree(station.state, station.room / "image")
+    for _ in range(times):
+        change(station)
+        run(station, capsys, "backup")
+        prune(station, capsys)
+    older_everything(station)
+    assert run(station, capsys, "verify")["providers"][0]["findings"] == []
+    assert run(station, capsys, "backup", code=Exit.LOCKED)["error"]["code"] == "state-rolled-back"
+    if way == "rebuild":
+        assert run(station, capsys, "rebuild", "--key-file", station.key)["findings"] == []
+        assert run(station, capsys, "verify")["providers"][0]["findings"] == []
+        run(station, capsys, "backup")
+    else:
+        run(station, capsys, "backup", "--anew")
+    assert run(station, capsys, "verify")["providers"][0]["findings"] == []
+    check(station, capsys)
+    prune(station, capsys)
+    check(station, capsys)
+    assert run(station, capsys, "verify")["providers"][0]["findings"] == []
+
+
+@pytest.mark.parametrize("rebuilt", [False, True])
+def test_what_lives_and_is_gone_is_missing_for_older_records_too(
+    station: Station, capsys: pytest.CaptureFixture[str], rebuilt: bool
+) -> None:
+    (station.source / "kept").write_bytes(os.urandom(400_000))
+    run(station, capsys, "backup")
+    shutil.rmtree(station.room / "image")
+    shutil.copytree(station.state, station.room / "image")
+    path = max(
+        (path for name, path in station.objects().items() if "/p/" in name), key=lambda path: path.stat().st_size
+    )
+    change(station)
+    run(station, capsys, "backup")
+    prune(station, capsys)
+    assert path.exists(), "what lives needs it"
+    older_everything(station)
+    path.unlink()
+    if rebuilt:
+        assert run(station, capsys, "rebuild", "--key-file", station.key)["lacking_blobs"] > 0
+        run(station, capsys, "backup")
+    found = run(station, capsys, "verify", code=Exit.INTEGRITY)["providers"][0]["findings"]
+    assert [(one["code"], one["params"]["name"].split("/")[-1]) for one in found] == [("missing-object", path.name)]
+
+
+def test_rebuilt_records_know_what_storage_has(station: Station, capsys: pytest.CaptureFixture[str]) -> None:
+    """And so does an older copy of them: nothing is sent again."""
+    (station.source / "large").write_bytes(os.urandom(900_000))
+    run(station, capsys, "backup")
+    no_database(station)
+    assert run(station, capsys, "backup", code=Exit.LOCKED)["error"]["code"] == "state-lost"
+    run(station, capsys, "rebuild", "--key-file", station.key)
+    packs = sum("/p/" in name for name in station.objects())
+    assert run(station, capsys, "verify")["providers"][0]["expected_objects"] == packs
+    run(station, capsys, "backup")
+    shutil.rmtree(station.room / "image")
+    shutil.copytree(station.state, station.room / "image")
+    change(station)
+    run(station, capsys, "backup")
+    older_everything(station)
+    before = station.objects()
+    done = run(station, capsys, "backup")
+    assert [(one["code"], one["params"]["reason"]) for one in done["notices"]] == [("state-copied", "ahead")]
+    sent = sum(path.stat().st_size for name, path in station.objects().items() if name not in before)
+    assert sent < 400_000
+    check(station, capsys)
+    stored = run(station, capsys, "prune", "--dry-run", "--key-file", station.key)["stored_bytes"]
+    assert stored > 900_000
+
+
+def test_a_rebuild_settles_what_was_noticed_of_a_copy(station: Station, capsys: pytest.CaptureFixture[str]) -> None:
+    older_everything(station)
+    run(station, capsys, "backup")
+    assert [one["about"] for one in run(station, capsys, "status")["problems"]] == ["records"], "a person should look"
+    shutil.rmtree(station.room / "image")
+    shutil.copytree(station.state, station.room / "image")
+    change(station)
+    run(station, capsys, "backup")
+    prune(station, capsys)
+    older_everything(station)
+    assert run(station, capsys, "backup", code=Exit.LOCKED)["error"]["code"] == "state-rolled-back"
+    run(station, capsys, "rebuild", "--key-file", station.key)
+    run(station, capsys, "backup")
+    assert run(station, capsys, "status")["problems"] == []
