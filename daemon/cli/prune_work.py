@@ -7,9 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import click
-
-from chatkeep.config.errors import ChatkeepError
+from chatkeep.config.errors import Cancelled, ChatkeepError
 from chatkeep.config.model import Config
 from chatkeep.daemon.cli import ask, device, proving, storage, sweeping, unlocking
 from chatkeep.daemon.cli.frame import Frame
@@ -107,7 +105,7 @@ def _planned(
 
 
 def _confirm(report: PruneReport, out: Output, *, yes: bool) -> None:
-    """What looks like a mistake is done when a person says so. Raises PruneRefused, PruneTooMuch, click.Abort."""
+    """What looks like a mistake is done when a person says so. Raises PruneRefused, PruneTooMuch, Cancelled."""
     if yes:
         return
     if report.plan.lost:
@@ -116,7 +114,7 @@ def _confirm(report: PruneReport, out: Output, *, yes: bool) -> None:
         if out.as_json or not ask.has_terminal():
             raise PruneRefused(reason="confirm")
         if not ask.agreed("Give them up for good?"):
-            raise click.Abort
+            raise Cancelled(reason="kept")
     found = report.plan.alarms
     if not found:
         return
@@ -125,7 +123,7 @@ def _confirm(report: PruneReport, out: Output, *, yes: bool) -> None:
     if out.as_json or not ask.has_terminal():
         raise PruneTooMuch(reasons=[alarm.value for alarm in found])
     if not ask.agreed("Let them go?"):
-        raise click.Abort
+        raise Cancelled(reason="kept")
 
 
 def _deliver(

@@ -67,7 +67,7 @@ def change(frame: Frame, secret: Secret, *, yes: bool, slots: Sequence[str] = ()
             if not out.as_json:
                 out.note("\n".join(shown.lines(out)))
             if not yes and not ask.agreed("Change the keys so?"):
-                raise Cancelled
+                raise Cancelled(reason="declined")
             with out.progress() as step:
                 step("Changing the keys and trying the way in", 0, None)
                 record = rotate(providers, enrolment, plan)

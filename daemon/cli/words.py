@@ -264,7 +264,9 @@ _COMMANDS: Final = {
     ),
     "no-such-snapshot": Words("There is no snapshot {wanted}.", "{known} See: chatkeep snapshots", Exit.USAGE),
     "several-snapshots": Words(
-        "{wanted} can mean several snapshots: {candidates}.", "See: chatkeep snapshots", Exit.USAGE
+        "{wanted} can mean several snapshots: {candidates}.",
+        "Name one by the id beside it. See: chatkeep snapshots",
+        Exit.USAGE,
     ),
 }
 

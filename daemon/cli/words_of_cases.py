@@ -103,6 +103,8 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
         "Connect every provider, or take out of the configuration one that is gone for good.",
         Exit.STORAGE,
     ),
+    ("cancelled", "kept"): Words("Cancelled. Every snapshot stays.", "", Exit.CANCELLED),
+    ("cancelled", "declined"): Words("Cancelled. Nothing was changed.", "", Exit.CANCELLED),
     ("prune-refused", "confirm"): Words(
         "Snapshots are lost, and nobody said that they are to be given up. Nothing was pruned.",
         "Look first: chatkeep prune --give-up-missing --dry-run. Then: chatkeep prune --give-up-missing --yes",

@@ -112,7 +112,7 @@ def test_too_much_needs_a_yes(old: Station) -> None:
     code, shown = converse(old.argv("prune", "--key-file", old.key), [("Let them go?", "n")], {"TERM": "dumb"})
     assert code == 6
     assert "4 snapshots of 6 would go: " in shown.split("Let them go?")[0]
-    assert "Cancelled" in shown
+    assert "Cancelled. Every snapshot stays." in shown
     code, shown = converse(old.argv("prune", "--key-file", old.key), [("Let them go?", "\x03")], {"TERM": "dumb"})
     assert (code, "\nchatkeep: Cancelled" in shown) == (6, True)
     code, shown = converse(old.argv("prune", "--key-file", old.key), [("Let them go?", "y")], {"TERM": "dumb"})
