@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from chatkeep.daemon.prune.own import Facts, OwnVault, Step
 from chatkeep.daemon.state.pruning import Pruning
-from chatkeep.daemon.vault.layers import Layer, decode_part, join
+from chatkeep.daemon.vault.layers import Layer
 from chatkeep.daemon.vault.manifest import StackLayer
 from chatkeep.daemon.vault.reader import Snapshot
 from chatkeep.daemon.vault.resolve import Gathered, gather
+from chatkeep.daemon.vault.room import Room
+from chatkeep.daemon.vault.stack import read_layer
 
 # As the backup keeps them: parts of a layer (pack, slot, id), extents of a content (length, pack, hole, slot, id).
 _PART: Final = struct.Struct(">32sI32s")
@@ -26,20 +28,31 @@ def packs_of(own: OwnVault, snapshots: Iterable[Facts], step: Step) -> set[bytes
     since its reset counts, also pages that newer runs hide: the next fold leaves them out.
     """
     found: set[bytes] = set()
-    layers: dict[StackLayer, Layer] = {}
+    layers: dict[StackLayer, tuple[Layer, int]] = {}
     every = sorted(snapshots, key=lambda facts: (facts.name.stream_id, facts.name.seq), reverse=True)
     for number, facts in enumerate(every):
         step("reading layers", number, len(every))
-        snapshot = own.open(facts.name)
         # Neighbours have most of their layers in common; those of one snapshot are in memory, not those of all.
-        layers = {layer: layers.get(layer) or _read(own, snapshot, layer) for layer in snapshot.manifest.stack}
+        layers = _layers(own, own.open(facts.name), layers)
         found.update(part.pack for layer in layers for part in layer.parts)
-        found.update(references(gather(layers.values())))
+        found.update(references(gather(layer for layer, _ in layers.values())))
     return found
 
 
-def _read(own: OwnVault, snapshot: Snapshot, layer: StackLayer) -> Layer:
-    return join([decode_part(raw, ref.pack) for ref, raw in own.reader.fetch_parts(snapshot, layer)])
+def _layers(
+    own: OwnVault, snapshot: Snapshot, kept: Mapping[StackLayer, tuple[Layer, int]]
+) -> dict[StackLayer, tuple[Layer, int]]:
+    """The layers of a snapshot, each with the memory it takes: a thief of this device's key may have signed it."""
+    room = Room()
+    layers: dict[StackLayer, tuple[Layer, int]] = {}
+    for layer in snapshot.manifest.stack:
+        before = room.used
+        if layer in kept:
+            room.take(kept[layer][1])
+            layers[layer] = kept[layer]
+        else:
+            layers[layer] = (read_layer(own.reader, snapshot, layer, room), room.used - before)
+    return layers
 
 
 def references(gathered: Gathered) -> Iterator[bytes]:

@@ -18,7 +18,7 @@ from chatkeep.daemon.vault.checkpoint_codec import Checkpoint as Checkpoint
 from chatkeep.daemon.vault.checkpoint_codec import CheckpointHead, decode, encode
 from chatkeep.daemon.vault.checkpoint_codec import SnapshotId as SnapshotId
 from chatkeep.daemon.vault.checkpoint_codec import StreamKept as StreamKept
-from chatkeep.daemon.vault.copies import Findings, first_whole
+from chatkeep.daemon.vault.copies import Findings, first_whole, listed_names
 from chatkeep.daemon.vault.epoch import DeviceEntry, EpochRecord
 from chatkeep.daemon.vault.errors import (
     AuthenticationFailed,
@@ -32,8 +32,8 @@ from chatkeep.daemon.vault.errors import (
     WrongVault,
 )
 from chatkeep.daemon.vault.labels import MAX_CHECKPOINT, SIG_CHECKPOINT, SIGNATURE_SIZE
-from chatkeep.daemon.vault.names import CheckpointName, checkpoints_prefix, parse
-from chatkeep.providers.base import Provider, ProviderError
+from chatkeep.daemon.vault.names import CheckpointName, checkpoints_prefix
+from chatkeep.providers.base import Provider
 
 MOST_LISTED: Final = 1 << 16
 """Most checkpoints looked at in one listing: one a day for a hundred years and more. Storage could go on for ever."""
@@ -206,24 +206,8 @@ def _check_signature(raw: bytes, key: VerifyKey | None, head: CheckpointHead) ->
 
 
 def _listed(providers: Sequence[Provider], device_id: bytes, findings: Findings) -> dict[int, set[bytes]]:
-    prefix = checkpoints_prefix(device_id)
     listed: dict[int, set[bytes]] = {}
-    failures: list[ProviderError] = []
-    for provider in providers:
-        try:
-            for count, found in enumerate(provider.list(prefix)):
-                if count >= MOST_LISTED:
-                    findings.add(Malformed(what="listing", reason="too-many"), provider=provider.name, name=prefix)
-                    break
-                try:
-                    name = parse(found.name)
-                except Malformed:
-                    continue  # no name of ours: somebody else's file
-                if isinstance(name, CheckpointName) and name.device_id == device_id:
-                    listed.setdefault(name.number, set()).add(name.sha256)
-        except ProviderError as exc:
-            findings.add(exc, provider=provider.name)
-            failures.append(exc)
-    if len(failures) == len(providers):
-        raise failures[0]
+    for name in listed_names(providers, checkpoints_prefix(device_id), MOST_LISTED, findings):
+        if isinstance(name, CheckpointName) and name.device_id == device_id:
+            listed.setdefault(name.number, set()).add(name.sha256)
     return listed

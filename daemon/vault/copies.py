@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.vault.errors import Malformed, MissingObject, Unreadable, VaultError, VaultLocked
 from chatkeep.daemon.vault.fetch import get_bounded
-from chatkeep.daemon.vault.names import ObjectName
+from chatkeep.daemon.vault.names import ObjectName, parse
 from chatkeep.providers.base import ObjectDamaged, ObjectNotFound, Provider, ProviderError
 
 Made = TypeVar("Made")
@@ -38,6 +38,33 @@ class Findings:
 
     def __len__(self) -> int:
         return len(self._found)
+
+
+def listed_names(providers: Sequence[Provider], prefix: str, most: int, findings: Findings) -> Iterator[ObjectName]:
+    """The names of objects that each provider in turn lists below `prefix`, at most `most` of each.
+
+    A provider that cannot be asked, or lists more, is a finding.
+
+    Raises:
+        ProviderError: none could be asked.
+    """
+    failures: list[ProviderError] = []
+    for provider in providers:
+        try:
+            for count, found in enumerate(provider.list(prefix)):
+                if count >= most:
+                    findings.add(Malformed(what="listing", reason="too-many"), provider=provider.name, name=prefix)
+                    break
+                try:
+                    name = parse(found.name)
+                except Malformed:
+                    continue  # no name of ours: somebody else's file
+                yield name
+        except ProviderError as exc:
+            findings.add(exc, provider=provider.name)
+            failures.append(exc)
+    if len(failures) == len(providers):
+        raise failures[0]
 
 
 def first_whole(

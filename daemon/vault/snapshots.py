@@ -16,20 +16,19 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from chatkeep.daemon.vault.copies import Findings, first_whole
+from chatkeep.daemon.vault.copies import Findings, first_whole, listed_names
 from chatkeep.daemon.vault.demand import Demand
 from chatkeep.daemon.vault.epoch import DeviceCert
 from chatkeep.daemon.vault.errors import (
     ForkDetected,
-    Malformed,
     MissingObject,
     SnapshotsMissing,
     Unreadable,
 )
 from chatkeep.daemon.vault.labels import MAX_MANIFEST
 from chatkeep.daemon.vault.manifest import VerifiedManifest, verify_manifest
-from chatkeep.daemon.vault.names import MAX_SEQ, ManifestName, parse
-from chatkeep.providers.base import Provider, ProviderError
+from chatkeep.daemon.vault.names import MAX_SEQ, ManifestName
+from chatkeep.providers.base import Provider
 
 MOST_LISTED: Final = 1 << 20
 """Most manifests looked at in one listing: two years of one a minute. Storage could go on for ever."""
@@ -55,24 +54,9 @@ def list_manifests(providers: Sequence[Provider], prefix: str, findings: Finding
         ProviderError: none could be asked.
     """
     streams: dict[bytes, Listed] = {}
-    failures: list[ProviderError] = []
-    for provider in providers:
-        try:
-            for count, found in enumerate(provider.list(prefix)):
-                if count >= MOST_LISTED:
-                    findings.add(Malformed(what="listing", reason="too-many"), provider=provider.name, name=prefix)
-                    break
-                try:
-                    name = parse(found.name)
-                except Malformed:
-                    continue  # no name of ours: somebody else's file
-                if isinstance(name, ManifestName):
-                    streams.setdefault(name.stream_id, {}).setdefault(name.seq, set()).add(name.sha256)
-        except ProviderError as exc:
-            findings.add(exc, provider=provider.name)
-            failures.append(exc)
-    if len(failures) == len(providers):
-        raise failures[0]
+    for name in listed_names(providers, prefix, MOST_LISTED, findings):
+        if isinstance(name, ManifestName):
+            streams.setdefault(name.stream_id, {}).setdefault(name.seq, set()).add(name.sha256)
     return streams
 
 
