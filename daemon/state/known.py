@@ -64,7 +64,3 @@ class Known:
             "UNION SELECT o.sha256 FROM objects o JOIN condemned c ON c.name=o.name"
         )
         return {row[0] for row in self._connection.rows(query)}
-
-    def condemned_names(self) -> set[str]:
-        """Names of everything that a checkpoint of this device condemned and that is not deleted everywhere."""
-        return {row[0] for row in self._connection.rows("SELECT name FROM condemned")}
