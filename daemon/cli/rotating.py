@@ -134,8 +134,10 @@ def way_of(vault: UnlockedVault, slot_id: bytes, slot: SlotFile | None) -> dict[
         return way
     way["kind"] = slot.kind
     try:
-        way["label"], since = open_label(slot, vault.opener(slot.epoch, vault.records[slot.epoch - 1].public.key_id))
-        way["since"], way["shown"] = stamp(since), local_time(since)
+        found = open_label(slot, vault.opener(slot.epoch, vault.records[slot.epoch - 1].public.key_id))
+        way |= {"label": found.text, "since": stamp(found.time), "shown": local_time(found.time)}
+        if found.synced is not None:
+            way["synced"] = found.synced
     except ChatkeepError as exc:
         way["error"] = plain_error(exc)
         way["told"] = tell(exc).text

@@ -103,6 +103,16 @@ _KEYS: Final = {
         Exit.LOCKED,
     ),
     "wrong-passphrase": Words("The passphrase is wrong.", "A recovery key opens the vault too.", Exit.LOCKED),
+    "wrong-passkey": Words(
+        "The passkey answered, and what it gave does not open its slot in this vault.",
+        "The one who keeps it may have lost what it held. Use another passkey, or a recovery key.",
+        Exit.LOCKED,
+    ),
+    "passkey-refused": Words(
+        "What the passkey answered cannot be used ({reason}). It was thrown away.",
+        "Try again, with another browser or another passkey; a recovery key opens the vault too.",
+        Exit.LOCKED,
+    ),
     "recovery-typo": Words("There is a slip in line {line} of the recovery key ({reason}).", "", Exit.LOCKED),
     "passphrase-refused": Words("This cannot be a passphrase ({reason}).", "", Exit.USAGE),
     "slot-damaged": Words(

@@ -68,6 +68,11 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
     ("no-slot-opened", "absent"): Words(
         "Storage has no key slot for a secret of this kind.", "See which there are: chatkeep key list", Exit.LOCKED
     ),
+    ("no-slot-opened", "other-vault"): Words(
+        "The key slots for a secret of this kind that are in this storage belong to another vault.",
+        "See which vault is meant: chatkeep status, chatkeep doctor",
+        Exit.LOCKED,
+    ),
     ("no-slot-opened", "damaged"): Words(
         "No key slot of the vault opened, and not all of them are whole. The secret may be right.",
         "Try another one, or another copy of the storage. " + VERIFY,
@@ -246,6 +251,34 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
     ("slot-refused", "memory"): Words(
         "This machine has not enough memory free to try the passphrase ({value} KiB are needed).",
         "Close something, or use a recovery key.",
+        Exit.FAILED,
+    ),
+    ("slot-refused", "rp-id"): Words(
+        "A passkey slot names a foreign site ({value}). No passkey was asked for it.",
+        "Somebody may have changed it in storage. Use another way in.",
+        Exit.INTEGRITY,
+    ),
+    ("passkey-refused", "user-verification"): Words(
+        "The passkey answered without making sure that it was you (no PIN, fingerprint or face).",
+        "Set up a PIN or a fingerprint for it, and try again.",
+        Exit.LOCKED,
+    ),
+    ("passkey-refused", "other-credential"): Words(
+        "A passkey answered that is none of this vault's.", "Try again with the one that was added.", Exit.LOCKED
+    ),
+    ("passkey-refused", "no-prf"): Words(
+        "The passkey can sign in, but gives no secret (it lacks the PRF extension): it cannot open a backup.",
+        "Use a security key with hmac-secret, or a passkey kept by a current Chrome, Edge, Safari or Android.",
+        Exit.FAILED,
+    ),
+    ("passkey-refused", "prf-length"): Words(
+        "What the passkey gave has the wrong length. It was thrown away.",
+        "Use another browser or another passkey.",
+        Exit.LOCKED,
+    ),
+    ("passkey-refused", "unstable"): Words(
+        "The passkey gave two different secrets, one after the other: it cannot be relied on. Nothing was added.",
+        "Use another passkey.",
         Exit.FAILED,
     ),
     ("passphrase-refused", "empty"): Words("An empty passphrase protects nothing.", "Choose a long one.", Exit.USAGE),

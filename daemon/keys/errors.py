@@ -9,6 +9,7 @@ KeysError
   SlotRefused          the slot asks for work outside the bounds, which was not begun
   TooManySlots         more slots than a vault can have
   LabelRefused         a slot's label is too long
+  PasskeyRefused       what an authenticator answered must not be used
   Unsealable           sealed bytes do not open: another key, another context, or damage
   KeyRefused           a public key that gives no security, or none at all
   SignatureInvalid     a signature does not match
@@ -38,7 +39,8 @@ class NotMine(KeysError):
 class NoSlotOpened(KeysError):
     """No slot opened. Parameters: kind; wrong_secret, the number of sound slots that are another secret's;
     slots, a list of `[slot id, code, reason]`, one for each slot that was looked at; of this class itself also
-    reason: absent (there is no slot of the kind) or damaged (not every one of them is whole).
+    reason: absent (there is no slot of the kind), other-vault (only another vault's) or damaged (not every one is
+    whole).
     """
 
     code = "no-slot-opened"
@@ -55,6 +57,23 @@ class WrongPassphrase(NoSlotOpened):
     """Every passphrase slot is sound and none is this passphrase's."""
 
     code = "wrong-passphrase"
+
+
+class WrongPasskey(NoSlotOpened):
+    """The passkey answered, and its secret is not that of its slot, which is sound."""
+
+    code = "wrong-passkey"
+
+
+class PasskeyRefused(KeysError):
+    """What an authenticator or a browser answered is not to be used, and was not. Parameter: reason, one of
+    `user-verification` (nobody was verified), `other-credential` (one that was not asked), `prf-length`, `no-prf`
+    (without the extension a passkey opens nothing), `unstable` (two answers differ), `rp-id`, `challenge`, `origin`,
+    `signature`, `malformed`.
+    """
+
+    code = "passkey-refused"
+    disposition = Disposition.NEEDS_USER
 
 
 class RecoveryTypo(KeysError):

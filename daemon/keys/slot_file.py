@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from chatkeep.daemon.keys import strict_json as js
 from chatkeep.daemon.keys.errors import TextMalformed
 from chatkeep.daemon.keys.hybrid import OVERHEAD, PUBLIC_SIZE, HybridPublic
 from chatkeep.daemon.keys.methods import Params, SlotKind
+from chatkeep.daemon.keys.passkey import CREDENTIAL_SIZE, SALT_SIZE, PasskeyParams
 from chatkeep.daemon.keys.passphrase import Argon2Params
 from chatkeep.daemon.keys.root import ROOT_SIZE, VERIFY_KEY_SIZE, VerifyKey
 from chatkeep.daemon.keys.secret import label
@@ -41,6 +42,10 @@ _SECOND_LINE: Final[js.Spec] = {
 # Whole numbers here; the bounds are checked before the derivation runs, so that what was asked for can be told.
 _ARGON2: Final = js.nested(
     {"m": js.integer(1, _U32), "t": js.integer(1, _U32), "p": js.integer(1, _U32), "salt": js.b64(32)}
+)
+# Any name here, too: that it is a foreign one is told as such.
+_PASSKEY: Final = js.nested(
+    {"rp_id": js.text(253), "cred": js.b64_between(*CREDENTIAL_SIZE), "salt": js.b64(SALT_SIZE)}
 )
 
 
@@ -101,16 +106,16 @@ class SlotFile:
 
 
 def _read_params(kind: SlotKind, found: object) -> Params:
-    if kind == "webauthn-prf":  # reserved: no method of this version opens one, and what it needs is not known here
-        return None
     try:
         if kind == "recovery-64":
             js.nested({})(found)
             return None
-        fields: dict[str, Any] = _ARGON2(found)
+        if kind == "passphrase":
+            return Argon2Params(**_ARGON2(found))
+        fields = _PASSKEY(found)
+        return PasskeyParams(fields["rp_id"], fields["cred"], fields["salt"])
     except ValueError as exc:
         raise TextMalformed(what="slot", reason="field", key=f"params.{exc}") from exc
-    return Argon2Params(**fields)
 
 
 def write_params(params: Params) -> dict[str, object]:
@@ -118,6 +123,9 @@ def write_params(params: Params) -> dict[str, object]:
     if params is None:
         return {}
     params.check()
+    if isinstance(params, PasskeyParams):
+        cred, salt = js.encode_b64(params.credential), js.encode_b64(params.salt)
+        return {"rp_id": params.rp_id, "cred": cred, "salt": salt}
     return {"m": params.m, "t": params.t, "p": params.p, "salt": js.encode_b64(params.salt)}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import os
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from chatkeep.daemon.keys import strict_json as js
 from chatkeep.daemon.keys.errors import KeysError, LabelRefused, NotMine, SlotDamaged, Unsealable
 from chatkeep.daemon.keys.hybrid import HybridPrivate, HybridPublic
-from chatkeep.daemon.keys.methods import Params, SlotKind, SlotMethod
+from chatkeep.daemon.keys.methods import NewSlot, SlotKind, SlotMethod
 from chatkeep.daemon.keys.root import ROOT_SIZE, ZERO_NONCE, EpochKeys, RootSecret
 from chatkeep.daemon.keys.secret import Sensitive, derive, label, random_secret, wipe
 from chatkeep.daemon.keys.signed import sign_text
@@ -31,7 +31,16 @@ from chatkeep.daemon.keys.slot_file import (
     write_params,
 )
 
-_LABEL_FRAME: Final = 12  # MessagePack: array 1, text header 2, time 9
+_LABEL_FRAME: Final = 13  # MessagePack: array 1, text header 2, time 9, synced 1
+
+
+class SlotLabel(NamedTuple):
+    """What is sealed in a slot for those who can read: its label, its time of enrolment (ns), and of a passkey whether
+    a vendor copies it to other machines."""
+
+    text: str
+    time: int
+    synced: bool | None = None
 
 
 class OpenedSlot(Sensitive):
@@ -78,7 +87,7 @@ def open_slot(slot: SlotFile, method: SlotMethod) -> OpenedSlot:
         raise NotMine(reason="kind")
     if slot.params is not None:
         slot.params.check()
-    secret = method.secret(slot.params)
+    secret = method.secret(slot)
     try:
         return _open(slot, secret)
     finally:
@@ -100,17 +109,18 @@ def create_slot(
     Raises:
         LabelRefused: the label is too long.
         SlotDamaged: what was made does not open (reason `self-check`).
+        Whatever `method` raises when it is asked for the secret.
     """
-    sealed_label = _pack_label(text, now_ns)
-    params = method.fresh_params()
-    secret = method.secret(params)
-    slot_id = os.urandom(ID_SIZE)
+    _pack_label(SlotLabel(text, now_ns, synced=True))  # before anybody makes a passkey for it
+    new = NewSlot(vault_id, os.urandom(ID_SIZE), method.fresh_params())
+    labelled = SlotLabel(text, now_ns, method.synced)
+    secret = method.secret(new)
     try:
-        raw = _write(method.kind, params, secret, keys, (vault_id, epoch, slot_id), sealed_label)
-        _self_check(raw, secret, keys, (text, now_ns))
+        raw = _write(method.kind, new, epoch, secret, keys, _pack_label(labelled))
+        _self_check(raw, secret, keys, labelled)
     finally:
         wipe(secret)
-    return slot_id, raw
+    return new.slot_id, raw
 
 
 def seal_envelope(root: RootSecret, public: HybridPublic, vault_id: bytes, epoch: int, slot_id: bytes) -> bytes:
@@ -118,8 +128,8 @@ def seal_envelope(root: RootSecret, public: HybridPublic, vault_id: bytes, epoch
     return public.seal(root.view(), envelope_context(vault_id, epoch, slot_id))
 
 
-def open_label(slot: SlotFile, private: HybridPrivate) -> tuple[str, int]:
-    """A slot's label and time of enrolment (ns), with the `open` key of the epoch that issued it.
+def open_label(slot: SlotFile, private: HybridPrivate) -> SlotLabel:
+    """A slot's label, with the `open` key of the epoch that issued it.
 
     Raises:
         SlotDamaged: not sealed to that key for this slot, or not a label.
@@ -128,26 +138,20 @@ def open_label(slot: SlotFile, private: HybridPrivate) -> tuple[str, int]:
         padded = private.open(slot.sealed, label_context(slot.vault_id, slot.slot_id))
     except Unsealable as exc:
         raise SlotDamaged(reason="label", slot=slot.slot_id.hex()) from exc
+    form = tuple[str, int, bool] if slot.kind == "webauthn-prf" else tuple[str, int]
     # The number may end in zero bytes as the padding does. MessagePack tells its own end: exactly one length decodes.
     least = len(padded.rstrip(b"\0"))
     for end in range(least, min(least + 9, len(padded)) + 1):
         try:
-            text, time = msgspec.msgpack.decode(padded[:end], type=tuple[str, int], strict=True)
+            found: tuple[Any, ...] = msgspec.msgpack.decode(padded[:end], type=form, strict=True)
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
-        return text, time
+        return SlotLabel(*found)
     raise SlotDamaged(reason="label", slot=slot.slot_id.hex())
 
 
-def _write(
-    kind: SlotKind,
-    params: Params,
-    secret: bytearray,
-    keys: EpochKeys,
-    place: tuple[bytes, int, bytes],
-    sealed_label: bytes,
-) -> bytes:
-    vault_id, epoch, slot_id = place
+def _write(kind: SlotKind, new: NewSlot, epoch: int, secret: bytearray, keys: EpochKeys, packed_label: bytes) -> bytes:
+    vault_id, slot_id = new.vault_id, new.slot_id
     seed = random_secret(32)
     try:
         private = _slot_key(seed)
@@ -162,8 +166,8 @@ def _write(
                 "kind": kind,
                 "pub": js.encode_b64(private.public.raw),
                 "salt": js.encode_b64(salt),
-                "params": write_params(params),
-                "sealed": js.encode_b64(keys.open.public.seal(sealed_label, label_context(vault_id, slot_id))),
+                "params": write_params(new.params),
+                "sealed": js.encode_b64(keys.open.public.seal(packed_label, label_context(vault_id, slot_id))),
             }
         )
         kek, commitment = _schedule(kind, secret, salt, vault_id, slot_id)
@@ -203,7 +207,7 @@ def _open(slot: SlotFile, secret: bytearray) -> OpenedSlot:
     return OpenedSlot(slot, private)
 
 
-def _self_check(raw: bytes, secret: bytearray, keys: EpochKeys, labelled: tuple[str, int]) -> None:
+def _self_check(raw: bytes, secret: bytearray, keys: EpochKeys, labelled: SlotLabel) -> None:
     """A slot that does not open is found now, while its secret is known, and not on the day it is needed."""
     try:
         slot = SlotFile.parse(raw)
@@ -236,11 +240,12 @@ def _slot_key(seed: bytearray) -> HybridPrivate:
         wipe(hybrid_seed)
 
 
-def _pack_label(text: str, now_ns: int) -> bytes:
+def _pack_label(labelled: SlotLabel) -> bytes:
     try:
-        packed = msgspec.msgpack.encode((text, now_ns))
+        packed = msgspec.msgpack.encode(labelled[:2] if labelled.synced is None else labelled)
     except UnicodeEncodeError as exc:  # half a character, from an argument that was not UTF-8
         raise LabelRefused(reason="encoding") from exc
     if len(packed) > LABEL_SIZE:
-        raise LabelRefused(reason="length", size=len(text.encode()), limit=LABEL_SIZE - _LABEL_FRAME)
+        size = len(labelled.text.encode())
+        raise LabelRefused(reason="length", size=size, limit=LABEL_SIZE - _LABEL_FRAME)
     return packed.ljust(LABEL_SIZE, b"\0")

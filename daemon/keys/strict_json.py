@@ -112,6 +112,29 @@ def b64(size: int) -> Field:
     return read
 
 
+def b64_between(least: int, most: int) -> Field:
+    """So many bytes, bounds included, in base64url without padding."""
+
+    def read(found: object) -> bytes:
+        size = len(found) * 3 // 4 if isinstance(found, str) else -1
+        if not isinstance(found, str) or not least <= size <= most:
+            raise ValueError
+        return decode_b64(found, size)
+
+    return read
+
+
+def text(most: int) -> Field:
+    """1 to so many characters of printable ASCII: what a message may show as it is."""
+
+    def read(found: object) -> str:
+        if not isinstance(found, str) or not 1 <= len(found) <= most or not (found.isascii() and found.isprintable()):
+            raise ValueError
+        return found
+
+    return read
+
+
 def optional(field: Field) -> Field:
     """null, or the field."""
     return lambda found: None if found is None else field(found)

@@ -12,6 +12,7 @@ from chatkeep.daemon.keys.errors import (
     NoSlotOpened,
     NotMine,
     TooManySlots,
+    WrongPasskey,
     WrongPassphrase,
     WrongRecoveryKey,
 )
@@ -140,7 +141,7 @@ def _unlock(
     slots.tell()
     records = _records(provider, others, report)
     unfit: VaultError | None = None
-    for slot in mine:
+    for slot in method.among(mine):
         opened = report.attempt(slot, method)
         if opened is None:
             continue
@@ -167,6 +168,7 @@ class _Report:
         self._kind = kind
         self._rows: list[list[str | None]] = []
         self._wrong_secret = 0
+        self.elsewhere = 0  # slots of this kind that are another vault's
         self.findings: list[ChatkeepError] = []
 
     def add(self, slot_id: bytes, problem: ChatkeepError) -> None:
@@ -199,12 +201,16 @@ class _Report:
         return None
 
     def failure(self) -> NoSlotOpened:
-        kinds: dict[SlotKind, type[NoSlotOpened]] = {"recovery-64": WrongRecoveryKey, "passphrase": WrongPassphrase}
+        kinds: dict[SlotKind, type[NoSlotOpened]] = {
+            "recovery-64": WrongRecoveryKey,
+            "passphrase": WrongPassphrase,
+            "webauthn-prf": WrongPasskey,
+        }
         # "Wrong" is said only when every slot was sound: with a damaged one among them the key may be right.
         sound = self._rows and self._wrong_secret == len(self._rows)
         kind = kinds.get(self._kind, NoSlotOpened) if sound else NoSlotOpened
         if kind is NoSlotOpened:
-            reason = "damaged" if self._rows else "absent"
+            reason = "damaged" if self._rows else "other-vault" if self.elsewhere else "absent"
             return kind(kind=self._kind, wrong_secret=self._wrong_secret, slots=self._rows, reason=reason)
         return kind(kind=self._kind, wrong_secret=self._wrong_secret, slots=self._rows)
 
@@ -240,7 +246,9 @@ class _Slots:
 
     def mine(self, slots: Sequence[SlotFile], vault_id: bytes) -> list[SlotFile]:
         """Those of them to be tried that no provider before had."""
-        mine = [slot for slot in slots if slot.vault_id == vault_id and slot.kind == self._kind]
+        of_kind = [slot for slot in slots if slot.kind == self._kind]
+        mine = [slot for slot in of_kind if slot.vault_id == vault_id]
+        self._report.elsewhere += len(of_kind) - len(mine)
         # At each provider for itself: what one plants must not keep the others' from being tried.
         if self._kind == "passphrase" and len(mine) > MOST_STRETCHES:
             raise TooManySlots(found=len(mine), limit=MOST_STRETCHES)

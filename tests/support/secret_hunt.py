@@ -43,7 +43,7 @@ class Hunt:
             slot = SlotFile.parse(raw)
             for called, method in methods.items():
                 if slot.kind == method.kind:
-                    self._slot(f"{called} {slot.slot_id.hex()[:6]}", slot, raw, bytes(method.secret(slot.params)))
+                    self._slot(f"{called} {slot.slot_id.hex()[:6]}", slot, raw, bytes(method.secret(slot)))
 
     def _slot(self, called: str, slot: SlotFile, raw: bytes, secret: bytes) -> None:
         place = slot.vault_id + slot.slot_id

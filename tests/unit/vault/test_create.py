@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 from chatkeep.daemon.keys.errors import LabelRefused, NotMine, SecretWiped
+from chatkeep.daemon.keys.methods import AnyPlace
 from chatkeep.daemon.keys.root import EpochKeys, RootSecret
 from chatkeep.daemon.keys.slot_file import SlotFile
 from chatkeep.daemon.keys.slots import create_slot, open_label
@@ -76,7 +77,7 @@ def test_labels_and_ids_come_back() -> None:
     labels = [
         open_label(SlotFile.parse(provider.objects[str(SlotName(slot_id))]), private) for slot_id in created.slots
     ]
-    assert labels == [("paper", NOW), ("safe", NOW)]
+    assert labels == [("paper", NOW, None), ("safe", NOW, None)]
 
 
 def test_all_providers_hold_the_same() -> None:
@@ -251,6 +252,7 @@ def test_slot_that_does_not_open_again_is_not_enrolled() -> None:
     # A method that answers differently the second time, such as another authenticator touched.
     class Fickle:
         kind = recovery().kind
+        synced = None
 
         def __init__(self) -> None:
             self.digits = [b"7", b"8"]
@@ -258,7 +260,10 @@ def test_slot_that_does_not_open_again_is_not_enrolled() -> None:
         def fresh_params(self) -> None:
             return None
 
-        def secret(self, params: object) -> bytearray:
+        def among(self, slots: Sequence[AnyPlace]) -> Iterator[AnyPlace]:
+            return iter(slots)
+
+        def secret(self, slot: object) -> bytearray:
             return bytearray(self.digits.pop(0) * 56)
 
     provider = MemoryProvider()

@@ -51,7 +51,7 @@ def test_frozen_vault_opens(method: SlotMethod) -> None:
             open_label(slot, vault.opener(slot.epoch, vault.records[slot.epoch - 1].public.key_id))
             for slot in (SlotFile.parse(raw) for name, raw in frozen().objects.items() if name.startswith("slots/"))
         ]
-        assert labels == [("", NOW)] * 3
+        assert labels == [("", NOW, None)] * 3
 
 
 def test_frozen_vault_stays_closed_for_a_removed_slot() -> None:
