@@ -280,6 +280,51 @@ _COMMANDS: Final = {
     ),
 }
 
+_CEREMONY: Final = {
+    "ceremony-error": Words("The passkey could not be used.", "A recovery key opens the vault too.", Exit.LOCKED),
+    "ceremony-cancelled": Words("Cancelled. Nothing was changed.", "", Exit.CANCELLED),
+    "ceremony-timed-out": Words(
+        "Nobody used the passkey within {seconds} seconds. Nothing was changed.", "Run the command again.", Exit.LOCKED
+    ),
+    "ceremony-lost": Words(
+        "What speaks with the browser or the security key came to an end ({reason}). Nothing was changed.",
+        "Run the command again. If it stays so, a recovery key opens the vault too: --recovery-key",
+        Exit.FAILED,
+    ),
+    "no-loopback-port": Words(
+        "No port is free on every address of localhost ({tried} were tried).",
+        "Another program may be taking them to catch the passkey. Look at: ss -ltnp. A security key needs no port: "
+        "--security-key",
+        Exit.FAILED,
+    ),
+    "already-enrolled": Words(
+        "That device already has a passkey of this vault. Nothing was changed.",
+        "For another way in, choose another device. See which there are: chatkeep key list",
+        Exit.FAILED,
+    ),
+    "no-security-key": Words(
+        "No security key is plugged in, or this user may not use it.",
+        "Plug one in. If it is: the rules for it come with the package libfido2-1 or libu2f-udev.",
+        Exit.LOCKED,
+    ),
+    "not-on-security-key": Words(
+        "No passkey of this vault is on a security key that is plugged in.",
+        "Plug in the other key, or use the browser: --passkey",
+        Exit.LOCKED,
+    ),
+    "security-key-unsupported": Words("This security key cannot be used ({reason}).", "", Exit.LOCKED),
+    "security-key-removed": Words(
+        "The security key was pulled out too early. Nothing was changed.", "Run the command again.", Exit.LOCKED
+    ),
+    "no-pin": Words(
+        "The security key has no PIN: it would open the vault for whoever finds it.",
+        "Give it one, for example with: fido2-token -S DEVICE (of fido2-tools), or in the settings of Chromium.",
+        Exit.LOCKED,
+    ),
+    "pin-wrong": Words("The PIN of the security key is wrong.", "", Exit.LOCKED),
+    "pin-blocked": Words("The security key takes no PIN now ({reason}).", "", Exit.LOCKED),
+}
+
 _STATE: Final = {
     "state": Words("This device's own records cannot be used.", "", Exit.FAILED),
     "state-busy": Words("Another Chatkeep is at work with {path}.", "Wait until it has finished.", Exit.FAILED),
@@ -356,6 +401,7 @@ WORDS: Final[Mapping[str, Words]] = {
     **_CAPTURE,
     **_KEYS,
     **_VAULT,
+    **_CEREMONY,
     **_STATE,
     **_RESTORE,
     **_PRUNE,

@@ -25,6 +25,35 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
         "chmod 600 the file chatkeep-writer in the state directory.",
         Exit.FAILED,
     ),
+    ("ceremony-cancelled", "page"): Words(
+        "Cancelled: the page was stopped or closed. Nothing was changed.",
+        "Run the command again. Without a passkey, a recovery key opens the vault too: --recovery-key",
+        Exit.CANCELLED,
+    ),
+    ("ceremony-cancelled", "key"): Words(
+        "Declined at the security key. Nothing was changed.", "Run the command again.", Exit.CANCELLED
+    ),
+    ("security-key-unsupported", "hmac-secret"): Words(
+        "This security key can log you in to websites, but it cannot keep a vault's secret (it has no hmac-secret).",
+        "Use a newer one, or a passkey in the browser: --passkey",
+        Exit.LOCKED,
+    ),
+    ("security-key-unsupported", "ctap1"): Words(
+        "This security key is of the older kind (U2F), which has no passkeys.",
+        "Use a newer one, or a passkey in the browser: --passkey",
+        Exit.LOCKED,
+    ),
+    ("pin-blocked", "replug"): Words(
+        "The PIN was wrong too often in a row.",
+        "Pull the security key out, put it back in, and run the command again.",
+        Exit.LOCKED,
+    ),
+    ("pin-blocked", "reset"): Words(
+        "The PIN was wrong too often: the security key has locked itself for good.",
+        "Only a reset makes it usable, and that deletes every passkey on it. Use another way in, then remove this one: "
+        "chatkeep key list",
+        Exit.LOCKED,
+    ),
     ("database-damaged", "size"): Words(
         "The database {path} is damaged: it ends in the middle of a page.",
         "It was cut short. What was backed up of it while it was whole stays: chatkeep snapshots",

@@ -1,0 +1,67 @@
+"""The process of one ceremony: `python -P -m chatkeep.daemon.control.ceremony browser|security-key FD`.
+
+It exists so that it can end: aiohttp, JSON and fido2 keep copies of what passes through them, which nobody can
+overwrite. They go with the process, right after the ceremony.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import resource
+import signal
+import socket
+import sys
+from typing import Final
+
+from chatkeep.config.errors import ChatkeepError
+from chatkeep.daemon.control.ceremony.channel import Channel, ChannelBroken, ChannelClosed
+from chatkeep.daemon.control.ceremony.child import Parent
+from chatkeep.daemon.control.errors import CeremonyLost
+
+_PR_SET_DUMPABLE: Final = 4
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the ceremony, and returns the exit status."""
+    _harden()
+    kind, descriptor = arguments
+    connected = socket.socket(fileno=int(descriptor))
+    connected.set_inheritable(False)  # a browser that is started from here would keep the channel open for ever
+    try:
+        parent = Parent(Channel(connected))
+    except (ChannelClosed, ChannelBroken):
+        return 1
+    try:
+        _perform(kind, parent)
+    except ChatkeepError as error:
+        parent.failed(error)
+        return 1
+    except Exception as exc:
+        # Not its text: it may quote what the browser or the key sent.
+        parent.failed(CeremonyLost(reason="crashed", cause=type(exc).__name__))
+        return 1
+    finally:
+        parent.leave()
+    return 0
+
+
+def _perform(kind: str, parent: Parent) -> None:
+    # Imported here: the one has no use for the other's libraries, and starting takes long enough.
+    if kind == "browser":
+        from chatkeep.daemon.control.ceremony.browser import perform
+    else:
+        from chatkeep.daemon.control.ceremony.security_key import perform
+    perform(parent)
+
+
+def _harden() -> None:
+    # Ctrl-C at the terminal reaches the command too, which ends this process when it has tidied up.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):  # not on this system: then there is less protection, and no less use
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

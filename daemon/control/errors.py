@@ -1,0 +1,106 @@
+"""What can keep a ceremony with a passkey from coming to its end.
+
+CeremonyError
+  CeremonyCancelled       the person stopped it, in the terminal or in the page
+  CeremonyTimedOut        nobody did what was asked for within the deadline
+  CeremonyLost            the process of the ceremony ended or said something that it never says
+  NoLoopbackPort          no port could be had for this machine's own addresses
+  AlreadyEnrolled         the device that was chosen has a passkey of this vault
+  NoSecurityKey           no security key is plugged in
+  NotOnSecurityKey        no security key that is plugged in has a passkey of this vault
+  SecurityKeyUnsupported  the key cannot give a secret
+  SecurityKeyRemoved      the key was pulled out
+  NoPin                   the key has no PIN, and cannot tell its owner otherwise
+  PinWrong                the PIN is wrong
+  PinBlocked              the key takes no more PINs
+"""
+
+from __future__ import annotations
+
+from chatkeep.config.errors import ChatkeepError, Disposition
+
+
+class CeremonyError(ChatkeepError):
+    """A ceremony that did not come to its end. Nothing was changed by it."""
+
+    code = "ceremony-error"
+    disposition = Disposition.NEEDS_USER
+
+
+class CeremonyCancelled(CeremonyError):
+    """The person stopped it. Parameter: reason, `terminal`, `page` (stopped there, or the page was closed) or `key`
+    (declined at the security key).
+    """
+
+    code = "ceremony-cancelled"
+
+
+class CeremonyTimedOut(CeremonyError):
+    """Nobody did what was asked for in time. Parameter: seconds, the deadline."""
+
+    code = "ceremony-timed-out"
+
+
+class CeremonyLost(CeremonyError):
+    """The process of the ceremony is not there any more. Parameters: reason, `ended`, `crashed`, `protocol` or `start`;
+    cause, the name of what went wrong, never a text from outside.
+    """
+
+    code = "ceremony-lost"
+    disposition = Disposition.RETRY
+
+
+class NoLoopbackPort(CeremonyError):
+    """No port is free on every address that `localhost` means. Parameters: tried, how many; errno, of the last."""
+
+    code = "no-loopback-port"
+    disposition = Disposition.RETRY
+
+
+class AlreadyEnrolled(CeremonyError):
+    """The authenticator has one of the credentials that were excluded: a second one would only replace it."""
+
+    code = "already-enrolled"
+
+
+class NoSecurityKey(CeremonyError):
+    """No security key is plugged in, or this user may not talk to it."""
+
+    code = "no-security-key"
+
+
+class NotOnSecurityKey(CeremonyError):
+    """None of the keys has a credential of this vault. Parameter: keys, how many were asked."""
+
+    code = "not-on-security-key"
+
+
+class SecurityKeyUnsupported(CeremonyError):
+    """The key cannot be used for this. Parameter: reason, `hmac-secret` (it gives no secrets) or `ctap1` (too old)."""
+
+    code = "security-key-unsupported"
+
+
+class SecurityKeyRemoved(CeremonyError):
+    """The key was pulled out before it was done."""
+
+    code = "security-key-removed"
+    disposition = Disposition.RETRY
+
+
+class NoPin(CeremonyError):
+    """The key has neither a PIN nor a fingerprint, so it would open for whoever holds it."""
+
+    code = "no-pin"
+
+
+class PinWrong(CeremonyError):
+    """The PIN is wrong, and no other was typed. Parameter: retries, how many tries the key has left, or None."""
+
+    code = "pin-wrong"
+
+
+class PinBlocked(CeremonyError):
+    """The key takes no PIN now. Parameter: reason, `replug` (pull it out and put it in) or `reset` (for good)."""
+
+    code = "pin-blocked"
