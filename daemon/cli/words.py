@@ -303,8 +303,8 @@ _CEREMONY: Final = {
         Exit.FAILED,
     ),
     "no-security-key": Words(
-        "No security key is plugged in, or this user may not use it.",
-        "Plug one in. If it is: the rules for it come with the package libfido2-1 or libu2f-udev.",
+        "No security key was plugged in. Nothing was changed.",
+        "Plug one in and run the command again.",
         Exit.LOCKED,
     ),
     "not-on-security-key": Words(
@@ -312,17 +312,29 @@ _CEREMONY: Final = {
         "Plug in the other key, or use the browser: --passkey",
         Exit.LOCKED,
     ),
-    "security-key-unsupported": Words("This security key cannot be used ({reason}).", "", Exit.LOCKED),
+    "security-key-unsupported": Words(
+        "This security key cannot be used ({reason}).", "Use another one, or the browser: --passkey", Exit.LOCKED
+    ),
     "security-key-removed": Words(
         "The security key was pulled out too early. Nothing was changed.", "Run the command again.", Exit.LOCKED
     ),
     "no-pin": Words(
         "The security key has no PIN: it would open the vault for whoever finds it.",
-        "Give it one, for example with: fido2-token -S DEVICE (of fido2-tools), or in the settings of Chromium.",
+        "Give it one, in the settings of Chromium or with fido2-token -S DEVICE (package fido2-tools). Then run the "
+        "command again.",
         Exit.LOCKED,
     ),
-    "pin-wrong": Words("The PIN of the security key is wrong.", "", Exit.LOCKED),
+    "pin-wrong": Words(
+        "The PIN of the security key was wrong, and no other was typed. Nothing was changed.",
+        "Run the command again. The key counts wrong ones: {retries} more, and it locks itself for good.",
+        Exit.LOCKED,
+    ),
     "pin-blocked": Words("The security key takes no PIN now ({reason}).", "", Exit.LOCKED),
+    "no-terminal": Words(
+        "The PIN of the security key must be typed, and there is no terminal to type it at.",
+        "Run the command at a terminal. Without one, a recovery key opens the vault too: --key-file F",
+        Exit.LOCKED,
+    ),
 }
 
 _STATE: Final = {

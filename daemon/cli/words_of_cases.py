@@ -43,6 +43,38 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
         "Use a newer one, or a passkey in the browser: --passkey",
         Exit.LOCKED,
     ),
+    ("security-key-unsupported", "unprotected"): Words(
+        "This security key would give the vault's secret to whoever finds it, without its PIN (it has no credProtect).",
+        "Use a newer one, or a passkey in the browser: --passkey",
+        Exit.LOCKED,
+    ),
+    ("security-key-unsupported", "discoverable"): Words(
+        "This security key keeps no passkeys.",
+        "Use another one, or a passkey in the browser: --passkey",
+        Exit.LOCKED,
+    ),
+    ("security-key-unsupported", "full"): Words(
+        "This security key has no room for another passkey. Nothing was changed.",
+        "Delete one that you do not need, or use another key. See what is on it: fido2-token -L -r DEVICE",
+        Exit.LOCKED,
+    ),
+    ("no-security-key", "permission"): Words(
+        "A security key is plugged in as {device}, and this user may not use it.",
+        "Install the package libfido2-1 (its udev rules give the key to who sits at the machine), then pull the key "
+        "out and put it back in. Over ssh nobody sits at it: a rule for a group is needed there.",
+        Exit.LOCKED,
+    ),
+    ("no-pin", "change"): Words(
+        "The security key wants a new PIN before it is used again.",
+        "Change it, in the settings of Chromium or with fido2-token -C DEVICE (package fido2-tools). Then run the "
+        "command again.",
+        Exit.LOCKED,
+    ),
+    ("pin-blocked", "fingerprint"): Words(
+        "The security key did not know the finger too often, and it has no PIN to fall back to.",
+        "Pull it out, put it back in, and run the command again. Or use another way in.",
+        Exit.LOCKED,
+    ),
     ("pin-blocked", "replug"): Words(
         "The PIN was wrong too often in a row.",
         "Pull the security key out, put it back in, and run the command again.",
@@ -332,6 +364,7 @@ PROBLEMS: Final[Mapping[Reason, str]] = {
     Reason.BAD_PATTERN: "'{found}' is not a pattern below the source: no slash in front, no ..",
     Reason.NOT_ABSOLUTE: "'{found}' is not an absolute path; it begins with / or ~, and variables are not replaced",
     Reason.NO_HOME: "the home directory in '{found}' is not known",
+    Reason.ZERO_DURATION: "'{found}' is no time at all: give a minute or more",
     Reason.BAD_DURATION: "'{found}' is not a duration: a number of minutes, hours, days or weeks (100 years at most)",
     Reason.BAD_AMOUNT: "'{found}' is not a number from 0 to 999999, and not all",
     Reason.DUPLICATE_NAME: "the name '{found}' is already that of {other}; give one of them another name",

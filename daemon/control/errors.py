@@ -13,6 +13,7 @@ CeremonyError
   NoPin                   the key has no PIN, and cannot tell its owner otherwise
   PinWrong                the PIN is wrong
   PinBlocked              the key takes no more PINs
+  NoTerminal              there is nowhere to type the PIN
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class CeremonyTimedOut(CeremonyError):
 
 class CeremonyLost(CeremonyError):
     """The process of the ceremony is not there any more. Parameters: reason, `ended`, `crashed`, `protocol` or `start`;
-    cause, the name of what went wrong, never a text from outside.
+    cause, the name of what went wrong, never a text from outside; or `key` with the status that the security key gave.
     """
 
     code = "ceremony-lost"
@@ -64,7 +65,9 @@ class AlreadyEnrolled(CeremonyError):
 
 
 class NoSecurityKey(CeremonyError):
-    """No security key is plugged in, or this user may not talk to it."""
+    """There is no security key to talk to. Parameter: reason, `none` (nobody plugged one in) or `permission` (with
+    device: one is plugged in, and this user may not open it).
+    """
 
     code = "no-security-key"
 
@@ -76,7 +79,10 @@ class NotOnSecurityKey(CeremonyError):
 
 
 class SecurityKeyUnsupported(CeremonyError):
-    """The key cannot be used for this. Parameter: reason, `hmac-secret` (it gives no secrets) or `ctap1` (too old)."""
+    """The key cannot be used for this. Parameter: reason, `hmac-secret` (it gives no secrets), `ctap1` (too old),
+    `unprotected` (it would give the same secret to whoever does not know its PIN), `discoverable` (it keeps no
+    credentials) or `full` (it has no room for another).
+    """
 
     code = "security-key-unsupported"
 
@@ -89,7 +95,9 @@ class SecurityKeyRemoved(CeremonyError):
 
 
 class NoPin(CeremonyError):
-    """The key has neither a PIN nor a fingerprint, so it would open for whoever holds it."""
+    """The key cannot verify its owner. Parameter: reason, `unset` (it has neither a PIN nor a fingerprint, so it would
+    open for whoever holds it) or `change` (it wants a new PIN first).
+    """
 
     code = "no-pin"
 
@@ -101,6 +109,14 @@ class PinWrong(CeremonyError):
 
 
 class PinBlocked(CeremonyError):
-    """The key takes no PIN now. Parameter: reason, `replug` (pull it out and put it in) or `reset` (for good)."""
+    """The key verifies nobody now. Parameter: reason, `replug` (pull it out and put it in), `reset` (for good) or
+    `fingerprint` (it took the finger for another's too often, and has no PIN).
+    """
 
     code = "pin-blocked"
+
+
+class NoTerminal(CeremonyError):
+    """Something must be typed, and there is no terminal. Parameter: what, `pin`."""
+
+    code = "no-terminal"
