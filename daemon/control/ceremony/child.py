@@ -46,7 +46,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """It is over. `code`: of the error that ended it, if one did."""
+    """It is over. `code`: of the error that ended it (see `code_of`), if one did."""
 
     ok: bool
     code: str
@@ -150,6 +150,12 @@ def _command(frame: dict[str, Any]) -> Command:
         case "end":
             return End(bool(frame["ok"]), str(frame["code"]))
     raise ValueError("do")
+
+
+def code_of(error: ChatkeepError) -> str:
+    """An error as the page is told of it: its code, and after a colon its reason if it has one."""
+    reason = error.params.get("reason")
+    return f"{error.code}:{reason}" if isinstance(reason, str) else error.code
 
 
 def _question(fields: dict[str, str]) -> Question:

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, Self
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.control import errors as control_errors
 from chatkeep.daemon.control.ceremony.channel import Channel, ChannelBroken, ChannelClosed, Received
-from chatkeep.daemon.control.ceremony.child import credential
+from chatkeep.daemon.control.ceremony.child import code_of, credential
 from chatkeep.daemon.control.ceremony.events import Event, from_frame
 from chatkeep.daemon.control.errors import CeremonyCancelled, CeremonyError, CeremonyLost, CeremonyTimedOut
 from chatkeep.daemon.keys.errors import PasskeyRefused
@@ -98,7 +98,8 @@ class ChildCeremony:
     ) -> None:
         try:
             if error is not None:
-                self._say_end(ok=False, code=error.code if isinstance(error, ChatkeepError) else "cancelled")
+                cancelled = CeremonyCancelled(reason="terminal")
+                self._say_end(ok=False, code=code_of(error if isinstance(error, ChatkeepError) else cancelled))
             self._stop(0 if error is None else FAREWELL)
         except KeyboardInterrupt:
             self._stop(0)
