@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from chatkeep.daemon.keys.methods import PassphraseMethod, RecoveryMethod
+from chatkeep.daemon.keys.methods import PassphraseMethod, RecoveryMethod, SlotMethod
 from chatkeep.daemon.keys.passphrase import Argon2Params
 from chatkeep.daemon.keys.recovery import RecoveryKey
 from chatkeep.daemon.keys.root import EpochKeys, RootSecret, SigningKey
@@ -59,7 +59,7 @@ class Epochs:
     def put(self, record: EpochRecord) -> None:
         self.provider.put(str(record.name), record.raw)
 
-    def add_slot(self, method: RecoveryMethod | PassphraseMethod) -> bytes:
+    def add_slot(self, method: SlotMethod) -> bytes:
         """A slot of the newest epoch."""
         slot_id, raw = create_slot(method, self.keys[-1], self.vault_id, len(self.keys), "", NOW)
         self.slots[slot_id] = raw

@@ -26,7 +26,7 @@ from tests.support.independent import Objects
 from tests.support.packs import Bytes
 from tests.vectors import make
 
-WHOLE = {"vault", "values"}  # files with tests of their own
+WHOLE = {"vault", "values", "passkey", "vault-passkey"}  # files with tests of their own
 UNREAD = {"the header", "the pad", "the end of the pad", "another name"}
 """What does not concern who reads blobs of a pack: it is found when the whole is verified."""
 
