@@ -8,7 +8,10 @@ from collections.abc import Iterator, Mapping
 from importlib.resources import files
 
 PACKAGE = "chatkeep.daemon.cli.standalone"
-PARTS = ("strict", "keys", "storage", "vault", "checkpoints", "snapshots", "packs", "layers", "restore", "command")
+PARTS = (
+    *("strict", "keys", "storage", "vault", "passkeys"),
+    *("checkpoints", "snapshots", "packs", "layers", "restore", "command"),
+)
 LACKING = """\
 except ImportError as lacking:
     sys.exit(f'! {lacking}: pip install "cryptography>=50" blake3 "zstandard>=0.23"')

@@ -8,10 +8,12 @@ three packages:  pip install "cryptography>=50" blake3 "zstandard>=0.23"
     python3 chatkeep-reader.py VAULT TARGET --snapshot 12     an older one
 
 VAULT is the vault's folder, or one with a copy of its objects, each a file under its name; it is only read. The key or
-passphrase is asked for, or read from --key-file F or --passphrase-file F. With several devices or sources choose one:
---device HEX, --source NAME, --stream HEX (its beginning will do). Signatures, tags and ids are always checked; digests
-of pages are not, for ids prove more. What is missing or damaged is told and left out, and the rest is restored, without
-owners, set-user-id bits, and attributes other than `user.`.
+passphrase is asked for, or read from --key-file F or --passphrase-file F. A passkey needs a browser, which this program
+has not; one on a security key opens the vault all the same, through libfido2: --passkeys says how, --prf-file F takes
+the answer. With several devices or sources choose one: --device HEX, --source NAME, --stream HEX (its beginning will
+do). Signatures, tags and ids are always checked; digests of pages are not, for ids prove more. What is missing or
+damaged is told and left out, and the rest is restored, without owners, set-user-id bits, and attributes other than
+`user.`.
 Exit codes: 0 all is well, 2 usage, 3 no key, or it opens nothing, 4 storage or target, 5 damage was found, 6 stopped.
 """
 
@@ -28,9 +30,10 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 
 from chatkeep.daemon.cli.standalone.keys import recovery_key
+from chatkeep.daemon.cli.standalone.passkeys import PASSKEY, answered, counted, slots_here, told
 from chatkeep.daemon.cli.standalone.restore import restore
 from chatkeep.daemon.cli.standalone.snapshots import Snapshot, snapshots
-from chatkeep.daemon.cli.standalone.storage import Directory
+from chatkeep.daemon.cli.standalone.storage import Directory, Notes
 from chatkeep.daemon.cli.standalone.strict import NoKey
 from chatkeep.daemon.cli.standalone.vault import Vault
 
@@ -55,8 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"! {text}\n")
 
     try:
-        kind, secret = ask_secret(options.key_file, options.passphrase_file)
-        vault = Vault(Directory(options.vault), kind, secret, note)
+        storage = Directory(options.vault)
+        if options.passkeys:
+            sys.stdout.writelines(f"{line}\n" for line in told(storage, Notes(note)))
+            return 5 if noted else 0
+        kind, secret = ask_secret(storage, options)
+        vault = Vault(storage, kind, secret, note)
         found = chosen(list(snapshots(vault)), options)
         if not options.target:
             for snapshot in found:
@@ -85,17 +92,25 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("target", metavar="TARGET", nargs="?")
     parser.add_argument("--list", dest="target", action="store_const", const=None, help="as without TARGET")
     parser.add_argument("--snapshot", type=int, metavar="N")
-    for name, shown in (("key-file", "F"), ("passphrase-file", "F"), ("device", "HEX"), ("source", "NAME")):
+    files = [(f"{name}-file", "F") for name in ("key", "passphrase", "prf")]
+    for name, shown in (*files, ("device", "HEX"), ("source", "NAME"), ("stream", "HEX")):
         parser.add_argument(f"--{name}", metavar=shown)
-    parser.add_argument("--stream", metavar="HEX")
+    parser.add_argument("--passkeys", action="store_true", help="how a security key opens the vault")
     return parser
 
 
-def ask_secret(key_file: str | None, passphrase_file: str | None) -> tuple[str, bytes]:
+def ask_secret(storage: Directory, options: argparse.Namespace) -> tuple[str, bytes]:
     """The kind of the key slots to try, and the secret. Raises NoKey when a recovery key has a slip."""
-    path = key_file or passphrase_file
+    if options.prf_file:
+        return PASSKEY, answered(Path(options.prf_file).read_bytes())
+    path = options.key_file or options.passphrase_file
+    if not path:
+        here = slots_here(storage, Notes(lambda _: None))  # what is wrong with them is told when they are tried
+        if any(slot.outer["kind"] == PASSKEY for slot in here):
+            text = "A passkey cannot be used here: use the recovery key, or see --passkeys"
+            sys.stderr.write(f"{text} ({counted(here)}).\n")
     text = Path(path).read_text("utf-8") if path else getpass.getpass("recovery key or passphrase: ")
-    if key_file or (not path and re.fullmatch(r"\s*(\d[\s-]*){64}", text)):
+    if options.key_file or (not path and re.fullmatch(r"\s*(\d[\s-]*){64}", text)):
         return "recovery-64", recovery_key(text)
     return "passphrase", text.removesuffix("\n").encode()
 

@@ -70,7 +70,7 @@ def unpack(raw: bytes) -> Any:
 
 
 def unpack_next(source: Bytes, depth: int) -> Any:
-    """The next value. Maps, floats, booleans and extensions are no part of the format."""
+    """The next value. Maps, floats and extensions are no part of the format, and booleans of nothing that is read."""
     first = source.number(1)
     if first <= 0x7F:
         return first
@@ -155,12 +155,12 @@ def unhex(value: Any, size: int) -> bytes:
     return bytes.fromhex(hexes(value, size))
 
 
-def unb64(value: Any, size: int) -> bytes:
-    """The bytes that base64url without padding stands for; one form only."""
+def unb64(value: Any, size: int, most: int | None = None) -> bytes:
+    """The bytes that base64url without padding stands for, so many or up to `most`; one form only."""
     if type(value) is not str:
         raise ValueError("base64 that cannot be")
     raw = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
-    right = base64.urlsafe_b64encode(raw).decode().rstrip("=") == value and len(raw) == size
+    right = base64.urlsafe_b64encode(raw).decode().rstrip("=") == value and size <= len(raw) <= (most or size)
     demand(right, "base64 that cannot be")
     return raw
 

@@ -90,6 +90,7 @@ class Slot:
     """The two lines of a key slot [5], and the whole of it; nothing is verified before `Vault` has done so."""
 
     raw: bytes
+    first: bytes
     outer: dict[str, Any]
     inner: dict[str, Any]
 
@@ -97,7 +98,8 @@ class Slot:
 class Vault:
     """An unlocked vault: storage, the epochs with their keys, and the devices that count.
 
-    `kind` is `recovery-64` or `passphrase`, `note` hears of damage. Raises NoKey when no slot opens.
+    `kind` is `recovery-64`, `passphrase` or `webauthn-prf` (then the secret is a passkey's answer), `note` hears of
+    damage. Raises NoKey when no slot opens.
     """
 
     def __init__(self, storage: Storage, kind: str, secret: bytes, note: Callable[[str], None]) -> None:
@@ -141,10 +143,7 @@ class Vault:
 
     def _open_slot(self, name: str, kind: str, secret: bytes) -> bool:
         """Opens a slot with its secret, and with the slot all epochs [5, 7]. False: it is another's."""
-        raw = self.storage.get(f"slots/{name}", 0, MAX_TEXT + 1)
-        demand(len(raw) <= MAX_TEXT, "it is too long")
-        lines = split_text(raw, 2)[0].splitlines(keepends=True)
-        slot = Slot(raw, json_object(lines[0], SLOT_KEYS), json_object(lines[1], "commit wrapped env"))
+        slot = read_slot(self.storage, name)
         if slot.outer["kind"] != kind:
             return False
         demand(slot.outer["v"] == 1 and f"{slot.outer['slot']}.json" == name, "it is not the slot of its name")
@@ -154,12 +153,14 @@ class Vault:
             cost = json_object(slot.outer["params"], "m t p salt")
             work = [integer(cost[key]) for key in ("m", "t", "p")]
             secret = stretch(secret, unb64(cost["salt"], 32), *work)
+        elif kind == "webauthn-prf":
+            passkey_question(slot)
         else:
             json_object(slot.outer["params"], "")
         keys = hkdf(secret, f"kek/{kind}\0".encode() + bound, 64, unb64(slot.outer["salt"], 32))
         if keys[32:] != unhex(slot.inner["commit"], 32):
             return False  # told from damage by the commitment
-        seed = unseal(keys[:32], unb64(slot.inner["wrapped"], 48), P + b"slot\0" + lines[0])
+        seed = unseal(keys[:32], unb64(slot.inner["wrapped"], 48), P + b"slot\0" + slot.first)
         pair = Hybrid(hkdf(seed, b"slot-kem\0"))
         demand(pair.public == unb64(slot.outer["pub"], 1216), "its public key is another's")
         self._open_epochs(slot, pair)
@@ -263,6 +264,22 @@ class Vault:
         else:
             demand(signers[0] is newest, "it does not count any more")
         return device
+
+
+def read_slot(storage: Storage, name: str) -> Slot:
+    """The key slot of this name, its lines taken apart."""
+    raw = storage.get(f"slots/{name}", 0, MAX_TEXT + 1)
+    demand(len(raw) <= MAX_TEXT, "it is too long")
+    lines = split_text(raw, 2)[0].splitlines(keepends=True)
+    return Slot(raw, lines[0], json_object(lines[0], SLOT_KEYS), json_object(lines[1], "commit wrapped env"))
+
+
+def passkey_question(slot: Slot) -> tuple[bytes, bytes]:
+    """The credential that opens a passkey's slot, and what its PRF is evaluated at [5]."""
+    asked = json_object(slot.outer["params"], "rp_id cred salt")
+    demand(asked["rp_id"] == "localhost", "it asks for a passkey of somebody else's")
+    place = unhex(slot.outer["vault"], 16) + unhex(slot.outer["slot"], 16)
+    return unb64(asked["cred"], 16, 1023), sha(P + b"prf\0" + place + unb64(asked["salt"], 32))
 
 
 def parse_epoch(line: dict[str, Any], digest: str) -> Epoch:
