@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from chatkeep.daemon.cli import ask, device, paper, proving, rotating, storage, unlocking
+from chatkeep.daemon.cli import adding, device, paper, proving, rotating, storage, unlocking, used
 from chatkeep.daemon.cli.frame import Frame, Group, pass_frame
-from chatkeep.daemon.cli.measures import printable
+from chatkeep.daemon.cli.measures import age, printable, stamp
 from chatkeep.daemon.cli.output import Output
 from chatkeep.daemon.cli.slots import KINDS
 from chatkeep.daemon.cli.unlocking import Secret, secret_options
+from chatkeep.daemon.cli.ways import warnings
 
 if TYPE_CHECKING:
-    from chatkeep.daemon.vault.create import Way
     from chatkeep.providers.base import Provider
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+def _place_of_passkey(command: Decorated) -> Decorated:
+    """`key add passkey --security-key` says where the passkey is to be, as `key add security-key` does, and not what
+    unlocks."""
+
+    @functools.wraps(command)
+    def placed(*args: Any, kind: str, security_key: bool, **kwargs: Any) -> Any:
+        if kind == "passkey" and security_key:
+            kind, security_key = "security-key", False
+        return command(*args, kind=kind, security_key=security_key, **kwargs)
+
+    return placed  # type: ignore[return-value]
 
 
 @click.group(cls=Group, short_help="The ways into the vault: list, add, remove; new keys.")
@@ -38,20 +54,14 @@ def list_keys(frame: Frame, folder: Path | None, secret: Secret, labels: bool) -
     ways in that were removed. With --labels it shows those that open the vault today, and no others.
     """
     with storage.opened(storage.named(frame, folder)) as providers:
-        found = _labelled(frame, folder, providers, secret) if labels else _listed(providers)
-        value = {"ways": found}
-        rows = [[str(way["id"])[:8], KINDS.get(str(way["kind"]), "damaged"), *_rest(way)] for way in found]
-        frame.out.table(value, ["id", "kind", *(["label", "since"] if labels else [])], rows)
-        if not labels and not frame.out.as_json:
-            frame.out.note(
-                "As storage shows them; nobody vouches for that. Those that count: chatkeep key list --labels"
-            )
-        if len(found) < 2 and not frame.out.as_json:
-            frame.out.note(frame.out.remark("Fewer than two ways in. Add one: chatkeep key add", "warn"))
+        if labels:
+            _show_labelled(frame, _labelled(frame, folder, providers, secret))
+        else:
+            _show_listed(frame.out, _listed(providers))
 
 
 @key.command()
-@click.argument("kind", type=click.Choice(["recovery", "passphrase"]))
+@click.argument("kind", type=click.Choice(["passkey", "security-key", "recovery", "passphrase"]))
 @click.option(
     paper.OPTION,
     "new_key_file",
@@ -66,6 +76,7 @@ def list_keys(frame: Frame, folder: Path | None, secret: Secret, labels: bool) -
     help="Read the new passphrase from a file, - or /dev/fd/N.",
 )
 @click.option("--label", default="", metavar="TEXT", help="What it is called, for those who can read the vault.")
+@_place_of_passkey
 @secret_options
 @pass_frame
 def add(
@@ -76,32 +87,32 @@ def add(
     label: str,
     secret: Secret,
 ) -> None:
-    """Add a way into the vault: another recovery key, or a passphrase. Unlocks with one that exists."""
+    """Add a way into the vault. Unlocks with one that exists.
+
+    \b
+    passkey       in the browser: of this computer, a phone, a password manager, or a security key
+    security-key  a passkey on a security key that is plugged in here, without a browser
+    recovery      another recovery key, for another paper
+    passphrase    a passphrase
+    """
     config, out = frame.config(), frame.out
     if (new_key_file and kind != "recovery") or (new_passphrase_file and kind != "passphrase"):
         raise click.UsageError(f"That file is not for a new {kind}.")
     if kind == "recovery" and new_key_file is None:
         paper.require_terminal(out)
-    from chatkeep.daemon.vault.create import add_slot
 
     # Not patient: a provider that is down must be told before a secret is asked for.
     with storage.opened(config.providers) as providers:
         storage.require_all(providers)
         with unlocking.unlock_to_enrol(out, providers, secret, device.pin(config)) as enrolment:
             proving.prove(frame, enrolment.vault)
-            way = _new_way(out, kind, label, new_key_file, new_passphrase_file)
-            try:
-                slot = add_slot(providers, enrolment, way, time.time_ns())
-            except BaseException:
-                if new_key_file is not None:
-                    out.note(
-                        f"Do not keep {printable(str(new_key_file))}: it was not shown that this key opens the vault."
-                    )
-                raise
-    out.result(
-        {"id": slot.hex(), "kind": way.method.kind, "recovery_key_file": new_key_file},
-        f"Added and tried: a {KINDS[way.method.kind]} opens the vault now.",
-    )
+            if kind in adding.MEANS:
+                made = adding.passkey(out, providers, enrolment, secret, kind, label)
+            else:
+                made = adding.typed(out, providers, enrolment, kind, label, new_key_file, new_passphrase_file)
+            ways = adding.ways(providers, enrolment.vault)
+    used.note(config.state_dir, made.slot_id)  # it was opened with
+    adding.tell(out, made, ways, new_key_file)
 
 
 @key.command()
@@ -132,20 +143,38 @@ def rotate(frame: Frame, yes: bool, secret: Secret) -> None:
     rotating.change(frame, secret, yes=yes)
 
 
-def _new_way(out: Output, kind: str, label: str, key_file: Path | None, passphrase_file: Path | None) -> Way:
-    from chatkeep.daemon.keys import recovery
-    from chatkeep.daemon.keys.methods import PassphraseMethod, RecoveryMethod
-    from chatkeep.daemon.vault.create import Way
+def _show_listed(out: Output, found: list[dict[str, Any]]) -> None:
+    rows = [[str(way["id"])[:8], KINDS.get(str(way["kind"]), "damaged")] for way in found]
+    out.table({"ways": found}, ["id", "kind"], rows)
+    if out.as_json:
+        return
+    out.note("As storage shows them; nobody vouches for that. Those that count: chatkeep key list --labels")
+    if len(found) < 2:
+        out.note(out.remark("Fewer than two ways in. Add one: chatkeep key add", "warn"))
 
-    if kind == "recovery":
-        new = recovery.generate()
-        if key_file is None:
-            paper.hand_over(out, new)
-        else:
-            paper.write(key_file, new)
-        return Way(RecoveryMethod(new), label or "recovery key")
-    phrase = ask.passphrase(out, passphrase_file, new=True, option="--new-passphrase-file")
-    return Way(PassphraseMethod(lambda: phrase), label or "passphrase")
+
+def _show_labelled(frame: Frame, found: list[dict[str, Any]]) -> None:
+    out, now = frame.out, time.time_ns()
+    state_dir = used.state_dir(frame)
+    rows = []
+    for way in found:
+        last = used.last(state_dir, bytes.fromhex(way["id"]))
+        way["used_here"] = None if last is None else stamp(last)
+        since = way.pop("shown", "")
+        rows.append(
+            [
+                way["id"][:8],
+                rotating.kind_words(way),
+                printable(way["label"] or ""),
+                since,
+                "never" if last is None else age(last, now),
+            ]
+        )
+    codes = warnings(found)
+    out.table({"ways": found, "warnings": codes}, ["id", "kind", "label", "since", "used here"], rows)
+    if not out.as_json:
+        for line in rotating.warning_lines(out, codes):
+            out.note(line)
 
 
 def _listed(providers: Sequence[Provider]) -> list[dict[str, Any]]:
@@ -158,20 +187,11 @@ def _listed(providers: Sequence[Provider]) -> list[dict[str, Any]]:
 def _labelled(frame: Frame, folder: Path | None, providers: Sequence[Provider], secret: Secret) -> list[dict[str, Any]]:
     """Those that count in the newest epoch, and those of which that cannot be told for damage."""
     from chatkeep.daemon.cli.slots import answering
-    from chatkeep.daemon.vault.members import slot_members
 
     pin = None if folder is not None else device.pin(frame.config())
     with unlocking.unlock(frame.out, providers, secret, pin=pin) as vault:
-        members = slot_members(answering(providers), vault.records)
-        found = [rotating.way_of(vault, slot_id, slot) for slot_id, slot in members.slots.items()]
-        found += [rotating.way_of(vault, slot_id, None) for slot_id in members.doubtful_slots]
+        found = adding.ways(answering(providers), vault)
     for way in found:
         if "told" in way:
             frame.out.note(f"{way['id'][:8]}: {way.pop('told')}")
     return found
-
-
-def _rest(way: dict[str, Any]) -> list[str]:
-    if "label" not in way:
-        return []
-    return [printable(way["label"] or ""), way.pop("shown", "")]

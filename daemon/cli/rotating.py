@@ -10,7 +10,7 @@ import click
 
 from chatkeep.config.errors import Cancelled, ChatkeepError
 from chatkeep.config.problems import nearest
-from chatkeep.daemon.cli import ask, device, proving, storage, unlocking
+from chatkeep.daemon.cli import ask, device, proving, storage, unlocking, used
 from chatkeep.daemon.cli.choosing import LEAST_PREFIX
 from chatkeep.daemon.cli.devices_seen import Seen, devices_seen
 from chatkeep.daemon.cli.frame import Frame
@@ -19,6 +19,7 @@ from chatkeep.daemon.cli.output import Output, fields
 from chatkeep.daemon.cli.slots import KINDS
 from chatkeep.daemon.cli.telling import plain_error, tell
 from chatkeep.daemon.cli.unlocking import Secret
+from chatkeep.daemon.cli.ways import WORDS, warnings
 
 if TYPE_CHECKING:
     from chatkeep.config.model import Config
@@ -52,8 +53,10 @@ def change(frame: Frame, secret: Secret, *, yes: bool, slots: Sequence[str] = ()
     mine = device.device_id(config)
     with storage.opened(config.providers) as providers:
         storage.require_all(providers)
-        agreed, method = unlocking.unlock_newest(out, providers, secret, device.pin(config))
-        with agreed.enrolment as enrolment:
+        with (
+            unlocking.unlocked_newest(out, providers, secret, device.pin(config)) as (agreed, method),
+            agreed.enrolment as enrolment,
+        ):
             vault = enrolment.vault
             proving.prove(frame, vault)
             members = read_members(providers, vault.records)
@@ -73,6 +76,7 @@ def change(frame: Frame, secret: Secret, *, yes: bool, slots: Sequence[str] = ()
                 record = rotate(providers, enrolment, plan)
                 _try(providers, method, record.sha256, vault.vault_id)
                 _go_on(config, (*vault.records, record))
+            used.forget(config.state_dir, going[0])
             value = shown.value() | {"epoch": record.epoch, "record": record.sha256.hex(), "changed": True}
     out.result(value | {"finished": False}, *_done(out, record.epoch, shown))
 
@@ -104,6 +108,7 @@ class Shown:
             "devices": [self._device_value(one) for one in self.devices],
             "removed_devices": [self._device_value(one) for one in self.going],
             "findings": [plain_error(finding) for finding in self.plan.findings],
+            "warnings": warnings(self.stays),
         }
 
     def lines(self, out: Output) -> list[str]:
@@ -113,6 +118,7 @@ class Shown:
         rows = [(out.remark("goes", "bad"), "\n".join(goes))] if goes else []
         rows.append((out.remark("stays", "head"), "\n".join(stays)))
         told = [out.remark(tell(finding).text, "warn") for finding in self.plan.findings]
+        told += warning_lines(out, warnings(self.stays))
         return [*fields(rows, indent=0), *told]
 
     def device_words(self, device_id: bytes) -> str:
@@ -144,10 +150,22 @@ def way_of(vault: UnlockedVault, slot_id: bytes, slot: SlotFile | None) -> dict[
     return way
 
 
+def warning_lines(out: Output, codes: Iterable[str]) -> list[str]:
+    """What is said of ways in that are not enough, to a person."""
+    return [f"{out.remark(WORDS[code][0], 'warn')}\n{WORDS[code][1]}" for code in codes]
+
+
+def kind_words(way: Mapping[str, Any]) -> str:
+    """What kind of way in it is: of a passkey also whether a vendor copies it."""
+    kind = KINDS.get(str(way["kind"]), "damaged way in")
+    return kind if way.get("synced") is None else f"{kind}, {'synced' if way['synced'] else 'on one device'}"
+
+
 def way_words(way: Mapping[str, Any]) -> str:
     """A way in, on a line."""
-    kind = KINDS.get(str(way["kind"]), "damaged way in")
-    label = f'"{printable(way["label"])}"' if way["label"] and way["label"] != kind else ""
+    kind = kind_words(way)
+    plain = way["label"] in {None, "", KINDS.get(str(way["kind"]))}
+    label = "" if plain else f'"{printable(way["label"])}"'
     since = f"since {way['shown']}" if way.get("shown") else ""
     return "  ".join(filter(None, (str(way["id"])[:SHOWN], kind, label, since)))
 

@@ -1,0 +1,197 @@
+"""A ceremony with a passkey, from the command line: begun when something is asked, and told to the person at it."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from chatkeep.daemon.cli.measures import counted, printable
+from chatkeep.daemon.cli.output import Output
+
+if TYPE_CHECKING:
+    from chatkeep.daemon.control.ceremony.client import ChildCeremony
+    from chatkeep.daemon.control.ceremony.events import Event, Pin, Ready, Touch
+    from chatkeep.daemon.keys.passkey import Answer, NewCredential, Question
+
+Means = Literal["browser", "security-key"]
+Purpose = Literal["unlock", "enrol"]
+
+DEADLINE: Final = 300.0  # seconds for one gesture
+STEPS: Final[Mapping[Purpose, int]] = {"unlock": 1, "enrol": 3}
+_SSH_PORT: Final = "22"
+_REFUSED: Final = {
+    "used": "The link was opened a second time. It opens nothing more: go on in the first page, or run the command "
+    "again.",
+    "token": "Something opened the page without its link, and was turned away.",
+    "host": "Something reached the page under another name, and was turned away.",
+    "origin": "Another page tried to use this one, and was turned away.",
+    "user": "Another user of this machine tried to open the page, and was turned away.",
+}
+
+
+class Asking:
+    """A ceremony (`keys.passkey.Ceremony`) whose process starts when the first thing is asked: nobody is shown a page
+    before it is known that there is a vault.
+
+    A context manager. What happens within is shown in the page when it is left: that it worked, or what did not.
+    """
+
+    def __init__(
+        self,
+        out: Output,
+        means: Means,
+        purpose: Purpose,
+        vault: str,
+        *,
+        deadline: float = DEADLINE,
+        first: str = "",
+    ) -> None:
+        """`vault`: its name. `deadline`: seconds for one gesture. `first`: told when it begins."""
+        self._out = out
+        self._means = means
+        self._purpose: Purpose = purpose
+        self._vault = vault
+        self._deadline = deadline
+        self._first = first
+        self._child: ChildCeremony | None = None
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        child, self._child = self._child, None
+        if error is not None:
+            # What leaves may be another error than came: Ctrl-C is told as being cancelled.
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            if child is not None:
+                child.end()
+
+    def enrol(self, exclude: Sequence[bytes]) -> NewCredential:
+        """As `keys.passkey.Ceremony`; raises CeremonyError and PasskeyRefused."""
+        return self._begun().enrol(exclude)
+
+    def ask(self, questions: Sequence[Question]) -> Answer:
+        """As `keys.passkey.Ceremony`; raises CeremonyError and PasskeyRefused."""
+        return self._begun().ask(questions)
+
+    def _begun(self) -> ChildCeremony:
+        if self._child is None:
+            from chatkeep.daemon.control.ceremony.client import ChildCeremony
+
+            if self._first:
+                self._out.note(self._first)
+            self._child = self._stack.enter_context(
+                ChildCeremony(
+                    self._means,
+                    vault=self._vault,
+                    user=f"{self._vault}: backup key, do not delete",
+                    steps=STEPS[self._purpose],
+                    tell=self._tell,
+                    deadline=self._deadline,
+                )
+            )
+        return self._child
+
+    def _tell(self, event: Event) -> None:
+        text = told(event, self._means, self._purpose, self._vault, self._emphasis)
+        if text:
+            self._out.note(text)
+
+    def _emphasis(self, text: str) -> str:
+        return self._out.remark(text, "head")
+
+
+def told(
+    event: Event,
+    means: Means,
+    purpose: Purpose,
+    vault: str,
+    emphasis: Callable[[str], str] = str,
+    environment: Mapping[str, str] = os.environ,
+) -> str:
+    """What is said to a person when this happens; empty when nothing is."""
+    from chatkeep.daemon.control.ceremony import events
+
+    match event:
+        case events.Ready():
+            return _ready(event, purpose, vault, emphasis, environment)
+        case events.Insert():
+            return "Plug in the security key."
+        case events.Choose(keys=keys):
+            return f"{counted(keys, 'security key')} are plugged in. Touch the one to use."
+        case events.Touch():
+            return _touch(event, means, purpose)
+        case events.Pin():
+            return _pin(event)
+        case events.Retry():
+            where = "Try again in the page." if means == "browser" else "Once more:"
+            return f"That came to nothing: cancelled, or not the right passkey. {where}"
+        case events.Refused(reason=reason):
+            return _REFUSED.get(reason, "Something was turned away.")
+    return ""
+
+
+def _ready(
+    event: Ready, purpose: Purpose, vault: str, emphasis: Callable[[str], str], environment: Mapping[str, str]
+) -> str:
+    what = f"unlock {printable(vault)}" if purpose == "unlock" else f"make a passkey for {printable(vault)}"
+    lines = [
+        f"Opening the browser to {what}. If nothing opens, open this there:"
+        if event.opened
+        else f"To {what}, open this in a browser on this machine:",
+        f"  {event.url}",
+        f"Code  {emphasis(f'{event.code[:3]} {event.code[3:]}')}  - the page must show the same.",
+    ]
+    forward = ssh_forward(event.url, environment)
+    if forward and not event.opened:
+        lines.insert(1, f"  (from your own computer, run this there first: {forward})")
+    return "\n".join(lines)
+
+
+def ssh_forward(url: str, environment: Mapping[str, str]) -> str:
+    """The command that makes a page of this machine reachable from the one that is logged in here; empty when none is.
+
+    The same port at both ends: the page is served to nobody who calls it by another name.
+    """
+    parts = environment.get("SSH_CONNECTION", "").split()
+    port = urlsplit(url).port
+    if len(parts) != 4 or port is None:
+        return ""
+    _, _, server, ssh_port = parts
+    other_port = "" if ssh_port == _SSH_PORT else f" -p {ssh_port}"
+    return printable(f"ssh -N -L {port}:localhost:{port}{other_port} {_user()}@{server}")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # nobody of this number is known here
+        return "you"
+
+
+def _touch(event: Touch, means: Means, purpose: Purpose) -> str:
+    if purpose == "unlock":
+        return "Waiting for the passkey." if means == "browser" else "Touch the security key."
+    at = f"{event.step} of {event.steps}"
+    if means == "security-key":
+        why = ("a passkey is made on it", "it is used", "it is used once more, to see that it can be relied on")
+        return f"Touch the security key ({at}: {why[min(event.step, 3) - 1]})."
+    why = ("make the passkey", "use it", "use it once more, to see that it can be relied on")
+    return f"In the browser, {at}: {why[min(event.step, 3) - 1]}."
+
+
+def _pin(event: Pin) -> str:
+    left = "" if event.retries is None else f"{counted(event.retries, 'try', 'tries')} left."
+    if event.wrong:
+        return f"That is not the PIN. {left}".rstrip()
+    return left if event.retries is not None and event.retries <= 3 else ""
