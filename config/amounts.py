@@ -10,6 +10,7 @@ _SECONDS: Final = {"minute": 60, "hour": 3600, "day": 86_400, "week": 7 * 86_400
 _SPOKEN: Final = (("day", 86_400), ("hour", 3600), ("minute", 60))
 LONGEST: Final = 100 * 365 * 86_400
 MOST: Final = 999_999
+LASTING: Final = r"^[1-9][0-9]{0,7} (minute|hour|day|week)s?$"  # more than no time
 WRITTEN: Final = r"^(0|[1-9][0-9]{0,7}) (minute|hour|day|week)s?$"
 
 

@@ -12,6 +12,7 @@ Words for people, remedies and exit codes are added in one place, `chatkeep.daem
       StateError         daemon.state             this device's own records
       RestoreError       daemon.restore           the restore's target
       PruneError         daemon.prune             what keeps prune from saying what may be deleted
+      SessionError       daemon.service           the process that holds the keys of an unlocked vault
       CeremonyError      daemon.control           a passkey's ceremony: cancelled, timed out, no key, wrong PIN
       CommandError       daemon.cli               what a command refuses before the engine is asked
       Cancelled          here                     the person or a signal stopped it

@@ -77,7 +77,7 @@ class _Reader:
                 node.value.lower() == "true" if found == "true or false" else self.wrong_type(node, at, _wanted(hint))
             )
         if hint in (Duration, Amount) and found in ("text", "number"):
-            return self.amount(hint, node, at)
+            return self.amount(hint, node, at, key)
         if found != "text":
             return self.wrong_type(node, at, _wanted(hint))
         if typing.get_origin(hint) is Literal:
@@ -94,9 +94,11 @@ class _Reader:
             return self.refuse(key.refused, at, node, found=node.value)
         return node.value
 
-    def amount(self, hint: type[Duration | Amount], node: yaml.ScalarNode, at: str) -> Any:
+    def amount(self, hint: type[Duration | Amount], node: yaml.ScalarNode, at: str, key: Key | None) -> Any:
         value = hint.parse(node.value)
         if value is not None:
+            if key is not None and not key.accepts(node.value):
+                return self.refuse(key.refused, at, node, found=node.value)
             return value
         if hint is Amount:
             return self.refuse(Reason.BAD_AMOUNT, at, node, found=node.value, nearest=nearest(node.value, ["all"]))

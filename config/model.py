@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from chatkeep.config.amounts import ALL, Amount, Duration
+from chatkeep.config.amounts import ALL, LASTING, Amount, Duration
 from chatkeep.config.places import default_state_dir
 from chatkeep.config.problems import Reason
 
@@ -180,6 +180,21 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionConfig:
+    """How long the vault stays open after chatkeep unlock."""
+
+    lock_after: Annotated[
+        Duration,
+        Key(
+            "The session that chatkeep unlock begins ends by itself after so long: a number of minutes, hours, days or "
+            "weeks. Time asleep counts. It also ends with chatkeep lock, and when the user logs out.",
+            pattern=LASTING,
+            refused=Reason.ZERO_DURATION,
+        ),
+    ] = Duration(12 * 3600)
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Where a configuration was read from, so that what is found wrong later can still name its line."""
 
@@ -203,6 +218,7 @@ class Config:
     providers: Annotated[tuple[ProviderConfig, ...], Key("Where the vault is stored. At least one.")]
     vault: Annotated[VaultConfig, Key("The vault that all sources are kept in.")] = VaultConfig()
     retention: Annotated[Retention, Key("Which snapshots stay when chatkeep prune is run.")] = Retention()
+    session: Annotated[SessionConfig, Key("How long the vault stays open after chatkeep unlock.")] = SessionConfig()
     state_dir: Annotated[
         Path,
         Key(

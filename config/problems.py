@@ -40,6 +40,7 @@ class Reason(enum.StrEnum):
     NOT_ABSOLUTE = "not-absolute"
     NO_HOME = "no-home"
     BAD_DURATION = "bad-duration"
+    ZERO_DURATION = "zero-duration"
     BAD_AMOUNT = "bad-amount"
     # several values together
     DUPLICATE_NAME = "duplicate-name"

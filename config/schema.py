@@ -71,7 +71,7 @@ def _type(hint: Any, key: Key | None) -> Json:
     if hint is Amount:
         return {"anyOf": [{"type": "integer", "minimum": 0, "maximum": MOST}, {"const": "all"}]}
     if hint is Duration:
-        return {"type": "string", "pattern": WRITTEN}
+        return {"type": "string", "pattern": WRITTEN if key is None or not key.pattern else key.pattern}
     if hint is Path:
         return {"type": "string", "pattern": "^[/~]"}
     return {"type": "string", "minLength": 1} | ({"pattern": key.pattern} if key is not None and key.pattern else {})

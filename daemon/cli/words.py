@@ -187,7 +187,12 @@ _VAULT: Final = {
     ),
     "vault-locked": Words(
         "The vault is locked, and there is no terminal to ask for a secret at.",
-        "Give one with --key-file F or --passphrase-file F.",
+        "Unlock it first: chatkeep unlock. Or give a secret with --key-file F or --passphrase-file F.",
+        Exit.LOCKED,
+    ),
+    "session-outdated": Words(
+        "The keys of the vault were changed since it was unlocked here (epoch {epoch} now, {since} then).",
+        "Unlock it again: chatkeep unlock --again",
         Exit.LOCKED,
     ),
     "credential-refused": Words(
@@ -277,6 +282,18 @@ _COMMANDS: Final = {
         "{wanted} can mean several snapshots: {candidates}.",
         "Name one by the id beside it. See: chatkeep snapshots",
         Exit.USAGE,
+    ),
+}
+
+_SESSION: Final = {
+    "session-error": Words("The session could not be used.", "Begin another: chatkeep unlock --again", Exit.FAILED),
+    "socket-refused": Words(
+        "What is at {path} is not this user's session ({reason}). Nothing was asked there, and nothing sent.",
+        "Look at who put it there, then remove it.",
+        Exit.FAILED,
+    ),
+    "reader-failed": Words(
+        "The process that is to hold the keys failed ({reason}).", "Begin another: chatkeep unlock --again", Exit.FAILED
     ),
 }
 
@@ -414,6 +431,7 @@ WORDS: Final[Mapping[str, Words]] = {
     **_KEYS,
     **_VAULT,
     **_CEREMONY,
+    **_SESSION,
     **_STATE,
     **_RESTORE,
     **_PRUNE,

@@ -25,6 +25,56 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
         "chmod 600 the file chatkeep-writer in the state directory.",
         Exit.FAILED,
     ),
+    ("vault-locked", "ended"): Words(
+        "The session ended while this ran: the vault is locked. What was finished before stands.",
+        "Unlock it again, then run the command again: chatkeep unlock",
+        Exit.LOCKED,
+    ),
+    ("socket-refused", "owner"): Words(
+        "{path} belongs to another user: it is not this user's session. Nothing was asked there, and nothing sent.",
+        "Somebody may wait there for your keys. Look at who put it there, then remove it.",
+        Exit.FAILED,
+    ),
+    ("socket-refused", "peer"): Words(
+        "Another user's program answers at {path}: it is not this user's session. Nothing was asked there.",
+        "Somebody may wait there for your keys. Look at who put it there, then remove it.",
+        Exit.FAILED,
+    ),
+    ("socket-refused", "mode"): Words(
+        "Other users may use {path}, where the session's socket is to be. Nothing was asked there, and nothing sent.",
+        "chmod 700 it, if it is yours.",
+        Exit.FAILED,
+    ),
+    ("socket-refused", "symlink"): Words(
+        "{path} is a symbolic link, which the session's socket is never reached through.",
+        "Look at who put it there, then remove it.",
+        Exit.FAILED,
+    ),
+    ("socket-refused", "vault"): Words(
+        "The session at {path} is that of another vault: its socket was moved there.",
+        "End it, and begin another: chatkeep lock, then chatkeep unlock",
+        Exit.FAILED,
+    ),
+    ("reader-failed", "start"): Words(
+        "The process that is to hold the keys did not start.",
+        "The vault stays as it was. Without a session, give the secret to each command: --key-file F",
+        Exit.FAILED,
+    ),
+    ("reader-failed", "socket"): Words(
+        "The process that is to hold the keys could not make its socket in {path}.",
+        "Is the disk full, or read-only? Without a session, give the secret to each command: --key-file F",
+        Exit.FAILED,
+    ),
+    ("reader-failed", "silent"): Words(
+        "The process that holds the keys does not answer: it is stopped, or the machine is overloaded.",
+        "End it, and begin another: chatkeep lock, then chatkeep unlock",
+        Exit.FAILED,
+    ),
+    ("reader-failed", "running"): Words(
+        "The process that holds the keys could not be ended. The vault may still be open.",
+        "End it by hand: look for chatkeep.daemon.service.reader in the list of processes.",
+        Exit.FAILED,
+    ),
     ("ceremony-cancelled", "page"): Words(
         "Cancelled: the page was stopped or closed. Nothing was changed.",
         "Run the command again. Without a passkey, a recovery key opens the vault too: --recovery-key",
@@ -336,6 +386,11 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
         "What the passkey gave has the wrong length. It was thrown away.",
         "Use another browser or another passkey.",
         Exit.LOCKED,
+    ),
+    ("passkey-refused", "crowded"): Words(
+        "Storage has {slots} key slots for this one passkey. It answered {gestures} times, and opened none of them.",
+        "Somebody who can write to the storage put them there. Use another way in, then: chatkeep verify",
+        Exit.INTEGRITY,
     ),
     ("passkey-refused", "unstable"): Words(
         "The passkey gave two different secrets, one after the other: it cannot be relied on. Nothing was added.",

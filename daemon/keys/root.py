@@ -92,6 +92,10 @@ class SigningKey(Sensitive):
             raise SecretWiped(what="SigningKey")
         return self._key.sign(message)
 
+    def sign_hashed(self, context: bytes, text: bytes) -> bytes:
+        """The signature of `context` and the SHA-256 of `text`, for texts too long to be held twice."""
+        return self.sign(context + hashlib.sha256(text).digest())
+
     def wipe(self) -> None:
         """Lets go of the key; the library overwrites its memory when nothing else refers to it. Twice is once."""
         self._key = None

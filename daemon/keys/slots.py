@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from chatkeep.daemon.keys import strict_json as js
 from chatkeep.daemon.keys.errors import KeysError, LabelRefused, NotMine, SlotDamaged, Unsealable
+from chatkeep.daemon.keys.holding import OpeningKey
 from chatkeep.daemon.keys.hybrid import HybridPrivate, HybridPublic
 from chatkeep.daemon.keys.methods import NewSlot, SlotKind, SlotMethod
 from chatkeep.daemon.keys.root import ROOT_SIZE, ZERO_NONCE, EpochKeys, RootSecret
@@ -128,7 +129,7 @@ def seal_envelope(root: RootSecret, public: HybridPublic, vault_id: bytes, epoch
     return public.seal(root.view(), envelope_context(vault_id, epoch, slot_id))
 
 
-def open_label(slot: SlotFile, private: HybridPrivate) -> SlotLabel:
+def open_label(slot: SlotFile, private: OpeningKey) -> SlotLabel:
     """A slot's label, with the `open` key of the epoch that issued it.
 
     Raises:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 
-from chatkeep.daemon.keys.root import SigningKey
+from chatkeep.daemon.keys.holding import HashSigningKey
 from chatkeep.daemon.prune.plan import Plan
 from chatkeep.daemon.state import State, refusals
 from chatkeep.daemon.state.pruning import CheckpointRow, PruneCommit
@@ -19,7 +19,9 @@ from chatkeep.daemon.vault.names import CheckpointName
 from chatkeep.providers.durable import fsync_directory, write_durably
 
 
-def carry_out(plan: Plan, state: State, device_id: bytes, record: EpochRecord, key: SigningKey) -> CheckpointRow | None:
+def carry_out(
+    plan: Plan, state: State, device_id: bytes, record: EpochRecord, key: HashSigningKey
+) -> CheckpointRow | None:
     """Makes the plan's checkpoint exist; None when it has none. The upload follows from the outbox.
 
     Raises what signing, the outbox and the state raise; then nothing happened.

@@ -13,7 +13,8 @@ from typing import Final
 
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.keys.errors import SignatureInvalid
-from chatkeep.daemon.keys.root import SigningKey, VerifyKey
+from chatkeep.daemon.keys.holding import HashSigningKey
+from chatkeep.daemon.keys.root import VerifyKey
 from chatkeep.daemon.vault.checkpoint_codec import Checkpoint as Checkpoint
 from chatkeep.daemon.vault.checkpoint_codec import CheckpointHead, decode, encode
 from chatkeep.daemon.vault.checkpoint_codec import SnapshotId as SnapshotId
@@ -60,7 +61,7 @@ class VerifiedCheckpoint:
     lets_go: bool = True
 
 
-def sign_checkpoint(checkpoint: Checkpoint, device_id: bytes, record: EpochRecord, key: SigningKey) -> bytes:
+def sign_checkpoint(checkpoint: Checkpoint, device_id: bytes, record: EpochRecord, key: HashSigningKey) -> bytes:
     """The object, signed by the checkpoint key of the record's epoch, and read back before it is returned.
 
     Raises:
@@ -70,7 +71,7 @@ def sign_checkpoint(checkpoint: Checkpoint, device_id: bytes, record: EpochRecor
     if key.public != record.checkpoint:
         raise AssertionError("a checkpoint key of another epoch")
     signed = encode(checkpoint, record.vault_id, record.epoch, record.checkpoint.key_id, device_id)
-    raw = signed + key.sign(SIG_CHECKPOINT + hashlib.sha256(signed).digest())
+    raw = signed + key.sign_hashed(SIG_CHECKPOINT, signed)
     name = CheckpointName(device_id, checkpoint.number, hashlib.sha256(raw).digest())
     try:
         found = verify_checkpoint(raw, name, record.vault_id, {record.epoch: record.checkpoint})

@@ -14,6 +14,7 @@ VaultError
   DeviceRemoved           this device was removed from the vault: nothing it writes counts any more
   RotationRefused         the next epoch cannot be made as asked; nothing was written
   ForkDetected            two valid successors of one object: history was split
+  SessionOutdated         the vault's keys were changed since the session was begun
   VaultLocked             the operation needs an unlocked vault
   CredentialRefused       the writer credential's file: absent, readable by others, not a credential
   EnrolmentFailed         what was enrolled did not read back from storage
@@ -151,8 +152,19 @@ class ForkDetected(VaultError):
     disposition = Disposition.NEEDS_USER
 
 
+class SessionOutdated(VaultError):
+    """The vault has a newer epoch than the session that is to read it. Parameters: epoch, the newest; since, the one
+    that the session was begun in.
+    """
+
+    code = "session-outdated"
+    disposition = Disposition.NEEDS_USER
+
+
 class VaultLocked(VaultError):
-    """The operation needs the vault unlocked, and it is not, or not any more."""
+    """The operation needs the vault unlocked, and it is not, or not any more. Parameter, where it was: reason, `ended`:
+    the session that had the keys is over.
+    """
 
     code = "vault-locked"
     disposition = Disposition.NEEDS_USER

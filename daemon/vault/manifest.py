@@ -17,7 +17,7 @@ import msgspec
 
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.keys.errors import SignatureInvalid, Unsealable
-from chatkeep.daemon.keys.hybrid import HybridPrivate
+from chatkeep.daemon.keys.holding import OpeningKey
 from chatkeep.daemon.keys.root import VerifyKey
 from chatkeep.daemon.keys.secret import Buffer, random_secret, wipe
 from chatkeep.daemon.vault.blob import BlobRef, Hash, IdKeys
@@ -242,7 +242,7 @@ def verify_manifest(raw: bytes, name: ManifestName, cert: DeviceCert) -> Verifie
     return VerifiedManifest(header, name, raw)
 
 
-def open_manifest(verified: VerifiedManifest, private: HybridPrivate) -> Manifest:
+def open_manifest(verified: VerifiedManifest, private: OpeningKey) -> Manifest:
     """The body. `private` is the key of the epoch in the header.
 
     Raises:
@@ -258,7 +258,7 @@ def open_manifest(verified: VerifiedManifest, private: HybridPrivate) -> Manifes
     return decode_body(_open_body(view, _open_capsule(view, private), header), header)
 
 
-def prove_manifest_head(head: bytes, opener: Callable[[int, bytes], HybridPrivate]) -> Header:
+def prove_manifest_head(head: bytes, opener: Callable[[int, bytes], OpeningKey]) -> Header:
     """Proves that the capsule of a manifest opens, from the manifest's first 1332 bytes alone; returns its header.
 
     The device that writes a manifest cannot open it, so one flipped bit in a capsule would lose the snapshot and show
@@ -349,7 +349,7 @@ def _verify_whole(raw: bytes, vault_id: bytes, device_key: VerifyKey) -> Header:
     return header
 
 
-def _open_capsule(view: memoryview, private: HybridPrivate) -> bytes:
+def _open_capsule(view: memoryview, private: OpeningKey) -> bytes:
     capsule = view[MANIFEST_HEADER : MANIFEST_HEADER + MANIFEST_CAPSULE]
     try:
         return private.open(capsule, MANIFEST + bytes(view[:MANIFEST_HEADER]))

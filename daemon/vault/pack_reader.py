@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeAlias
 
 from chatkeep.daemon.keys.errors import Unsealable
-from chatkeep.daemon.keys.hybrid import HybridPrivate
+from chatkeep.daemon.keys.holding import OpeningKey
 from chatkeep.daemon.keys.secret import Sensitive
 from chatkeep.daemon.vault.blob import BlobKind, IdKeys, decompress
 from chatkeep.daemon.vault.errors import AuthenticationFailed, Malformed, ObjectMismatch, VaultError, WrongVault
@@ -24,7 +24,7 @@ from chatkeep.daemon.vault.seal import RecordCipher, check_commitment, derive
 Fetch: TypeAlias = Callable[[int, int | None], bytes]
 """`Provider.get` of one object: (offset, length); a negative offset asks for the last bytes."""
 
-Opener: TypeAlias = Callable[[int, bytes], HybridPrivate]
+Opener: TypeAlias = Callable[[int, bytes], OpeningKey]
 """The key of (epoch, key id). Raises `UnknownKey`."""
 
 TAIL: Final = 32 << 10

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from chatkeep.daemon.keys.hybrid import HybridPrivate
+from chatkeep.daemon.keys.holding import OpeningKey
 from chatkeep.daemon.vault.blob import BlobKind, BlobRef, IdKeys
 from chatkeep.daemon.vault.copies import Findings, note
 from chatkeep.daemon.vault.devices import RemovedDevice
@@ -60,7 +60,7 @@ class Unlocked(Protocol):
     def records(self) -> Sequence[EpochRecord]:
         """The verified epoch records, 1 to the newest."""
 
-    def opener(self, epoch: int, key_id: bytes) -> HybridPrivate:
+    def opener(self, epoch: int, key_id: bytes) -> OpeningKey:
         """The key of an epoch. Raises `UnknownKey`, `VaultLocked`."""
 
 

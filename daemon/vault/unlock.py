@@ -18,6 +18,7 @@ from chatkeep.daemon.keys.errors import (
 )
 from chatkeep.daemon.keys.methods import SlotKind, SlotMethod
 from chatkeep.daemon.keys.root import EpochKeys
+from chatkeep.daemon.keys.seeds import ReadingSeeds
 from chatkeep.daemon.keys.signed import LIMITS
 from chatkeep.daemon.keys.slot_file import SlotFile
 from chatkeep.daemon.keys.slots import OpenedSlot, open_slot
@@ -36,6 +37,7 @@ from chatkeep.daemon.vault.errors import (
 from chatkeep.daemon.vault.fetch import get_bounded, listed
 from chatkeep.daemon.vault.names import SLOTS, VAULTS, EpochName, SlotName, VaultName
 from chatkeep.daemon.vault.unlocked import Enrolment, Pruner, UnlockedVault
+from chatkeep.daemon.vault.vouched import worth_asking
 from chatkeep.providers.base import Provider, ProviderError
 
 MOST_SLOTS: Final = 256
@@ -70,9 +72,32 @@ def unlock(
         ProviderError: storage could not be read.
         Whatever `method` raises.
     """
-    vault, keys = _unlock(provider, method, vault_id, others, pin)
-    keys.keep_open()
+    vault, every = _unlock(provider, method, vault_id, others, pin)
+    _head(every).keep_open()
     return vault
+
+
+def unlock_to_hand_over(
+    provider: Provider,
+    method: SlotMethod,
+    vault_id: bytes | None = None,
+    *,
+    others: Sequence[Provider] = (),
+    pin: EpochPin | None = None,
+) -> tuple[UnlockedVault, ReadingSeeds]:
+    """Unlocks for a session: returns also the seeds for the process that is to hold them, and keeps nothing that
+    certifies. Arguments and errors as `unlock`.
+    """
+    vault, every = _unlock(provider, method, vault_id, others, pin)
+    try:
+        seeds = ReadingSeeds.of(every)
+    except BaseException:
+        vault.wipe()
+        raise
+    finally:
+        for keys in every:
+            keys.keep_open()
+    return vault, seeds
 
 
 def unlock_to_enrol(
@@ -100,8 +125,18 @@ def unlock_to_prune(
     return Pruner(vault, keys.keep_checkpoint(), vault.head)
 
 
-def _not_before(pin: EpochPin | None, vault: UnlockedVault, keys: EpochKeys) -> tuple[UnlockedVault, EpochKeys]:
+def _head(every: Sequence[EpochKeys]) -> EpochKeys:
+    """The newest epoch's keys. Of the others what opens stays: past epochs certify nothing any more."""
+    for keys in every[:-1]:
+        keys.keep_open()
+    return every[-1]
+
+
+def _not_before(
+    pin: EpochPin | None, vault: UnlockedVault, every: Sequence[EpochKeys]
+) -> tuple[UnlockedVault, EpochKeys]:
     """What was unlocked. Signed with keys that the vault has left behind, it would be a fork, or count for nothing."""
+    keys = _head(every)
     if pin is None or _has(vault.records, pin):
         return vault, keys
     keys.wipe()
@@ -127,7 +162,7 @@ def _unlock(
     vault_id: bytes | None,
     others: Sequence[Provider] = (),
     pin: EpochPin | None = None,
-) -> tuple[UnlockedVault, EpochKeys]:
+) -> tuple[UnlockedVault, list[EpochKeys]]:
     report = _Report(method.kind)
     others = [other for other in others if other is not provider]
     slots = _Slots(method.kind, report)
@@ -140,6 +175,9 @@ def _unlock(
             mine = [*mine, *slots.mine(slots.read(other), vault_id)]
     slots.tell()
     records = _records(provider, others, report)
+    if method.kind == "webauthn-prf":
+        mine, planted = worth_asking(records, vault_id, mine)
+        report.planted(planted)
     unfit: VaultError | None = None
     for slot in method.among(mine):
         opened = report.attempt(slot, method)
@@ -154,6 +192,8 @@ def _unlock(
             # Another slot may open with the same secret: a recovery key that was removed and enrolled anew has two.
             report.add(slot.slot_id, exc)
             unfit = unfit or exc
+            if method.kind == "webauthn-prf":
+                break  # each slot has an answer of its own: another gesture would open nothing
             continue
         finally:
             opened.wipe()
@@ -175,6 +215,11 @@ class _Report:
         reason = problem.params.get("reason")
         self._rows.append([slot_id.hex(), problem.code, None if reason is None else str(reason)])
         self.findings.append(problem)
+
+    def planted(self, slots: Sequence[ChatkeepError]) -> None:
+        """Slots that the vault did not sign: they were not tried, and say nothing of the secret."""
+        self.findings.extend(slots)
+        self._rows.extend([str(one.params["slot"]), one.code, str(one.params["reason"])] for one in slots)
 
     @contextlib.contextmanager
     def passing_over(self, provider: Provider) -> Iterator[None]:
@@ -321,11 +366,8 @@ def _unlocked(
     every: list[EpochKeys],
     report: _Report,
     slot_id: bytes,
-) -> tuple[UnlockedVault, EpochKeys]:
-    head = every[-1]
+) -> tuple[UnlockedVault, list[EpochKeys]]:
     private = {record.epoch: keys.open for record, keys in zip(chain.records, every, strict=True)}
-    for keys in every[:-1]:
-        keys.keep_open()  # past epochs certify nothing any more
     try:
         devices = read_devices(provider, chain, others)
     except BaseException:
@@ -333,4 +375,4 @@ def _unlocked(
             keys.wipe()
         raise
     findings = (*report.findings, *chain.findings, *devices.findings)
-    return UnlockedVault(chain, private, devices, findings, slot_id), head
+    return UnlockedVault(chain, private, devices, findings, slot_id), every

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Final, Self
 
 from chatkeep.config.errors import ChatkeepError
-from chatkeep.daemon.keys.hybrid import HybridPrivate
-from chatkeep.daemon.keys.root import EpochKeys, SigningKey
+from chatkeep.daemon.keys.holding import HashSigningKey, OpeningKey
+from chatkeep.daemon.keys.root import EpochKeys
 from chatkeep.daemon.keys.secret import Sensitive
 from chatkeep.daemon.vault.chain import Chain
 from chatkeep.daemon.vault.devices import Devices, RemovedDevice
@@ -30,7 +30,7 @@ class UnlockedVault(Sensitive):
     def __init__(
         self,
         chain: Chain,
-        private: Mapping[int, HybridPrivate],
+        private: Mapping[int, OpeningKey],
         devices: Devices,
         findings: tuple[ChatkeepError, ...],
         slot_id: bytes,
@@ -49,7 +49,7 @@ class UnlockedVault(Sensitive):
         """The newest epoch record."""
         return self.records[-1]
 
-    def opener(self, epoch: int, key_id: bytes) -> HybridPrivate:
+    def opener(self, epoch: int, key_id: bytes) -> OpeningKey:
         """The private key that opens what says it is sealed to this key of this epoch.
 
         Raises:
@@ -86,7 +86,7 @@ class Pruner(Sensitive):
         record: the newest epoch's.
     """
 
-    def __init__(self, vault: UnlockedVault, checkpoint: SigningKey, record: EpochRecord) -> None:
+    def __init__(self, vault: UnlockedVault, checkpoint: HashSigningKey, record: EpochRecord) -> None:
         self.vault: Final = vault
         self.checkpoint: Final = checkpoint
         self.record: Final = record

@@ -36,6 +36,11 @@ def test_durations(text: str, seconds: int) -> None:
     assert Duration(seconds).ns == seconds * 10**9
 
 
+def test_how_long_a_session_lasts() -> None:
+    assert parse(HEAD, Path("c.yaml")).session.lock_after == 12 * 3600
+    assert parse(f"{HEAD}session: {{lock_after: 1 minute}}\n", Path("c.yaml")).session.lock_after == 60
+
+
 @given(st.integers(0, LONGEST // 60))
 def test_what_a_duration_says_it_is(minutes: int) -> None:
     assert Duration.parse(str(Duration(minutes * 60))) == minutes * 60

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import pickle
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -99,9 +100,9 @@ def test_reading_wipes_what_only_enrolment_needs(monkeypatch: pytest.MonkeyPatch
     real = unlock_module._unlock
 
     def watched(*arguments: object) -> object:
-        vault, keys = real(*arguments)  # type: ignore[arg-type]
-        seen.append(keys)
-        return vault, keys
+        vault, every = real(*arguments)  # type: ignore[arg-type]
+        seen.extend(every)
+        return vault, every
 
     monkeypatch.setattr(unlock_module, "_unlock", watched)
     unlock(stored(), recovery())
@@ -127,9 +128,9 @@ def test_pruning_reads_and_signs_checkpoints_and_certifies_nobody(monkeypatch: p
     real = unlock_module._unlock
 
     def watched(*arguments: object) -> object:
-        vault, keys = real(*arguments)  # type: ignore[arg-type]
-        seen.append(keys)
-        return vault, keys
+        vault, every = real(*arguments)  # type: ignore[arg-type]
+        seen.extend(every)
+        return vault, every
 
     monkeypatch.setattr(unlock_module, "_unlock", watched)
     with unlock_to_prune(stored(), recovery()) as pruner:
@@ -138,12 +139,14 @@ def test_pruning_reads_and_signs_checkpoints_and_certifies_nobody(monkeypatch: p
             with pytest.raises(SecretWiped):
                 use()
         assert pruner.record is pruner.vault.head
-        pruner.record.checkpoint.verify(pruner.checkpoint.sign(b"text"), b"text", "checkpoint")
+        pruner.record.checkpoint.verify(
+            pruner.checkpoint.sign_hashed(b"label", b"text"), b"label" + sha256(b"text").digest(), "checkpoint"
+        )
         key_id = pruner.record.public.key_id
         sealed = pruner.record.public.seal(b"x", b"")
         assert pruner.vault.opener(1, key_id).open(sealed, b"") == b"x"
     with pytest.raises(SecretWiped):
-        pruner.checkpoint.sign(b"")
+        pruner.checkpoint.sign_hashed(b"", b"")
     with pytest.raises(VaultLocked):
         pruner.vault.opener(1, key_id)
 

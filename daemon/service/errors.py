@@ -1,0 +1,49 @@
+"""What can be wrong with the session: the process that holds the keys of an unlocked vault.
+
+SessionError
+  SocketRefused   what is where the session's socket should be is not this user's session of this vault
+  ReaderFailed    the process that holds the keys did not start, or does not answer as it should
+
+That there is no session, or not any more, is `VaultLocked`; that the keys were changed since, `SessionOutdated`.
+"""
+
+from __future__ import annotations
+
+from chatkeep.config.errors import ChatkeepError, Disposition
+
+
+class SessionError(ChatkeepError):
+    """The session cannot be used."""
+
+    code = "session-error"
+
+
+class SocketRefused(SessionError):
+    """A session's socket, or the directory it is in, cannot be trusted. Nothing was asked or sent there.
+
+    Parameters: path; reason, one of
+        owner       it belongs to another user
+        mode        others than its owner may use the directory
+        symlink     it is a symbolic link
+        kind        it is no directory, or no socket
+        peer        the process that listens is another user's
+        vault       the process that listens holds another vault
+    """
+
+    code = "socket-refused"
+    disposition = Disposition.NEEDS_USER
+
+
+class ReaderFailed(SessionError):
+    """The process that holds the keys failed.
+
+    Parameters: reason, one of
+        start       it did not start; with errno where the system gave one
+        socket      it could not make its socket (errno, path)
+        answer      it answered what no such process of this version does
+        refused     it does not sign what it was asked to: no checkpoint of this vault
+        silent      it did not answer in time
+        running     it could not be ended
+    """
+
+    code = "reader-failed"
