@@ -79,7 +79,7 @@ class KeyInUse:
         made = self._persist(lambda: self._client.make_credential(options, limits.over), limits, touch)  # type: ignore[arg-type]
         facts = made.response.attestation_object.auth_data
         _check(facts)
-        outputs = made.client_extension_results.get("prf")
+        outputs = made.client_extension_results.prf
         if outputs is None or outputs.enabled is not True or facts.credential_data is None:
             raise PasskeyRefused(reason="no-prf")
         self._can_protect(facts.extensions or {})
@@ -102,7 +102,7 @@ class KeyInUse:
             raise PasskeyRefused(reason="other-credential")
         _check(answered.response.authenticator_data)
         self._check_signature(answered.raw_id, selection)
-        outputs = answered.client_extension_results.get("prf")
+        outputs = answered.client_extension_results.prf
         if outputs is None or outputs.results is None:
             raise PasskeyRefused(reason="no-prf")
         # The library cuts what came into two halves of 32 bytes; one was asked for.
