@@ -152,7 +152,9 @@ _VAULT: Final = {
     "no-vault": Words("There is no vault in this storage.", "Create one: chatkeep init", Exit.STORAGE),
     "several-vaults": Words("There are several vaults in this storage: {vaults}.", "Name the one.", Exit.USAGE),
     "slot-removed": Words(
-        "This secret was a way into the vault, and was removed from it.", "Use another way in.", Exit.LOCKED
+        "This secret was a way into the vault, and was removed from it.",
+        "Use another way in. If it is a passkey, it can be deleted where it is kept: nothing needs it any more.",
+        Exit.LOCKED,
     ),
     "snapshots-missing": Words(
         "Snapshots {first} to {last} of a chain are missing, and the retention policy did not remove them.",

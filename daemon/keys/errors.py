@@ -69,7 +69,7 @@ class PasskeyRefused(KeysError):
     """What an authenticator or a browser answered is not to be used, and was not. Parameter: reason, one of
     `user-verification` (nobody was verified), `other-credential` (one that was not asked), `prf-length`, `no-prf`
     (without the extension a passkey opens nothing), `unstable` (two answers differ), `rp-id`, `challenge`, `origin`,
-    `signature`, `malformed`.
+    `signature`, `malformed`, `crowded` (it has more slots than one; gestures, how often it answered; slots, how many).
     """
 
     code = "passkey-refused"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import ClassVar, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from chatkeep.daemon.keys.errors import PasskeyRefused, SlotRefused
 from chatkeep.daemon.keys.passkey import SECRET_SIZE, Answer, Ceremony, PasskeyParams, Question, evaluation
@@ -15,6 +15,12 @@ from chatkeep.daemon.keys.secret import SecretBytes, Sensitive, wipe
 SlotKind: TypeAlias = Literal["recovery-64", "passphrase", "webauthn-prf"]
 Params: TypeAlias = Argon2Params | PasskeyParams | None
 """What a slot says of how to come by its secret: nothing for recovery keys."""
+
+
+MOST_QUESTIONS: Final = 64
+"""Most credentials that are asked for in one gesture: Chromium takes no more of them."""
+MOST_GESTURES: Final = 3
+"""Most gestures of one unlocking. Only a storage that plants slots with a known credential needs a second one."""
 
 
 class Place(Protocol):
@@ -94,7 +100,8 @@ class PassphraseMethod(Sensitive):
     """By a passphrase.
 
     Args:
-        ask: returns the passphrase; called once, when the first slot needs it, so nobody is asked in vain or twice.
+        ask: returns the passphrase, as text or in UTF-8 to be overwritten; called once, when the first slot needs it,
+            so nobody is asked in vain or twice.
         params: makes the parameters of new slots; tests pass weaker ones, to which the same bounds apply.
     """
 
@@ -102,7 +109,9 @@ class PassphraseMethod(Sensitive):
     kind: ClassVar[SlotKind] = "passphrase"
     synced: ClassVar[bool | None] = None
 
-    def __init__(self, ask: Callable[[], str], params: Callable[[], Argon2Params] = Argon2Params.fresh) -> None:
+    def __init__(
+        self, ask: Callable[[], str | bytearray], params: Callable[[], Argon2Params] = Argon2Params.fresh
+    ) -> None:
         self._ask = ask
         self._fresh = params
         self._typed: bytearray | None = None
@@ -160,15 +169,24 @@ class PasskeyMethod(Sensitive):
     def among(self, slots: Sequence[AnyPlace]) -> Iterator[AnyPlace]:
         """All of them are asked for in one gesture; the one whose passkey answers comes first, and alone unless that
         passkey has another slot. Those that must not be asked for come before it: each is refused where it is tried.
+
+        Raises `PasskeyRefused` (`crowded`) when it has more slots than a person is to be bothered for.
         """
         asked = [slot for slot in slots if _may_be_asked(slot)]
         yield from (slot for slot in slots if not _may_be_asked(slot))
         yield from (slot for slot in asked if _question(slot) in self._held)
         left = [slot for slot in asked if _question(slot) not in self._held]
+        gestures = 0
         while left:
+            if gestures == MOST_GESTURES:
+                raise PasskeyRefused(reason="crowded", gestures=gestures, slots=gestures + len(left))
             # One slot of a credential at a time: an authenticator evaluates a credential at one place per gesture.
-            first = {_question(slot).credential: slot for slot in reversed(left)}
+            first: dict[bytes, AnyPlace] = {}
+            for slot in left:
+                if len(first) < MOST_QUESTIONS:
+                    first.setdefault(_question(slot).credential, slot)
             answer = self._ask([_question(slot) for slot in first.values()])
+            gestures += 1
             chosen = first[answer.credential]
             yield chosen
             # Nobody chose the others. A second slot of the same passkey was planted, or is what it was removed from.
