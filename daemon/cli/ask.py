@@ -91,10 +91,10 @@ def _type_key(out: Output) -> RecoveryKey:
                 typed.pop()
 
 
-def agreed(question: str) -> bool:
-    """Whether a person says yes. No answer is no. Raises click.Abort."""
+def agreed(question: str, *, default: bool = False) -> bool:
+    """Whether a person says yes. No answer is `default`. Raises click.Abort."""
     try:
-        return click.confirm(question, default=False, err=True)
+        return click.confirm(question, default=default, err=True)
     except click.Abort:
         click.echo(err=True)  # what is said next stands on a line of its own, not behind the question
         raise

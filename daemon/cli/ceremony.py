@@ -15,7 +15,7 @@ from chatkeep.daemon.cli.output import Output
 
 if TYPE_CHECKING:
     from chatkeep.daemon.control.ceremony.client import ChildCeremony
-    from chatkeep.daemon.control.ceremony.events import Event, Pin, Ready, Touch
+    from chatkeep.daemon.control.ceremony.events import Event, Ready, Touch
     from chatkeep.daemon.keys.passkey import Answer, NewCredential, Question
 
 Means = Literal["browser", "security-key"]
@@ -24,6 +24,11 @@ Purpose = Literal["unlock", "enrol"]
 DEADLINE: Final = 300.0  # seconds for one gesture
 STEPS: Final[Mapping[Purpose, int]] = {"unlock": 1, "enrol": 3}
 _SSH_PORT: Final = "22"
+_RETRY: Final = {
+    "fingerprint": "The security key did not know the finger. Once more:",
+    "timeout": "The security key stopped waiting. Once more:",
+    "not-on-this-key": "That security key has no passkey of this vault.",
+}
 _REFUSED: Final = {
     "used": "The link was opened a second time. It opens nothing more: go on in the first page, or run the command "
     "again.",
@@ -131,11 +136,10 @@ def told(
             return f"{counted(keys, 'security key')} are plugged in. Touch the one to use."
         case events.Touch():
             return _touch(event, means, purpose)
-        case events.Pin():
-            return _pin(event)
-        case events.Retry():
-            where = "Try again in the page." if means == "browser" else "Once more:"
-            return f"That came to nothing: cancelled, or not the right passkey. {where}"
+        case events.Retry(reason=reason):
+            return _RETRY.get(
+                reason, "That came to nothing: cancelled, or not the right passkey. Try again in the page."
+            )
         case events.Refused(reason=reason):
             return _REFUSED.get(reason, "Something was turned away.")
     return ""
@@ -188,10 +192,3 @@ def _touch(event: Touch, means: Means, purpose: Purpose) -> str:
         return f"Touch the security key ({at}: {why[min(event.step, 3) - 1]})."
     why = ("make the passkey", "use it", "use it once more, to see that it can be relied on")
     return f"In the browser, {at}: {why[min(event.step, 3) - 1]}."
-
-
-def _pin(event: Pin) -> str:
-    left = "" if event.retries is None else f"{counted(event.retries, 'try', 'tries')} left."
-    if event.wrong:
-        return f"That is not the PIN. {left}".rstrip()
-    return left if event.retries is not None and event.retries <= 3 else ""

@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chatkeep.daemon.cli import ask, paper, storage
+from chatkeep.config.errors import Cancelled, ChatkeepError
+from chatkeep.daemon.cli import adding, ask, paper, rotating, storage, used
+from chatkeep.daemon.cli.adding import Made
 from chatkeep.daemon.cli.device import CREDENTIAL, credential_file, is_set_up, load_credential
 from chatkeep.daemon.cli.errors import AlreadySetUp, RecordsInTheWay
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.measures import printable
 from chatkeep.daemon.cli.output import Output, fields
+from chatkeep.daemon.cli.telling import plain_error, tell
+from chatkeep.daemon.cli.unlocking import Secret, patience_option
+from chatkeep.daemon.cli.ways import warnings
 
 if TYPE_CHECKING:
     from chatkeep.config.model import Config
@@ -33,19 +38,35 @@ if TYPE_CHECKING:
     help="Write the recovery key to this new file instead of showing it.",
 )
 @click.option(
-    "--passphrase/--no-passphrase", "wanted", default=None, help="Add a passphrase as a second way in, or not."
+    "--passkey/--no-passkey", default=None, help="Add a passkey in the browser, which opens it with one touch, or not."
+)
+@click.option("--security-key", is_flag=True, help="Add a passkey on a security key plugged in here, no browser.")
+@click.option(
+    "--passphrase/--no-passphrase", "wanted", default=None, help="Add a passphrase as another way in, or not."
 )
 @ask.passphrase_file_option
+@patience_option
 @pass_frame
-def init(frame: Frame, key_file: Path | None, wanted: bool | None, passphrase_file: Path | None) -> None:
+def init(
+    frame: Frame,
+    key_file: Path | None,
+    passkey: bool | None,
+    security_key: bool,
+    wanted: bool | None,
+    passphrase_file: Path | None,
+    passkey_timeout: float,
+) -> None:
     """Make the vault, and its recovery key.
 
     The recovery key is shown once and typed back. It is the way into the backup that cannot be forgotten by a machine.
+    A passkey opens it with one touch; it can be added now or later.
     """
     config, out = frame.config(), frame.out
     refuse_second(config)
     if wanted is False and passphrase_file is not None:
         raise click.UsageError("--no-passphrase and --passphrase-file contradict each other.")
+    if passkey is False and security_key:
+        raise click.UsageError("--no-passkey and --security-key contradict each other.")
     if key_file is None:
         paper.require_terminal(out)
     from chatkeep.config.paths import check_paths
@@ -54,15 +75,21 @@ def init(frame: Frame, key_file: Path | None, wanted: bool | None, passphrase_fi
     with storage.opened(config.providers, create=True) as providers:
         check_paths(config)
         make_state_dir(config)
-        phrase = _passphrase(out, wanted, passphrase_file)
+        kind = "security-key" if security_key else _passkey_kind(out, passkey)
+        phrase = _passphrase(out, wanted, passphrase_file, offered=kind is None)
         key = recovery.generate()
         try:
             _keep(out, key, key_file)
             made = _create(out, providers, key, phrase, key_file)
+            made.credential.save(config.state_dir / CREDENTIAL)
+            added = None
+            if kind is not None:
+                added = _add_passkey(out, providers, key, made, kind, Secret(patience=passkey_timeout, frame=frame))
         finally:
             key.wipe()
-        made.credential.save(config.state_dir / CREDENTIAL)
-        _tell(frame, config, made, key_file)
+    if isinstance(added, ChatkeepError) and (passkey or security_key):
+        frame.least = tell(added).exit
+    _tell(frame, config, made, key_file, added)
 
 
 def refuse_second(config: Config) -> None:
@@ -76,8 +103,19 @@ def refuse_second(config: Config) -> None:
         raise RecordsInTheWay(path=str(config.state_dir))
 
 
-def _passphrase(out: Output, wanted: bool | None, file: Path | None) -> str | None:
-    if wanted is None and file is None and ask.has_terminal() and not out.as_json:
+def _passkey_kind(out: Output, wanted: bool | None) -> str | None:
+    """Which kind of passkey is to be added; None for none."""
+    if wanted is None and ask.has_terminal() and not out.as_json:
+        out.note(
+            "A passkey opens the backup with one touch: of this computer, your phone, a password manager or a security "
+            "key."
+        )
+        wanted = ask.agreed("Add one now?", default=True)
+    return "passkey" if wanted else None
+
+
+def _passphrase(out: Output, wanted: bool | None, file: Path | None, *, offered: bool) -> str | None:
+    if offered and wanted is None and file is None and ask.has_terminal() and not out.as_json:
         out.note("A passphrase can be a second way in: handy, and only as good as it is long.")
         wanted = ask.agreed("Add a passphrase?")
     if wanted or file is not None:
@@ -114,6 +152,24 @@ def _create(
         raise
 
 
+def _add_passkey(
+    out: Output, providers: Sequence[Provider], key: RecoveryKey, made: CreatedVault, kind: str, secret: Secret
+) -> Made | ChatkeepError:
+    """The passkey, or why there is none. The vault is whole by now, and stays so whatever becomes of this: nobody has
+    to write down another recovery key because a phone was not at hand.
+    """
+    from chatkeep.daemon.keys.methods import RecoveryMethod
+    from chatkeep.daemon.vault.unlock import unlock_to_enrol
+
+    try:
+        with unlock_to_enrol(providers[0], RecoveryMethod(key), made.vault_id, others=providers) as enrolment:
+            return adding.passkey(out, providers, enrolment, secret, kind, "")
+    except KeyboardInterrupt:
+        return Cancelled()
+    except ChatkeepError as exc:
+        return exc
+
+
 def _has_marker(providers: Sequence[Provider]) -> bool:
     from chatkeep.daemon.vault.names import VAULTS
     from chatkeep.providers.base import ProviderError
@@ -136,32 +192,51 @@ def make_state_dir(config: Config) -> None:
         raise StateUnusable(path=str(config.state_dir), errno=exc.errno) from exc
 
 
-def _tell(frame: Frame, config: Config, made: CreatedVault, key_file: Path | None) -> None:
+def _tell(
+    frame: Frame, config: Config, made: CreatedVault, key_file: Path | None, added: Made | ChatkeepError | None
+) -> None:
     out = frame.out
     kinds = ["recovery-64", "passphrase"][: len(made.slots)]
+    slots: list[dict[str, Any]] = [
+        {"id": slot.hex(), "kind": kind} for slot, kind in zip(made.slots, kinds, strict=True)
+    ]
+    place = "on your paper" if key_file is None else f"in {printable(str(key_file))}"
+    shown = [f"a recovery key, {place}", *(["a passphrase"] if len(kinds) > 1 else [])]
+    if isinstance(added, Made):
+        slots.append({"id": added.slot_id.hex(), "kind": added.kind, "synced": added.synced})
+        shown.append(f"a {rotating.kind_words(slots[-1])}")
+        used.note(config.state_dir, added.slot_id)
+    failed = added if isinstance(added, ChatkeepError) else None
+    codes = warnings(slots)
     value: dict[str, Any] = {
         "vault": made.vault_id.hex(),
         "device": made.credential.device_id.hex(),
         "providers": [provider.name for provider in config.providers],
-        "slots": [{"id": slot.hex(), "kind": kind} for slot, kind in zip(made.slots, kinds, strict=True)],
+        "slots": slots,
         "credential": config.state_dir / CREDENTIAL,
         "recovery_key_file": key_file,
+        "passkey_error": None if failed is None else plain_error(failed),
+        "warnings": codes,
     }
-    place = "on your paper" if key_file is None else f"in {printable(str(key_file))}"
     rows = [
         ("vault", made.vault_id.hex()),
         ("stored at", ", ".join(printable(provider.name) for provider in config.providers)),
-        ("ways in", f"a recovery key, {place}" + ("\na passphrase" if len(kinds) > 1 else "")),
+        ("ways in", "\n".join(shown)),
         ("this device", f"writes with {printable(str(config.state_dir / CREDENTIAL))}, and cannot read"),
     ]
     head = out.styled("The vault is made, and every way into it was tried.", "head")
     out.result(value, head, "", *fields(rows), "", "Next: chatkeep backup")
-    if out.as_json:
-        return
+    if not out.as_json:
+        _remark(out, key_file, failed, codes)
+
+
+def _remark(out: Output, key_file: Path | None, failed: ChatkeepError | None, codes: Sequence[str]) -> None:
     if key_file is not None:
         out.note(f"Move {printable(str(key_file))} to a safe place that is not this machine.")
-    if len(kinds) < 2:
+    if failed is not None:
         out.note(
-            out.remark("There is only one way in: without the recovery key, nobody can read the backup, ever.", "warn")
-            + "\nAdd another: chatkeep key add passphrase, or a second paper: chatkeep key add recovery"
+            f"{out.remark('There is no passkey yet:', 'warn')} {tell(failed).text}\n"
+            "The vault is whole, and the recovery key opens it. Add a passkey later: chatkeep key add passkey"
         )
+    for line in rotating.warning_lines(out, codes):
+        out.note(line)

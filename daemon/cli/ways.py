@@ -9,8 +9,8 @@ FEW: Final = "few-ways"
 ONLY_SYNCED: Final = "only-synced-passkeys"
 WORDS: Final[Mapping[str, tuple[str, str]]] = {
     FEW: (
-        "Fewer than two ways in that do not fail together: with the one, everything is lost.",
-        "Add one: chatkeep key add passkey, or another paper: chatkeep key add recovery",
+        "There is only one way in: once it is lost, nobody can read the backup, ever.",
+        "Add one: chatkeep key add passkey, or a second paper: chatkeep key add recovery",
     ),
     ONLY_SYNCED: (
         "Every passkey is synced: whoever gets into that account opens the backup, and a lost account takes them all.",

@@ -40,6 +40,7 @@ def by_hand(station: Station, *words: object) -> list[str]:
 
 def test_at_a_terminal_the_key_is_shown_and_typed_back(fresh: Station) -> None:
     talk: list[tuple[str, Answer]] = [
+        ("Add one now?", "n"),
         ("Add a passphrase?", "n"),
         (WRITTEN, ""),
         ("line 1:", "1234 5678"),  # a slip
@@ -77,9 +78,9 @@ def test_the_key_is_in_no_output_of_a_program(fresh: Station) -> None:
     assert not any(part.replace(" ", "") in json.dumps(result).replace(" ", "") for part in lines_of(shown))
 
 
-@pytest.mark.parametrize("at", ["Add a passphrase?", WRITTEN, "line 1:"])
+@pytest.mark.parametrize("at", ["Add one now?", "Add a passphrase?", WRITTEN, "line 1:"])
 def test_given_up_nothing_was_made(fresh: Station, at: str) -> None:
-    talk: list[tuple[str, Answer]] = [("Add a passphrase?", "n"), (WRITTEN, ""), ("line 1:", "")]
+    talk: list[tuple[str, Answer]] = [("Add one now?", "n"), ("Add a passphrase?", "n"), (WRITTEN, ""), ("line 1:", "")]
     until = [question for question, _ in talk].index(at)
     code, shown = converse(by_hand(fresh), [*talk[:until], (at, "\x03")], TERMINAL)
     assert (code, "Cancelled" in shown) == (6, True)
