@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from chatkeep.daemon.keys.errors import KeyRefused, SecretWiped, Unsealable
-from chatkeep.daemon.keys.secret import Buffer, Sensitive
+from chatkeep.daemon.keys.secret import Buffer, Sensitive, take_over, wipe
 
 PUBLIC_SIZE: Final = 1216  # ML-KEM-768 public key 1184, X25519 public key 32
 OVERHEAD: Final = 1136  # what sealing adds: encapsulated key 1120, tag 16
@@ -23,6 +23,7 @@ KEY_ID_SIZE: Final = 16
 SEED_SIZE: Final = 32
 
 _MLKEM_PUBLIC_SIZE: Final = 1184
+_MLKEM_SEED_SIZE: Final = 64
 _SUITE: Final = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 
 
@@ -85,9 +86,15 @@ class HybridPrivate(Sensitive):
         """The key pair of a 32-byte seed, as X-Wing expands it. The seed stays the caller's to wipe."""
         if len(seed) != SEED_SIZE:
             raise AssertionError(f"a seed of {len(seed)} bytes")
-        expanded = memoryview(hashlib.shake_256(seed).digest(96))
-        decapsulation = MLKEM768PrivateKey.from_seed_bytes(expanded[:64])
-        exchange = X25519PrivateKey.from_private_bytes(expanded[64:])
+        expanded = take_over(hashlib.shake_256(seed).digest(96))
+        view = memoryview(expanded)
+        try:
+            decapsulation = MLKEM768PrivateKey.from_seed_bytes(view[:_MLKEM_SEED_SIZE])
+            # The library frees a copy of the seed as it is: one that says nothing comes to lie there.
+            MLKEM768PrivateKey.from_seed_bytes(bytes(_MLKEM_SEED_SIZE))
+            exchange = X25519PrivateKey.from_private_bytes(view[_MLKEM_SEED_SIZE:])
+        finally:
+            wipe(expanded)
         raw = decapsulation.public_key().public_bytes_raw() + exchange.public_key().public_bytes_raw()
         return cls(hpke.MLKEM768X25519PrivateKey(decapsulation, exchange), HybridPublic(raw))
 

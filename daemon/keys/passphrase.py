@@ -9,7 +9,7 @@ from typing import Final
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from chatkeep.daemon.keys.errors import PassphraseRefused, SlotRefused
-from chatkeep.daemon.keys.secret import random_secret
+from chatkeep.daemon.keys.secret import forget, random_secret, take_over, wipe
 
 SALT_SIZE: Final = 32
 SECRET_SIZE: Final = 32
@@ -19,6 +19,7 @@ SECRET_SIZE: Final = 32
 _M: Final = (65_536, 1_048_576)  # KiB: 64 MiB to 1 GiB
 _T: Final = (1, 10)
 _P: Final = (1, 8)
+_LEAST_MEMORY: Final = 8  # KiB for each lane: RFC 9106, section 3.1
 _MOST_WORK: Final = 4_194_304  # KiB times passes: 4 GiB written, some seconds
 
 
@@ -47,19 +48,40 @@ class Argon2Params:
             raise SlotRefused(reason="salt", value=len(self.salt))
 
 
-def normalise(passphrase: str) -> bytearray:
+def normalise(passphrase: str | bytearray) -> bytearray:
     """The bytes of a passphrase: NFKC, UTF-8. The same word typed on another keyboard or system is the same bytes.
+
+    Args:
+        passphrase: text, which stays in memory for as long as Python likes; or UTF-8, which is overwritten.
 
     Raises:
         PassphraseRefused: empty, or not text.
     """
     if not passphrase:
         raise PassphraseRefused(reason="empty")
+    if isinstance(passphrase, str):
+        return _normalise(passphrase)
+    # Not by way of a UnicodeDecodeError, which holds a copy.
+    text = passphrase.decode("utf-8", "replace")
+    wipe(passphrase)
     try:
-        return bytearray(unicodedata.normalize("NFKC", passphrase), "utf-8")
+        if "\ufffd" in text:
+            raise PassphraseRefused(reason="encoding")
+        return _normalise(text)
+    finally:
+        forget(text)
+
+
+def _normalise(text: str) -> bytearray:
+    normal = unicodedata.normalize("NFKC", text)
+    try:
+        return take_over(normal.encode("utf-8"))
     except UnicodeEncodeError:
         # Not chained: that exception carries the passphrase.
         raise PassphraseRefused(reason="encoding") from None
+    finally:
+        if normal is not text:
+            forget(normal)
 
 
 def stretch(passphrase: bytearray, params: Argon2Params) -> bytearray:
@@ -71,11 +93,17 @@ def stretch(passphrase: bytearray, params: Argon2Params) -> bytearray:
     """
     params.check()
     secret = bytearray(SECRET_SIZE)
-    derivation = Argon2id(
-        salt=params.salt, length=SECRET_SIZE, iterations=params.t, lanes=params.p, memory_cost=params.m
-    )
     try:
-        derivation.derive_into(passphrase, secret)  # type: ignore[arg-type]  # takes any buffer; its stub says bytes
+        try:
+            _argon2(passphrase, params, params.m, params.t, secret)
+        finally:
+            # The library frees a copy of the passphrase as it is: one that says nothing comes to lie there.
+            _argon2(bytearray(len(passphrase)), params, _LEAST_MEMORY * params.p, 1, bytearray(SECRET_SIZE))
     except MemoryError as exc:
         raise SlotRefused(reason="memory", value=params.m) from exc
     return secret
+
+
+def _argon2(passphrase: bytearray, params: Argon2Params, memory: int, passes: int, secret: bytearray) -> None:
+    derivation = Argon2id(salt=params.salt, length=SECRET_SIZE, iterations=passes, lanes=params.p, memory_cost=memory)
+    derivation.derive_into(passphrase, secret)  # type: ignore[arg-type]  # takes any buffer; its stub says bytes

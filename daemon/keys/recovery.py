@@ -6,11 +6,13 @@ Damm's scheme every wrong digit, every swap of neighbouring digits and every swa
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Iterable
 from typing import Final
 
 from chatkeep.daemon.keys.errors import RecoveryTypo
-from chatkeep.daemon.keys.secret import SecretBytes
+from chatkeep.daemon.keys.secret import SecretBytes, forget, wipe
 
 LINES: Final = 8
 _DIGITS: Final = 8  # in a line
@@ -31,6 +33,8 @@ _DAMM: Final = (
 )
 # What people and text programs put between groups: the ASCII hyphen, U+2010 to U+2015, and the minus sign.
 _DASHES: Final = frozenset("-\u2010\u2011\u2012\u2013\u2014\u2015\u2212")
+_LINE_ENDS: Final = frozenset("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")  # those of str.splitlines
+_ZERO: Final = ord("0")
 
 
 class RecoveryKey(SecretBytes):
@@ -41,11 +45,10 @@ class RecoveryKey(SecretBytes):
     @property
     def lines(self) -> tuple[str, ...]:
         """The eight lines to write down, `1234 5678` each."""
-        digits = bytes(self.view()).decode("ascii")
         shown = []
         for i in range(LINES):
-            part = digits[i * _RANDOM : (i + 1) * _RANDOM]
-            line = part + str(_check_digit(i + 1, part))
+            part = self.view()[i * _RANDOM : (i + 1) * _RANDOM]
+            line = part.tobytes().decode("ascii") + str(_check_digit(i + 1, part))
             shown.append(f"{line[:4]} {line[4:]}")
         return tuple(shown)
 
@@ -56,12 +59,13 @@ class RecoveryKey(SecretBytes):
     @staticmethod
     def check_line(line: int, text: str) -> str:
         """Returns line `line` (from 1) as it was written down, or raises `RecoveryTypo`. For typing line by line."""
-        digits = _digits(line, text)
-        if len(digits) != _DIGITS:
-            raise RecoveryTypo(line, "length", digits=len(digits))
-        if _check_digit(line, digits[:_RANDOM]) != int(digits[_RANDOM]):
-            raise RecoveryTypo(line, "check-digit")
-        return f"{digits[:4]} {digits[4:]}"
+        digits = bytearray(len(text))
+        count = 0
+        for column, character in enumerate(text, start=1):
+            count += _take(character, line, column, digits, count)
+        _check(line, digits[:count])
+        found = digits[:count].decode("ascii")
+        return f"{found[:4]} {found[4:]}"
 
 
 def generate() -> RecoveryKey:
@@ -70,48 +74,87 @@ def generate() -> RecoveryKey:
     while len(digits) < LINES * _RANDOM:
         (byte,) = os.urandom(1)
         if byte < 250:  # 250 is a multiple of 10: taking the rest as well would make 0 to 5 likelier
-            digits.append(ord("0") + byte % 10)
+            digits.append(_ZERO + byte % 10)
     return RecoveryKey(digits)
 
 
-def parse(text: str) -> RecoveryKey:
+def parse(text: str | bytearray) -> RecoveryKey:
     """Reads a recovery key as a person typed or pasted it: spaces, dashes and blank lines mean nothing; a line of text
     holds one line of the key, or several.
+
+    Args:
+        text: text, which stays in memory for as long as Python likes; or UTF-8, which is overwritten.
 
     Raises:
         RecoveryTypo: the first line that is not as it was written down, and how.
     """
-    secret = bytearray()
-    line = 0
-    for typed in text.splitlines():
-        digits = _digits(line + 1, typed)
-        # One line of the key with a digit too many is told as such; only what is two lines or more is taken apart.
-        step = _DIGITS if len(digits) >= 2 * _DIGITS else len(digits) or 1
-        for start in range(0, len(digits), step):
-            line += 1
-            if line > LINES:
-                raise RecoveryTypo(line, "too-many-lines")
-            RecoveryKey.check_line(line, digits[start : start + step])
-            secret += digits[start : start + _RANDOM].encode("ascii")
-    if line < LINES:
-        raise RecoveryTypo(line + 1, "too-few-lines")
+    if isinstance(text, str):
+        return _parse(text)
+    decoded = text.decode("utf-8", "replace")
+    wipe(text)
+    try:
+        return _parse(decoded)
+    finally:
+        forget(decoded)
+
+
+def _parse(text: str) -> RecoveryKey:
+    # Character by character into buffers of full size: parts of the text, and buffers that grow, would leave copies.
+    secret = bytearray(LINES * _RANDOM)
+    digits = bytearray(len(text))
+    line = column = count = 0
+    try:
+        for character in itertools.chain(text, "\n"):
+            if character in _LINE_ENDS:
+                with memoryview(digits) as view:
+                    line = _lines(line, view[:count], secret)
+                column = count = 0
+                continue
+            column += 1
+            count += _take(character, line + 1, column, digits, count)
+        if line < LINES:
+            raise RecoveryTypo(line + 1, "too-few-lines")
+    except RecoveryTypo:
+        wipe(secret)
+        raise
+    finally:
+        wipe(digits)
     return RecoveryKey(secret)
 
 
-def _digits(line: int, text: str) -> str:
-    """The digits of a line of text."""
-    digits = ""
-    for column, character in enumerate(text, start=1):
-        # isdigit() is true of superscripts, isdecimal() of the digits of every script; either would make another key.
-        if character.isascii() and character.isdecimal():
-            digits += character
-        elif not (character.isspace() or character in _DASHES):
-            raise RecoveryTypo(line, "not-a-digit", column=column)
-    return digits
+def _lines(line: int, digits: memoryview, secret: bytearray) -> int:
+    """Takes the digits of one line of text as lines of the key after `line`; returns the last of them."""
+    # One line of the key with a digit too many is told as such; only what is two lines or more is taken apart.
+    step = _DIGITS if len(digits) >= 2 * _DIGITS else len(digits) or 1
+    for start in range(0, len(digits), step):
+        line += 1
+        if line > LINES:
+            raise RecoveryTypo(line, "too-many-lines")
+        _check(line, digits[start : start + step])
+        secret[(line - 1) * _RANDOM : line * _RANDOM] = digits[start : start + _RANDOM]
+    return line
 
 
-def _check_digit(line: int, digits: str) -> int:
+def _take(character: str, line: int, column: int, digits: bytearray, count: int) -> int:
+    """Puts a digit at its place; returns how many it took."""
+    # isdigit() is true of superscripts, isdecimal() of the digits of every script; either would make another key.
+    if character.isascii() and character.isdecimal():
+        digits[count] = ord(character)
+        return 1
+    if not (character.isspace() or character in _DASHES):
+        raise RecoveryTypo(line, "not-a-digit", column=column)
+    return 0
+
+
+def _check(line: int, digits: bytearray | memoryview) -> None:
+    if len(digits) != _DIGITS:
+        raise RecoveryTypo(line, "length", digits=len(digits))
+    if _check_digit(line, digits[:_RANDOM]) != digits[_RANDOM] - _ZERO:
+        raise RecoveryTypo(line, "check-digit")
+
+
+def _check_digit(line: int, digits: Iterable[int]) -> int:
     interim = _DAMM[0][line]
     for digit in digits:
-        interim = _DAMM[interim][int(digit)]
+        interim = _DAMM[interim][digit - _ZERO]
     return interim

@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 from typing import Final, Self
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from chatkeep.daemon.keys.errors import KeyRefused, SecretWiped, SignatureInvalid, Unsealable
 from chatkeep.daemon.keys.hybrid import HybridPrivate
 from chatkeep.daemon.keys.secret import Buffer, SecretBytes, Sensitive, derive, label, random_secret, wipe
+from chatkeep.daemon.keys.wrapping import unwrap, wrap
 
 ROOT_SIZE: Final = 32
 SIGNATURE_SIZE: Final = 64
 VERIFY_KEY_SIZE: Final = 32
-ZERO_NONCE: Final = bytes(12)
-"""For keys that seal exactly one message in their life, and for no other: a second one would lay both open."""
 
 _P: Final = 2**255 - 19
 _SIGN_BIT: Final = 1 << 255
@@ -150,8 +148,7 @@ class EpochKeys(Sensitive):
         """
         key = self.root.subkey("older")
         try:
-            # The zero nonce is safe: this key wraps one message, the one root secret before this one.
-            return AESGCM(key).encrypt(ZERO_NONCE, older.view(), _older_context(vault_id, epoch))
+            return wrap(key, older.view(), _older_context(vault_id, epoch))
         finally:
             wipe(key)
 
@@ -162,14 +159,13 @@ class EpochKeys(Sensitive):
             Unsealable: not wrapped under this epoch's root secret, or for another vault or epoch.
         """
         key = self.root.subkey("older")
-        older = bytearray(ROOT_SIZE)
         try:
-            AESGCM(key).decrypt_into(ZERO_NONCE, wrapped, _older_context(vault_id, epoch), older)
-        except (InvalidTag, ValueError) as exc:  # ValueError: the length is not that of a wrapped root secret
-            raise Unsealable(what="older", epoch=epoch) from exc
+            return RootSecret(unwrap(key, wrapped, _older_context(vault_id, epoch)))
+        except Unsealable as exc:
+            exc.params |= {"what": "older", "epoch": epoch}
+            raise
         finally:
             wipe(key)
-        return RootSecret(older)
 
     def keep_open(self) -> HybridPrivate:
         """The `open` key, which stays; everything else is wiped. For those who only read."""

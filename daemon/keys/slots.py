@@ -11,16 +11,14 @@ import os
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from chatkeep.daemon.keys import strict_json as js
 from chatkeep.daemon.keys.errors import KeysError, LabelRefused, NotMine, SlotDamaged, Unsealable
 from chatkeep.daemon.keys.holding import OpeningKey
 from chatkeep.daemon.keys.hybrid import HybridPrivate, HybridPublic
 from chatkeep.daemon.keys.methods import NewSlot, SlotKind, SlotMethod
-from chatkeep.daemon.keys.root import ROOT_SIZE, ZERO_NONCE, EpochKeys, RootSecret
-from chatkeep.daemon.keys.secret import Sensitive, derive, label, random_secret, wipe
+from chatkeep.daemon.keys.root import ROOT_SIZE, EpochKeys, RootSecret
+from chatkeep.daemon.keys.secret import Sensitive, derive, label, random_secret, take_over, wipe
 from chatkeep.daemon.keys.signed import sign_text
 from chatkeep.daemon.keys.slot_file import (
     ID_SIZE,
@@ -31,6 +29,7 @@ from chatkeep.daemon.keys.slot_file import (
     wrap_context,
     write_params,
 )
+from chatkeep.daemon.keys.wrapping import unwrap, wrap
 
 _LABEL_FRAME: Final = 13  # MessagePack: array 1, text header 2, time 9, synced 1
 
@@ -63,12 +62,13 @@ class OpenedSlot(Sensitive):
             SlotDamaged: the envelope is not for this slot and epoch, or damaged.
         """
         try:
-            root = self._private.open(envelope, envelope_context(self.file.vault_id, epoch, self.file.slot_id))
+            context = envelope_context(self.file.vault_id, epoch, self.file.slot_id)
+            root = take_over(self._private.open(envelope, context))
         except Unsealable as exc:
             raise SlotDamaged(reason="envelope", slot=self.file.slot_id.hex()) from exc
         if len(root) != ROOT_SIZE:
             raise SlotDamaged(reason="envelope", slot=self.file.slot_id.hex())
-        return RootSecret(bytearray(root))
+        return RootSecret(root)
 
     def wipe(self) -> None:
         """Lets go of the slot's private key."""
@@ -172,8 +172,8 @@ def _write(kind: SlotKind, new: NewSlot, epoch: int, secret: bytearray, keys: Ep
             }
         )
         kek, commitment = _schedule(kind, secret, salt, vault_id, slot_id)
-        # The zero nonce is safe: `salt` is fresh, so this key wraps this one seed.
-        wrapped = AESGCM(kek).encrypt(ZERO_NONCE, seed, wrap_context(first))
+        # `salt` is fresh, so this key wraps this one seed.
+        wrapped = wrap(kek, seed, wrap_context(first))
         wipe(kek)
     finally:
         wipe(seed)
@@ -189,15 +189,15 @@ def _write(kind: SlotKind, new: NewSlot, epoch: int, secret: bytearray, keys: Ep
 
 def _open(slot: SlotFile, secret: bytearray) -> OpenedSlot:
     kek, commitment = _schedule(slot.kind, secret, slot.salt, slot.vault_id, slot.slot_id)
-    seed = bytearray(32)
+    seed = bytearray()
     try:
         # First, and before anything is decrypted: AES-GCM alone lets one ciphertext open under two passphrases, with
         # which whoever plants slots could test many guesses at once.
         if not hmac.compare_digest(commitment, slot.commitment):
             raise NotMine(reason="secret")
-        AESGCM(kek).decrypt_into(ZERO_NONCE, slot.wrapped, wrap_context(slot.first_line), seed)
+        seed = unwrap(kek, slot.wrapped, wrap_context(slot.first_line))
         private = _slot_key(seed)
-    except InvalidTag as exc:
+    except Unsealable as exc:
         raise SlotDamaged(reason="wrapped", slot=slot.slot_id.hex()) from exc
     finally:
         wipe(kek)
