@@ -148,7 +148,7 @@ def told(
 def _ready(
     event: Ready, purpose: Purpose, vault: str, emphasis: Callable[[str], str], environment: Mapping[str, str]
 ) -> str:
-    what = f"unlock {printable(vault)}" if purpose == "unlock" else f"make a passkey for {printable(vault)}"
+    what = f"{'unlock' if purpose == 'unlock' else 'make a passkey for'} the vault {printable(vault)}"
     lines = [
         f"Opening the browser to {what}. If nothing opens, open this there:"
         if event.opened

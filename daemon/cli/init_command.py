@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from chatkeep.daemon.vault.create import CreatedVault, Way
     from chatkeep.providers.base import Provider
 
+_NOTHING = " Nothing was changed."  # said of a ceremony that failed, and not of a vault that was just made
+
 
 @click.command(cls=Command, short_help="Make the vault, and its recovery key.")
 @click.option(
@@ -114,7 +116,7 @@ def _passkey_kind(out: Output, wanted: bool | None) -> str | None:
     return "passkey" if wanted else None
 
 
-def _passphrase(out: Output, wanted: bool | None, file: Path | None, *, offered: bool) -> str | None:
+def _passphrase(out: Output, wanted: bool | None, file: Path | None, *, offered: bool) -> bytearray | None:
     if offered and wanted is None and file is None and ask.has_terminal() and not out.as_json:
         out.note("A passphrase can be a second way in: handy, and only as good as it is long.")
         wanted = ask.agreed("Add a passphrase?")
@@ -132,14 +134,14 @@ def _keep(out: Output, key: RecoveryKey, file: Path | None) -> None:
 
 
 def _create(
-    out: Output, providers: Sequence[Provider], key: RecoveryKey, phrase: str | None, key_file: Path | None
+    out: Output, providers: Sequence[Provider], key: RecoveryKey, phrase: bytearray | None, key_file: Path | None
 ) -> CreatedVault:
     from chatkeep.daemon.keys.methods import PassphraseMethod, RecoveryMethod
     from chatkeep.daemon.vault.create import Way, create_vault
 
     ways: list[Way] = [Way(RecoveryMethod(key), "recovery key")]
     if phrase is not None:
-        ways.append(Way(PassphraseMethod(lambda: phrase), "passphrase"))
+        ways.append(Way(PassphraseMethod(lambda: bytearray(phrase)), "passphrase"))
     try:
         with out.progress() as step:
             step("Making the vault and trying every way in", 0, None)
@@ -235,7 +237,7 @@ def _remark(out: Output, key_file: Path | None, failed: ChatkeepError | None, co
         out.note(f"Move {printable(str(key_file))} to a safe place that is not this machine.")
     if failed is not None:
         out.note(
-            f"{out.remark('There is no passkey yet:', 'warn')} {tell(failed).text}\n"
+            f"{out.remark('There is no passkey yet.', 'warn')} {tell(failed).text.removesuffix(_NOTHING)}\n"
             "The vault is whole, and the recovery key opens it. Add a passkey later: chatkeep key add passkey"
         )
     for line in rotating.warning_lines(out, codes):

@@ -301,9 +301,15 @@ _SESSION: Final = {
 
 _CEREMONY: Final = {
     "ceremony-error": Words("The passkey could not be used.", "A recovery key opens the vault too.", Exit.LOCKED),
-    "ceremony-cancelled": Words("Cancelled. Nothing was changed.", "", Exit.CANCELLED),
+    "ceremony-cancelled": Words(
+        "Cancelled. Nothing was changed.",
+        "Without a passkey, a recovery key opens the vault too: --recovery-key",
+        Exit.CANCELLED,
+    ),
     "ceremony-timed-out": Words(
-        "Nobody used the passkey within {seconds} seconds. Nothing was changed.", "Run the command again.", Exit.LOCKED
+        "Nobody used the passkey within {seconds} seconds. Nothing was changed.",
+        "Run the command again. Without a passkey, a recovery key opens the vault too: --recovery-key",
+        Exit.LOCKED,
     ),
     "ceremony-lost": Words(
         "What speaks with the browser or the security key came to an end ({reason}). Nothing was changed.",
