@@ -100,7 +100,7 @@ def _typed_way(out: Output, kind: str, label: str, key_file: Path | None, passph
             paper.write(key_file, new)
         return Way(RecoveryMethod(new), label or "recovery key")
     phrase = ask.passphrase(out, passphrase_file, new=True, option="--new-passphrase-file")
-    return Way(PassphraseMethod(lambda: phrase), label or "passphrase")
+    return Way(PassphraseMethod(lambda: bytearray(phrase)), label or "passphrase")
 
 
 def ways(providers: Sequence[Provider], vault: UnlockedVault) -> list[dict[str, Any]]:

@@ -36,21 +36,35 @@ def passphrase_file_option(command: Decorated) -> Decorated:
     return _file_option("--passphrase-file", "Read the passphrase from a file, - or /dev/fd/N.")(command)
 
 
-def passphrase(out: Output, file: Path | None = None, *, new: bool = False, option: str = "--passphrase-file") -> str:
-    """A passphrase: the file without its last line end, or what is typed, unseen. A `new` one is typed twice.
+def passphrase(
+    out: Output, file: Path | None = None, *, new: bool = False, option: str = "--passphrase-file"
+) -> bytearray:
+    """A passphrase, in UTF-8 and for the caller to wipe: the file without its last line end, or what is typed, unseen.
+    A `new` one is typed twice.
 
     `option`: the one that gives the file.
 
     Raises click.UsageError when there is neither a file nor a terminal, or the file cannot be used.
     """
     if file is not None:
-        text = _read(out, file, option)
-        return text.removesuffix("\n").removesuffix("\r")
+        raw = _read(out, file, option)
+        for end in (b"\n", b"\r"):
+            if raw.endswith(end):
+                del raw[-1]
+        return raw
+    from chatkeep.daemon.keys.secret import wipe
+
     _need_terminal("a passphrase", option)
     while True:
-        first: str = click.prompt("New passphrase" if new else "Passphrase", hide_input=True, err=True)
-        if not new or first == click.prompt("The same again", hide_input=True, err=True):
+        first = _hidden("New passphrase: " if new else "Passphrase: ")
+        if not new:
             return first
+        again = _hidden("The same again: ")
+        same = first == again
+        wipe(again)
+        if same:
+            return first
+        wipe(first)
         out.note("The two differ.")
 
 
@@ -73,22 +87,40 @@ def recovery_key(out: Output, file: Path | None = None) -> RecoveryKey:
 
 
 def _type_key(out: Output) -> RecoveryKey:
+    from chatkeep.daemon.cli import typed
     from chatkeep.daemon.keys import recovery
     from chatkeep.daemon.keys.errors import RecoveryTypo
+    from chatkeep.daemon.keys.secret import wipe
 
     out.note("The recovery key, line by line:\n")
-    typed: list[str] = []
+    sound = bytearray()
     line: object = 1
-    while True:
-        typed.append(click.prompt(f"  line {line}", err=True, prompt_suffix=": "))
-        try:
-            return recovery.parse("\n".join(typed))
-        except RecoveryTypo as error:
-            if error.params["reason"] == "too-few-lines":
-                line = error.params["line"]  # not a count: several lines may be pasted as one
-            else:
-                out.note(f"  {slip(error.params)} Once more:")
-                typed.pop()
+    try:
+        while True:
+            one = typed.line(f"  line {line}: ")
+            longer = sound + b"\n" + one
+            wipe(one)
+            try:
+                return recovery.parse(bytearray(longer))
+            except RecoveryTypo as error:
+                if error.params["reason"] == "too-few-lines":
+                    line = error.params["line"]  # not a count: several lines may be pasted as one
+                    sound, longer = longer, sound
+                else:
+                    out.note(f"  {slip(error.params)} Once more:")
+            finally:
+                wipe(longer)
+    finally:
+        wipe(sound)
+
+
+def _hidden(prompt: str) -> bytearray:
+    """What is typed unseen; nothing is asked for again."""
+    from chatkeep.daemon.cli import typed
+
+    while not (given := typed.line(prompt, hidden=True)):
+        pass
+    return given
 
 
 def agreed(question: str, *, default: bool = False) -> bool:
@@ -123,18 +155,35 @@ def _need_terminal(what: str, option: str) -> None:
         raise click.UsageError(f"Needs {what}, and there is no terminal to ask at. Give it with {option}.")
 
 
-def _read(out: Output, file: Path, option: str) -> str:
+def _read(out: Output, file: Path, option: str) -> bytearray:
+    """UTF-8 text of a file, for the caller to wipe."""
+    from chatkeep.daemon.keys.secret import wipe
+
+    raw = bytearray(MAX_SECRET_BYTES + 1)
+    count = 0
     try:
-        with open(0 if str(file) == "-" else file, "rb", closefd=str(file) != "-") as stream:
+        # Unbuffered: a buffer would be another place that the secret was in.
+        with open(0 if str(file) == "-" else file, "rb", buffering=0, closefd=str(file) != "-") as stream:
             mode = os.fstat(stream.fileno()).st_mode
-            raw = stream.read(MAX_SECRET_BYTES + 1)
+            while part := stream.readinto(memoryview(raw)[count:]):
+                count += part
+        return _text_of(out, raw, count, mode, file, option)
     except OSError as exc:
         raise click.BadParameter(f"{file}: {exc.strerror}", param_hint=option) from exc
-    if len(raw) > MAX_SECRET_BYTES:
+    finally:
+        wipe(raw)
+
+
+def _text_of(out: Output, raw: bytearray, count: int, mode: int, file: Path, option: str) -> bytearray:
+    from chatkeep.daemon.keys.secret import forget
+
+    if count > MAX_SECRET_BYTES:
         raise click.BadParameter(f"has more than {MAX_SECRET_BYTES} bytes: not a secret", param_hint=option)
     if stat.S_ISREG(mode) and mode & 0o077:
         out.note(f"Other users may read this file: chmod 600 {file}")
     text = raw.decode("utf-8", "replace")
-    if "\ufffd" in text:  # not by way of a UnicodeDecodeError, which holds the bytes and would travel along
+    legible = "\ufffd" not in text  # not by way of a UnicodeDecodeError, which holds the bytes and would travel along
+    forget(text)
+    if not legible:
         raise click.BadParameter(f"{file}: not UTF-8 text", param_hint=option)
-    return text
+    return raw[:count]

@@ -39,7 +39,7 @@ def secret_file(tmp_path: Path, raw: bytes, mode: int = 0o600) -> Path:
     [(b"open sesame\n", "open sesame"), (b"a\r\n", "a"), (b" a \n\n", " a \n"), ("pässword".encode(), "pässword")],
 )
 def test_a_passphrase_from_a_file(tmp_path: Path, out: Output, raw: bytes, expected: str) -> None:
-    assert ask.passphrase(out, secret_file(tmp_path, raw)) == expected
+    assert ask.passphrase(out, secret_file(tmp_path, raw)).decode() == expected
 
 
 def test_a_passphrase_from_a_descriptor(out: Output) -> None:
@@ -47,7 +47,7 @@ def test_a_passphrase_from_a_descriptor(out: Output) -> None:
     os.write(writing, b"through a pipe\n")
     os.close(writing)
     try:
-        assert ask.passphrase(out, Path(f"/dev/fd/{reading}")) == "through a pipe"
+        assert ask.passphrase(out, Path(f"/dev/fd/{reading}")) == b"through a pipe"
     finally:
         os.close(reading)
 
@@ -101,7 +101,7 @@ def test_a_passphrase_is_not_shown() -> None:
 
 def test_a_new_passphrase_is_typed_until_it_agrees() -> None:
     code, shown = converse(
-        "print('GOT', ask.passphrase(Output(), new=True) == 'three')",
+        "print('GOT', ask.passphrase(Output(), new=True) == b'three')",
         [
             ("New passphrase:", "one"),
             ("The same again:", "two"),
