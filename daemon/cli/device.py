@@ -26,6 +26,7 @@ CREDENTIAL: Final = "chatkeep-writer"
 """The file's name in the state directory, and that of the systemd credential."""
 _ASIDE: Final = "removed-"
 _STALE: Final = 86400  # seconds; no write lasts a day
+_ID_SIZE: Final = 16
 _OPEN_PART: Final = struct.Struct(">8x32sI32s")  # vault and device id, epoch, hash of its record
 
 
@@ -244,11 +245,13 @@ class Pinned:
     Attributes:
         number, sha256: the epoch's, and the hash of its record.
         since: when this device was enrolled, or went on to it (ns).
+        vault_id: whose epoch it is.
     """
 
     number: int
     sha256: bytes
     since: int
+    vault_id: bytes
 
 
 def pinned(config: Config) -> Pinned | None:
@@ -265,7 +268,8 @@ def _glimpse(path: Path) -> tuple[bytes, Pinned] | None:
     try:
         with path.open("rb") as file:
             vault_and_device, number, sha256 = _OPEN_PART.unpack(file.read(_OPEN_PART.size))
-            return vault_and_device, Pinned(number, sha256, os.fstat(file.fileno()).st_mtime_ns)
+            since = os.fstat(file.fileno()).st_mtime_ns
+            return vault_and_device, Pinned(number, sha256, since, vault_and_device[:_ID_SIZE])
     except (OSError, struct.error):
         return None
 

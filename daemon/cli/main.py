@@ -42,6 +42,8 @@ _OF_THE_SYSTEM = frozenset(
 COMMANDS = {
     "init": Later(f"{_CLI}.init_command", "init", "Make the vault, and its recovery key."),
     "backup": Later(f"{_CLI}.backup_command", "backup", "Back up what changed. Needs no secret."),
+    "unlock": Later(f"{_CLI}.unlock_command", "unlock", "Open the vault for a while: one secret for many commands."),
+    "lock": Later(f"{_CLI}.unlock_command", "lock", "Close the vault again."),
     "status": Later(f"{_CLI}.status_command", "status", "Show how things stand."),
     "snapshots": Later(f"{_CLI}.snapshots_command", "snapshots", "List the snapshots."),
     "ls": Later(f"{_CLI}.browse_commands", "ls", "List what is in a snapshot."),

@@ -10,7 +10,7 @@ import click
 
 from chatkeep.config.errors import Cancelled, ChatkeepError
 from chatkeep.config.problems import nearest
-from chatkeep.daemon.cli import ask, device, proving, storage, unlocking, used
+from chatkeep.daemon.cli import ask, device, proving, sessions, storage, unlocking, used
 from chatkeep.daemon.cli.choosing import LEAST_PREFIX
 from chatkeep.daemon.cli.devices_seen import Seen, devices_seen
 from chatkeep.daemon.cli.frame import Frame
@@ -63,6 +63,7 @@ def change(frame: Frame, secret: Secret, *, yes: bool, slots: Sequence[str] = ()
             going = _slots_meant(slots, members), _devices_meant(devices, members)
             if agreed.finished and _is_done(going, members):
                 _go_on(config, vault.records)
+                sessions.end(out, vault.vault_id)
                 _finished(out, vault)
                 return
             plan = plan_rotation(providers, vault, *going)
@@ -76,6 +77,7 @@ def change(frame: Frame, secret: Secret, *, yes: bool, slots: Sequence[str] = ()
                 record = rotate(providers, enrolment, plan)
                 _try(providers, method, record.sha256, vault.vault_id)
                 _go_on(config, (*vault.records, record))
+            sessions.end(out, vault.vault_id)
             used.forget(config.state_dir, going[0])
             value = shown.value() | {"epoch": record.epoch, "record": record.sha256.hex(), "changed": True}
     out.result(value | {"finished": False}, *_done(out, record.epoch, shown))

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.cli.device import CREDENTIAL, is_set_up, pinned
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.measures import age, counted, local_time, printable, size, stamp
 from chatkeep.daemon.cli.output import Output, fields
-from chatkeep.daemon.cli.telling import Told, tell_code
+from chatkeep.daemon.cli.telling import Told, tell, tell_code
 
 if TYPE_CHECKING:
     from chatkeep.config.model import Config, ProviderConfig, Source
     from chatkeep.daemon.state.glance import Glance, ProviderGlance, SourceGlance, SweepGlance
     from chatkeep.daemon.state.rows import BackupNote
 
+_PATIENCE = 2.0  # seconds for the session to answer
 STALE_NS = 7 * 86400 * 10**9  # after a week without a backup somebody should look
 
 
@@ -70,6 +72,7 @@ def status(frame: Frame) -> None:
         "set_up": True,
         "vault": vault,
         "epoch": _epoch(screen, config),
+        "session": _session(screen, config),
         "running": running,
         "sources": screen.sources,
         "providers": screen.providers,
@@ -103,6 +106,32 @@ def _epoch(screen: Screen, config: Config) -> dict[str, Any] | None:
         return None
     screen.rows.append(("keys", f"epoch {pin.number}, since {local_time(pin.since)}"))
     return {"number": pin.number, "record": pin.sha256.hex(), "since": stamp(pin.since)}
+
+
+def _session(screen: Screen, config: Config) -> dict[str, Any] | None:
+    """Whether the vault is open: asked of the process that holds its keys, which answers at once or is no session."""
+    from chatkeep.daemon.cli import sessions
+    from chatkeep.daemon.service.asking import Session
+
+    pin = pinned(config)
+    if pin is None:
+        return None
+    try:
+        found = Session.find(pin.vault_id, patience=_PATIENCE)
+    except ChatkeepError as exc:
+        told = tell(exc)
+        screen.problem("session", told.text, told.remedy)
+        return None
+    if found is None:
+        screen.rows.append(("session", "locked: chatkeep unlock"))
+        return None
+    with found:
+        about = found.about
+    text = sessions.words(about)
+    if pin.number > len(about.key_ids):
+        text += "\nwith keys from before they were changed: chatkeep unlock --again"
+    screen.rows.append(("session", text))
+    return sessions.value(about)
 
 
 def _sources(screen: Screen, config: Config, seen: Glance) -> None:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from chatkeep.config.errors import ChatkeepError
-from chatkeep.daemon.cli import ask, used
+from chatkeep.daemon.cli import ask, sessions, used
 from chatkeep.daemon.cli.ceremony import DEADLINE, Asking
 from chatkeep.daemon.cli.frame import Frame
 from chatkeep.daemon.cli.output import Output
 
 if TYPE_CHECKING:
     from chatkeep.daemon.keys.methods import SlotMethod
+    from chatkeep.daemon.keys.seeds import ReadingSeeds
     from chatkeep.daemon.vault.agree import Agreed
     from chatkeep.daemon.vault.epoch import EpochPin
     from chatkeep.daemon.vault.unlocked import Enrolment, Pruner, UnlockedVault
@@ -65,11 +66,11 @@ class Secret:
     def vault_name(self) -> str:
         """What the vault is called, for a person."""
         if self.folder is not None:
-            return f"the vault in {self.folder.name or self.folder}"
+            return self.folder.resolve().name or str(self.folder)
         try:
             return self.frame.config().vault_name
         except ChatkeepError:
-            return "the vault"
+            return "chatkeep"
 
     def opened_by(self, slot_id: bytes) -> None:
         """Notes that this slot opened something here."""
@@ -143,11 +144,14 @@ def unlock(
 ) -> UnlockedVault:
     """Unlocks for reading, at the first provider that can be read, in the newest epoch that any has.
 
-    `pin`: the newest epoch that this device has seen. Raises as `vault.unlock` does, CeremonyError, and VaultLocked
-    when there is neither a secret nor a terminal to ask at.
+    `pin`: the newest epoch that this device has seen. Without a secret named, a session unlocks. Raises as
+    `vault.unlock` does, or as `vault.by_session`, CeremonyError, SessionError, and VaultLocked when there is no secret,
+    no session and no terminal to ask at.
     """
     from chatkeep.daemon.vault.unlock import unlock as opened
 
+    if secret.kind is None and (by_session := sessions.read_by(providers, vault_id, pin)) is not None:
+        return by_session
     vault_id = vault_id if pin is None else pin.vault_id
     with unlocked_by(
         out,
@@ -157,6 +161,23 @@ def unlock(
     ) as (vault, _):
         secret.opened_by(vault.slot_id)
         return vault
+
+
+def unlock_to_hand_over(
+    out: Output, providers: Sequence[Provider], secret: Secret, pin: EpochPin | None
+) -> tuple[UnlockedVault, ReadingSeeds]:
+    """Unlocks for a session: also what the process that is to hold the keys is told. Raises as `unlock`."""
+    from chatkeep.daemon.vault.unlock import unlock_to_hand_over as opened
+
+    vault_id = None if pin is None else pin.vault_id
+    with unlocked_by(
+        out,
+        providers,
+        secret,
+        lambda provider, method: opened(provider, method, vault_id, others=providers, pin=pin),
+    ) as ((vault, seeds), _):
+        secret.opened_by(vault.slot_id)
+        return vault, seeds
 
 
 def unlock_to_enrol(out: Output, providers: Sequence[Provider], secret: Secret, pin: EpochPin | None) -> Enrolment:
@@ -191,6 +212,8 @@ def unlock_to_prune(out: Output, providers: Sequence[Provider], secret: Secret, 
     """
     from chatkeep.daemon.vault.unlock import unlock_to_prune as opened
 
+    if secret.kind is None and (by_session := sessions.prune_by(providers, pin)) is not None:
+        return by_session
     with unlocked_by(
         out,
         providers,
@@ -230,7 +253,7 @@ def unlocked_by(
             method = wiping.enter_context(_method(out, kind, secret.file, ceremony))
             try:
                 with ceremony:
-                    found = _at_any(providers, lambda provider: opened(provider, method))  # noqa: B023  # used at once
+                    found = at_any(providers, lambda provider: opened(provider, method))  # noqa: B023  # used at once
                 break
             except WrongPassphrase:
                 attempts -= 1
@@ -240,7 +263,7 @@ def unlocked_by(
         yield found, method
 
 
-def _at_any(providers: Sequence[Provider], act: Callable[[Provider], Opened]) -> Opened:
+def at_any(providers: Sequence[Provider], act: Callable[[Provider], Opened]) -> Opened:
     """What the first provider gives that can be asked, has a vault, and does not list without end."""
     from chatkeep.daemon.keys.errors import TooManySlots
     from chatkeep.daemon.vault.errors import Malformed, NoVault

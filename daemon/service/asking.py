@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Final, Self
 
 from chatkeep.daemon.keys.errors import Unsealable
 from chatkeep.daemon.service.errors import ReaderFailed, SocketRefused
-from chatkeep.daemon.service.places import Place, socket_name
+from chatkeep.daemon.service.places import Place, peer, socket_name, vault_of
 from chatkeep.daemon.service.wire import (
     ABOUT,
     DONE,
@@ -47,23 +48,25 @@ class Session:
         self.about: Final = self.ask()
 
     @classmethod
-    def find(cls, vault_id: bytes, directory: Path | None = None) -> Self | None:
+    def find(cls, vault_id: bytes, directory: Path | None = None, *, patience: float = PATIENCE) -> Self | None:
         """The session of this vault, or None when it is locked.
+
+        Args:
+            directory: of the sockets; None for the usual one.
+            patience: seconds for one answer.
 
         Raises:
             SocketRefused: what is in its place is not this user's, or not this vault's.
             ReaderFailed: it does not answer as it should.
             OSError: its directory cannot be opened.
         """
-        from chatkeep.daemon.service.places import peer
-
         place = Place.open(directory)
         if place is None:
             return None
         with place:
             path = str(place.path / socket_name(vault_id))
             try:
-                connection = place.connect(socket_name(vault_id), PATIENCE)
+                connection = place.connect(socket_name(vault_id), patience)
             except TimeoutError as exc:
                 raise ReaderFailed(reason="silent", path=path) from exc
         if connection is None:
@@ -163,3 +166,12 @@ class Session:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def present(directory: Path | None = None) -> list[bytes]:
+    """The vaults that may have a session of this user: those with a socket. Raises SocketRefused, OSError."""
+    place = Place.open(directory)
+    if place is None:
+        return []
+    with place:
+        return sorted(filter(None, map(vault_of, os.listdir(place.descriptor))))

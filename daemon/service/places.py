@@ -156,6 +156,17 @@ def socket_name(vault_id: bytes) -> str:
     return f"{vault_id.hex()}.sock"
 
 
+def vault_of(name: str) -> bytes | None:
+    """The vault whose socket has this name; None for any other name."""
+    stem, _, suffix = name.partition(".")
+    if suffix != "sock" or len(stem) != 32:
+        return None
+    try:
+        return bytes.fromhex(stem)
+    except ValueError:
+        return None
+
+
 def lock_name(vault_id: bytes) -> str:
     """The name of the file that is locked while a session of this vault begins or ends."""
     return f"{vault_id.hex()}.lock"

@@ -6,8 +6,7 @@ the vault id, as if it had been unlocked here: nothing in storage counts because
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -55,6 +54,11 @@ class Held:
     key_ids: tuple[bytes, ...]
     checkpoint: bytes
 
+    @property
+    def name(self) -> EpochName:
+        """The name of the record `head`."""
+        return EpochName(len(self.key_ids), self.head)
+
 
 def open_by_session(
     keyholder: Keyholder,
@@ -64,22 +68,23 @@ def open_by_session(
     others: Sequence[Provider] = (),
     pin: EpochPin | None = None,
 ) -> UnlockedVault:
-    """The vault, for reading. It owns `keyholder`, and closes it when it is wiped; so does an error.
+    """The vault, for reading. It owns `keyholder` from then on, and closes it when it is wiped.
 
     Args:
         provider, others, pin: as `unlock.unlock` has them.
 
     Raises:
         SessionOutdated: the vault has a newer epoch than the session.
-        MissingObject: storage does not have the record that the session was begun with: it was rolled back.
-        AuthenticationFailed: the session's keys are not those of the records.
+        AuthenticationFailed: the session's keys are not those of the records: another history of the vault.
         Whatever `chain.walk` and `devices.read_devices` raise.
     """
-    with _closing(keyholder):
-        chain, findings = _chain(held, provider, others)
-        if pin is not None and pin.vault_id == held.vault_id and not _has(chain, pin.sha256):
-            findings.append(MissingObject(str(EpochName(pin.epoch, pin.sha256))))
-        return _opened(keyholder, held, chain, provider, others, findings)
+    chain, findings = _chain(held, provider, others)
+    known = {str(held.name): held.head}
+    if pin is not None and pin.vault_id == held.vault_id:
+        known[str(EpochName(pin.epoch, pin.sha256))] = pin.sha256
+    # An older copy can be read, as it can with a secret, and it is told that it is one.
+    findings += [MissingObject(name) for name, sha256 in known.items() if not _has(chain, sha256)]
+    return _opened(keyholder, held, chain, provider, others, findings)
 
 
 def prune_by_session(
@@ -90,13 +95,16 @@ def prune_by_session(
     others: Sequence[Provider] = (),
     pin: EpochPin,
 ) -> Pruner:
-    """The same for saying which snapshots live. Raises as `open_by_session`, and MissingObject for `pin`."""
-    with _closing(keyholder):
-        chain, findings = _chain(held, provider, others)
-        if not _has(chain, pin.sha256):
-            raise MissingObject(str(EpochName(pin.epoch, pin.sha256)))
-        vault = _opened(keyholder, held, chain, provider, others, findings)
-        return Pruner(vault, _Signs(keyholder, chain.head.checkpoint), chain.head)
+    """The same for saying which snapshots live. Raises as `open_by_session`, and MissingObject where storage does not
+    have the record of `pin`, or the one that the session was begun with: signed for an older one, it would count for
+    nothing.
+    """
+    chain, findings = _chain(held, provider, others)
+    for name, sha256 in ((EpochName(pin.epoch, pin.sha256), pin.sha256), (held.name, held.head)):
+        if not _has(chain, sha256):
+            raise MissingObject(str(name))
+    vault = _opened(keyholder, held, chain, provider, others, findings)
+    return Pruner(vault, _Signs(keyholder, chain.head.checkpoint), chain.head)
 
 
 class _Opens:
@@ -130,17 +138,8 @@ class _Signs:
         self._keyholder.close()
 
 
-@contextlib.contextmanager
-def _closing(keyholder: Keyholder) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        keyholder.close()
-        raise
-
-
 def _chain(held: Held, provider: Provider, others: Sequence[Provider]) -> tuple[Chain, list[ChatkeepError]]:
-    """The verified records, of which the session has every key."""
+    """The verified records, of which the session has every key: all that it knew, or fewer."""
     findings: list[ChatkeepError] = []
     records = Records(provider)
     for other in others:
@@ -154,12 +153,11 @@ def _chain(held: Held, provider: Provider, others: Sequence[Provider]) -> tuple[
             exc.params.setdefault("provider", other.name)
             findings.append(exc)
     chain = walk_from_first(records, held.vault_id)
-    if not _has(chain, held.head):
-        raise MissingObject(str(EpochName(len(held.key_ids), held.head)))
-    if chain.head.sha256 != held.head:
+    if chain.head.epoch > len(held.key_ids):
         raise SessionOutdated(epoch=chain.head.epoch, since=len(held.key_ids))
     keys = tuple(record.public.key_id for record in chain.records)
-    if keys != held.key_ids or chain.head.checkpoint.raw != held.checkpoint:
+    whole = chain.head.sha256 != held.head or chain.head.checkpoint.raw == held.checkpoint
+    if keys != held.key_ids[: len(keys)] or not whole:
         raise AuthenticationFailed(what="session-keys", epoch=chain.head.epoch)
     return chain, findings
 

@@ -1,0 +1,130 @@
+"""`chatkeep unlock` and `chatkeep lock`: a session in which no command asks for a secret."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from chatkeep.config.errors import ChatkeepError
+from chatkeep.daemon.cli import device, proving, reading, sessions, storage, unlocking
+from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
+from chatkeep.daemon.cli.unlocking import Secret, secret_options
+
+if TYPE_CHECKING:
+    from chatkeep.daemon.keys.seeds import ReadingSeeds
+    from chatkeep.daemon.service.wire import About
+    from chatkeep.daemon.vault.epoch import EpochPin
+    from chatkeep.daemon.vault.unlocked import UnlockedVault
+    from chatkeep.providers.base import Provider
+
+
+@click.command(cls=Command, short_help="Open the vault for a while: one secret for many commands.")
+@storage.from_option
+@secret_options
+@click.option("--again", is_flag=True, help="Begin a new session, also when there is one.")
+@pass_frame
+def unlock(frame: Frame, folder: Path | None, secret: Secret, again: bool) -> int:
+    """Open the vault for a while: no command asks for a secret until the session ends.
+
+    A process of its own then holds what opens the vault, and nothing else does. The session ends with chatkeep lock, by
+    itself after session.lock_after (12 hours, if the configuration does not say otherwise), when the user logs out, and
+    when the keys of the vault are changed.
+
+    With a session, whatever runs as this user can read the vault. Commands that change keys ask for the secret still.
+    """
+    with storage.opened(storage.named(frame, folder)) as providers:
+        pin = None if folder is not None else device.pin(frame.config())
+        about = None if again else _there(providers, pin)
+        began = about is None
+        if about is None:
+            vault, seeds = unlocking.unlock_to_hand_over(frame.out, providers, secret, pin)
+            with vault, seeds:
+                about = _begun(frame, providers, vault, seeds)
+                proving.prove(frame, vault)
+                if not frame.out.as_json:
+                    reading.tell_findings(frame.out, vault.findings)
+                weight = reading.weight(vault.findings)
+    facts = about.facts
+    first = "Unlocked" if began else "The vault is unlocked already"
+    lines = [f"{first}, with {sessions.way(facts)}, until {sessions.until(facts)}."]
+    lines.append("Lock it before: chatkeep lock" if began else "To begin anew: chatkeep unlock --again")
+    frame.out.result({"began": began, "session": sessions.value(about)}, *lines)
+    return weight if began else 0
+
+
+@click.command(cls=Command, short_help="Close the vault again.")
+@storage.from_option
+@click.option("--all", "every", is_flag=True, help="End every session of this user, of whichever vault.")
+@pass_frame
+def lock(frame: Frame, folder: Path | None, every: bool) -> None:
+    """Close the vault again: the process that holds its keys is ended, and gone when this returns.
+
+    A command that reads the vault at that moment stops, and says that it is locked. On a device that is not set up,
+    every session of this user is ended.
+    """
+    from chatkeep.daemon.service.asking import present
+    from chatkeep.daemon.service.session import lock as ended
+
+    if every and folder is not None:
+        raise click.UsageError("--all and --from contradict each other.")
+    meant = None if every else _meant(frame, folder)
+    vaults = [one for one in (present() if meant is None else meant) if ended(one)]
+    told = "Locked." if vaults else "The vault is locked: there was no session."
+    frame.out.result({"locked": [one.hex() for one in vaults]}, told)
+
+
+def _there(providers: Sequence[Provider], pin: EpochPin | None) -> About | None:
+    """The session that there is, if it has the newest keys that this device knows of."""
+    session = sessions.find(providers, None if pin is None else pin.vault_id)
+    if session is None:
+        return None
+    with session:
+        about = session.about
+    # After the keys were changed elsewhere, and this device went on to them, it opens nothing new.
+    return about if pin is None or pin.epoch <= len(about.key_ids) else None
+
+
+def _begun(frame: Frame, providers: Sequence[Provider], vault: UnlockedVault, seeds: ReadingSeeds) -> About:
+    from chatkeep.config.model import SessionConfig
+    from chatkeep.daemon.service.session import SessionKeys, start
+    from chatkeep.daemon.service.wire import Facts
+
+    try:
+        lasting = frame.config().session.lock_after
+    except ChatkeepError:
+        lasting = SessionConfig().lock_after  # a machine that only restores
+    kind, label = _way(providers, vault)
+    until = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + lasting.ns
+    facts = Facts(vault.vault_id, vault.head.sha256, vault.slot_id, kind, label, until, time.time_ns())
+    return start(SessionKeys(facts, seeds))
+
+
+def _way(providers: Sequence[Provider], vault: UnlockedVault) -> tuple[str, str]:
+    """Kind and label of the slot that opened, for `status`."""
+    from chatkeep.daemon.cli.rotating import way_of
+    from chatkeep.daemon.cli.slots import answering
+    from chatkeep.daemon.vault.members import slot_members
+
+    slot = slot_members(answering(providers), vault.records).slots.get(vault.slot_id)
+    way = way_of(vault, vault.slot_id, slot)
+    return way["kind"] or "", way["label"] or ""
+
+
+def _meant(frame: Frame, folder: Path | None) -> Sequence[bytes] | None:
+    """The vaults to lock; None for all, where it cannot be said which: better too much is locked than too little."""
+    if folder is not None:
+        from chatkeep.daemon.vault.fetch import listed
+        from chatkeep.daemon.vault.names import VAULTS, VaultName
+        from chatkeep.daemon.vault.unlock import MOST_VAULTS
+
+        with storage.opened(storage.named(frame, folder)) as (provider,):
+            return [name.vault_id for name in listed(provider, VAULTS, VaultName, MOST_VAULTS)]
+    try:
+        pinned = device.pinned(frame.config())
+    except ChatkeepError:
+        return None
+    return None if pinned is None else [pinned.vault_id]
