@@ -56,7 +56,7 @@ def init(
     security_key: bool,
     wanted: bool | None,
     passphrase_file: Path | None,
-    passkey_timeout: float,
+    passkey_timeout: int,
 ) -> None:
     """Make the vault, and its recovery key.
 

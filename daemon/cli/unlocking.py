@@ -89,7 +89,7 @@ def secret_options(command: Decorated) -> Decorated:
         security_key: bool,
         key_file: Path | None,
         passphrase_file: Path | None,
-        passkey_timeout: float,
+        passkey_timeout: int,
         **kwargs: Any,
     ) -> Any:
         named = {
@@ -125,12 +125,12 @@ def secret_options(command: Decorated) -> Decorated:
 
 
 def patience_option(command: Decorated) -> Decorated:
-    """Adds `--passkey-timeout`, given to the command as `passkey_timeout: float`."""
+    """Adds `--passkey-timeout`, given to the command as `passkey_timeout: int`."""
     return click.option(
         "--passkey-timeout",
         metavar="SECONDS",
-        type=click.FloatRange(min=1, max=3600),
-        default=DEADLINE,
+        type=click.IntRange(min=1, max=3600),
+        default=int(DEADLINE),
         help=f"How long the passkey is waited for.  [default: {DEADLINE:.0f}]",
     )(command)
 
