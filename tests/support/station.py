@@ -71,6 +71,8 @@ class Station:
         self.key = room / "key.txt"
         self.names = providers
         self.optional = optional
+        self.runtime = room / "runtime"  # where sessions are
+        self.runtime.mkdir(mode=0o700, exist_ok=True)
         self.source.mkdir(exist_ok=True)
         self.configure(self.source)
 
@@ -92,7 +94,7 @@ class Station:
     def start(self, *words: object, json: bool = True, **how: Any) -> subprocess.Popen[str]:
         """Begins a command."""
         argv = [*self.argv(*words), *(["--json"] if json else [])]
-        environment = {**os.environ, "TZ": "UTC", "TERM": "dumb"}
+        environment = {**os.environ, "TZ": "UTC", "TERM": "dumb", "XDG_RUNTIME_DIR": str(self.runtime)}
         pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(argv, env=environment, text=True, **{**pipes, **how})
 
