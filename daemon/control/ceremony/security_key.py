@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import queue
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias, TypeVar
 
 from fido2.hid.base import HidDescriptor
 
-from chatkeep.daemon.control.ceremony.child import Ask, Enrol, Parent
+from chatkeep.daemon.control.ceremony.child import Ask, Command, End, Enrol, Parent
 from chatkeep.daemon.control.ceremony.events import Choose, Insert, Retry, Touch
 from chatkeep.daemon.control.ceremony.security_key_asking import KeyInUse, NotOnThisKey
 from chatkeep.daemon.control.ceremony.security_key_finding import Key, chosen, forbidden, plugged_in, usable
@@ -28,8 +29,17 @@ SETTLE: Final = 2.0
 def perform(parent: Parent) -> None:
     """Does what the command asks for, until it says that it is over."""
     hands = Hands(parent)
+    waiting: queue.SimpleQueue[Command] = queue.SimpleQueue()
+
+    def heard(command: Command) -> None:
+        waiting.put(command)
+        if isinstance(command, End):
+            hands.stop()  # in the middle of a step: the key stops blinking, nobody is asked for a PIN any more
+
+    parent.listen(heard)
     try:
-        for command in parent.commands():
+        while True:
+            command = waiting.get()
             if isinstance(command, Enrol):
                 parent.enrolled(hands.enrol(command.exclude))
             elif isinstance(command, Ask):
@@ -48,6 +58,8 @@ class Hands:
         self._settled: KeyInUse | None = None
         self._reach: list[Key] = []
         self._done = 0
+        self._limits: Limits | None = None
+        self._stopped = False
 
     def enrol(self, exclude: Sequence[bytes]) -> NewCredential:
         """Makes a credential; one gesture. Raises as `ask` does, and `AlreadyEnrolled`."""
@@ -65,6 +77,12 @@ class Hands:
         """
         return self._step(lambda key, limits, touch: key.ask(questions, limits, touch))
 
+    def stop(self) -> None:
+        """Ends the step that runs, and lets no other begin. Called from another thread."""
+        self._stopped = True
+        if self._limits is not None:
+            self._limits.over.set()
+
     def let_go(self) -> None:
         """Closes every key."""
         for key in self._reach:
@@ -72,7 +90,9 @@ class Hands:
         self._reach = []
 
     def _step(self, act: Act[T]) -> T:
-        limits = Limits(self._parent.opening.deadline)
+        self._limits = limits = Limits(self._parent.opening.deadline)
+        if self._stopped:  # looked at after the limits are there to be ended: it comes from another thread
+            limits.over.set()
         touch = Touch(self._done + 1, self._parent.opening.steps)
         try:
             answer = self._with_a_key(act, limits, touch)

@@ -66,6 +66,8 @@ class KeyInUse:
     def enrol(self, exclude: Sequence[bytes], user: str, limits: Limits, touch: Touch) -> NewCredential:
         """Makes a credential. Raises what the module's errors are, `AlreadyEnrolled` among them."""
         self._can_protect()
+        if not self._key.ctap.info.options.get("rk"):
+            raise SecurityKeyUnsupported(reason="discoverable")
         options = {
             "rp": {"id": RP_ID, "name": "Chatkeep"},
             # Of the same user id a key keeps one credential: a fixed one would make vaults overwrite each other's.
@@ -180,7 +182,7 @@ def _final(exc: ClientError, code: CtapError.ERR | None) -> Exception:
     if code in about:
         return about[code]
     if code is None and exc.code == ClientError.ERR.CONFIGURATION_UNSUPPORTED:
-        # Its fingerprint reader has given up, and there is no PIN to fall back to. Or it keeps no credentials.
+        # Its fingerprint reader has given up, and there is no PIN to fall back to.
         return PinBlocked(reason="fingerprint")
     return CeremonyLost(reason="key", cause=exc.code.name if code is None else code.name)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 from fido2.client import UserInteraction
@@ -21,14 +20,9 @@ class Limits:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.over = threading.Event()
-        self._until = time.monotonic() + seconds
         self._timer = threading.Timer(seconds, self.over.set)
         self._timer.daemon = True
         self._timer.start()
-
-    def left(self) -> float:
-        """Seconds."""
-        return max(0.0, self._until - time.monotonic())
 
     def timed_out(self) -> CeremonyTimedOut:
         """The error to raise."""
@@ -90,7 +84,7 @@ class Person(UserInteraction):
         self._tell(Pin(retries, self._wrong))
         try:
             return security_key_pin.ask(
-                retries, wrong=self._wrong, seconds=self.limits.left(), before_leaving=self._before_leaving
+                retries, wrong=self._wrong, over=self.limits.over, before_leaving=self._before_leaving
             )
         except TimeoutError as exc:
             raise self.limits.timed_out() from exc

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 import termios
-import time
+import threading
 import unicodedata
 from collections.abc import Callable
 from typing import Final
@@ -21,6 +21,7 @@ FULL_TRIES: Final = 8
 """How many tries a key starts with (CTAP 2.1, section 6.5.2.2); as long as it has them all there is nothing to tell."""
 _LENGTHS: Final = (4, 63)
 """Code points at least and bytes at most (CTAP 2.1, section 6.5.1): what no PIN can be must not cost a try."""
+_LOOK: Final = 0.1  # seconds between two looks whether it is over
 _ECHO_FLAGS: Final = 3  # where tcgetattr has the local modes
 
 
@@ -29,16 +30,17 @@ class NothingTyped(Exception):
 
 
 def ask(
-    retries: int | None, *, wrong: bool, seconds: float, before_leaving: Callable[[Callable[[], object]], None]
+    retries: int | None, *, wrong: bool, over: threading.Event, before_leaving: Callable[[Callable[[], object]], None]
 ) -> str:
     """A PIN, typed unseen, in the form in which keys take it (NFC; CTAP 2.1, section 6.5.1).
 
-    `retries`: how many the key has left, if it said so. `before_leaving` is told how to turn the echo on again.
+    `retries`: how many the key has left, if it said so. It is waited for until `over` is set. `before_leaving` is told
+    how to turn the echo on again.
 
     Raises:
         NoTerminal: there is none to type at.
         NothingTyped: an empty line.
-        TimeoutError: nothing was typed within `seconds`.
+        TimeoutError: nothing was typed in time.
     """
     try:
         terminal = os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
@@ -52,7 +54,7 @@ def ask(
         # What was typed ahead was not meant for this question, and was shown.
         termios.tcsetattr(terminal, termios.TCSAFLUSH, hidden)
         try:
-            return _typed(terminal, question(retries, wrong=wrong), time.monotonic() + seconds)
+            return _typed(terminal, question(retries, wrong=wrong), over)
         finally:
             termios.tcsetattr(terminal, termios.TCSADRAIN, usual)
             os.write(terminal, b"\n")
@@ -72,10 +74,10 @@ def question(retries: int | None, *, wrong: bool) -> str:
     return "PIN of the security key: "
 
 
-def _typed(terminal: int, shown: str, until: float) -> str:
+def _typed(terminal: int, shown: str, over: threading.Event) -> str:
     while True:
         os.write(terminal, shown.encode())
-        pin = unicodedata.normalize("NFC", _line(terminal, until))
+        pin = unicodedata.normalize("NFC", _line(terminal, over))
         if not pin:
             raise NothingTyped
         if len(pin) < _LENGTHS[0] or len(pin.encode()) > _LENGTHS[1]:
@@ -84,12 +86,14 @@ def _typed(terminal: int, shown: str, until: float) -> str:
         return pin
 
 
-def _line(terminal: int, until: float) -> str:
+def _line(terminal: int, over: threading.Event) -> str:
     typed = bytearray()
     while not typed.endswith(b"\n"):
-        ready, _, _ = select.select([terminal], [], [], max(0.0, until - time.monotonic()))
-        if not ready:
-            raise TimeoutError
+        ready: list[int] = []
+        while not ready:
+            if over.is_set():
+                raise TimeoutError
+            ready, _, _ = select.select([terminal], [], [], _LOOK)
         part = os.read(terminal, 1024)
         if not part:
             raise NothingTyped

@@ -20,7 +20,7 @@ UP, UV, BE, BS, AT, ED = 0x01, 0x04, 0x08, 0x10, 0x40, 0x80
 
 
 class Lie(enum.Enum):
-    """How an authenticator can be dishonest in an assertion whose signature is right."""
+    """How an authenticator can be dishonest in an assertion; its signature is right but for the lie about that."""
 
     NOT_VERIFIED = "the user is not verified, though a PIN was asked for and given"
     OTHER_CREDENTIAL = "another credential answers than was asked for"
@@ -28,6 +28,7 @@ class Lie(enum.Enum):
     LONG_SECRET = "hmac-secret of 48 bytes"
     NO_SECRET = "no hmac-secret at all"
     OTHER_SECRET = "another hmac-secret each time"
+    WRONG_SIGNATURE = "the signature of another credential"
     OTHER_SITE = "the hash of another site"
 
 

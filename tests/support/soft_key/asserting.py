@@ -83,7 +83,7 @@ def _answers(
         answer: dict[int, Any] = {
             1: {"id": identity, "type": "public-key"},
             2: data,
-            3: credential.sign(data + client_hash),
+            3: credential.sign(data + (bytes(32) if parts.lies_about(Lie.WRONG_SIGNATURE) else client_hash)),
         }
         if credential.discoverable:
             answer[4] = credential.user(with_names=proof.verified and len(found) > 1)

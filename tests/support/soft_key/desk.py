@@ -26,7 +26,14 @@ class Desk:
     def make(self, key: str, pin: str | None, traits: dict[str, Any]) -> None:
         if "protocols" in traits:
             traits["protocols"] = tuple(traits["protocols"])
+        if key in self._ports:
+            self._ports[key].pull()
         self._ports[key] = Port(os.path.join(self._directory, key), SoftAuthenticator(pin, **traits))
+
+    def clear(self) -> None:
+        for port in self._ports.values():
+            port.pull()
+        self._ports = {}
 
     def plug(self, key: str) -> None:
         self._ports[key].plug()
@@ -44,6 +51,9 @@ class Desk:
         person.touch = person.touch if touch is None else Touch(touch)
         person.finger_matches = person.finger_matches if finger is None else finger
         person.patience = person.patience if patience is None else patience
+
+    def pin_left(self, key: str, tries: int) -> None:
+        self._ports[key].authenticator.parts.pin.pin_left = tries
 
     def lie(self, key: str, lies: list[str]) -> None:
         self._ports[key].authenticator.lie(*(Lie[name] for name in lies))

@@ -47,6 +47,10 @@ class PluggedKey:
         """Changes who touches it: touch (yes, deny, never), finger, patience (seconds)."""
         self._do("person", **changes)
 
+    def pin_left(self, tries: int) -> None:
+        """Somebody has used up the other ones."""
+        self._do("pin_left", tries=tries)
+
     def lie(self, *lies: str) -> None:
         """Makes it dishonest: names of `acts.Lie`."""
         self._do("lie", lies=list(lies))
@@ -111,6 +115,10 @@ class Ports:
         if plugged:
             made.plug()
         return made
+
+    def clear(self) -> None:
+        """No key is left."""
+        self.request({"do": "clear"})
 
     def environment(self) -> dict[str, str]:
         """With this a command, and what it starts, sees the keys."""
