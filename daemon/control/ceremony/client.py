@@ -129,20 +129,23 @@ class ChildCeremony:
         ]
         self._send({"do": "ask", "questions": asked})
         received = self._answer("answered")
-        secret = received.secret
-        with _strictly():
-            answered = credential(received.frame["answered"]["credential"])
-        if secret is None:
-            raise CeremonyLost(reason="protocol", cause="secret")
-        if answered not in {each.credential for each in questions}:
-            wipe(secret)
-            raise PasskeyRefused(reason="other-credential")
-        return Answer(answered, secret)
+        try:
+            return _checked(received, questions)
+        except BaseException:
+            if received.secret is not None:
+                wipe(received.secret)
+            raise
 
     def end(self, *, ok: bool = True, code: str = "") -> None:
-        """Shows the result in the page and waits until the process has ended."""
+        """Shows the result in the page and waits until the process has ended. What it still had to tell is told."""
         self._say_end(ok=ok, code=code)
-        self._stop(FAREWELL)
+        until = time.monotonic() + FAREWELL
+        with contextlib.suppress(CeremonyLost, CeremonyTimedOut):  # the first is how it ends
+            while True:
+                received = self._receive(until)
+                if "event" in received.frame:
+                    self._hand_on(received)
+        self._stop(1.0)
 
     def _answer(self, name: str) -> Received:
         """Waits for the answer; hands on what is told until then."""
@@ -155,9 +158,12 @@ class ChildCeremony:
                 wipe(received.secret)
             if "error" in received.frame:
                 raise _error(received.frame)
-            with _strictly():
-                event = from_frame(received.frame)
-            self._tell(event)
+            self._hand_on(received)
+
+    def _hand_on(self, received: Received) -> None:
+        with _strictly():
+            event = from_frame(received.frame)
+        self._tell(event)
 
     def _receive(self, until: float) -> Received:
         try:
@@ -200,6 +206,16 @@ def _start(kind: Kind, theirs: socket.socket) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,  # the command's own output may be read by a program
     )
+
+
+def _checked(received: Received, questions: Sequence[Question]) -> Answer:
+    with _strictly():
+        answered = credential(received.frame["answered"]["credential"])
+    if received.secret is None:
+        raise CeremonyLost(reason="protocol", cause="secret")
+    if answered not in {each.credential for each in questions}:
+        raise PasskeyRefused(reason="other-credential")
+    return Answer(answered, received.secret)
 
 
 def _error(frame: dict[str, Any]) -> ChatkeepError:

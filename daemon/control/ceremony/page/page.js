@@ -7,7 +7,6 @@ const $ = (id) => document.getElementById(id);
 const NO_PRF =
   "Use a security key with “hmac-secret” (most that speak FIDO2), or a current Chrome, Edge or Safari " +
   "with its own password manager. Then run the command again.";
-const RECOVERY = "Or stop here and use the recovery key in the terminal.";
 
 // How it ended, by code and reason of the error, or by its code alone.
 const ENDINGS = {
@@ -35,6 +34,7 @@ const ENDINGS = {
     "It works once, in one tab.",
     "If that was not you, somebody else saw it: press Ctrl-C in the terminal. Else run the command again.",
   ],
+  reloaded: ["This page cannot be reloaded", "It works once, in one tab.", "Run the command again in the terminal."],
   gone: ["The command has ended", "Nothing is waiting for this page any more.", "Run it again in the terminal."],
   browser: ["This browser has no passkeys", "It is too old, or they are turned off.", NO_PRF],
   "": ["It did not work", "The terminal says why.", "You can close this tab."],
@@ -162,7 +162,9 @@ async function ready(step) {
     show("failed", {
       title: TITLE(),
       status: "Cancelled, timed out, or not the right passkey.",
-      detail: `Nothing was changed. ${RECOVERY}`,
+      detail: enrolling
+        ? "The vault is as it was. You can also try another device."
+        : "Without a passkey at hand: cancel, and use the recovery key in the terminal.",
       go: "Try again",
       stop: true,
     });
@@ -172,9 +174,9 @@ async function ready(step) {
     show("ready", {
       title: TITLE(),
       detail: enrolling
-        ? "On this device, on your phone or on a security key. It takes three gestures: one makes the passkey, " +
-          "two check that it gives the same key each time."
-        : "Your browser will ask for it.",
+        ? "On this device, your phone or a security key. One touch makes it, two more check that it always gives the " +
+          "same key."
+        : "From this device, your phone or a security key.",
       go: enrolling ? "Create the passkey" : "Unlock with a passkey",
       stop: true,
     });
@@ -322,7 +324,7 @@ async function begin() {
   }
   ticket = location.hash.slice(1);
   history.replaceState(null, "", "/"); // out of the address bar and of the history
-  if (!ticket) return end({ ok: false, code: "used" });
+  if (!ticket) return end({ ok: false, code: "reloaded" });
   let opening;
   try {
     opening = await post("begin", "{}");
