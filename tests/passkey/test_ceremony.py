@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -221,7 +220,7 @@ def test_nobody_does_anything(visitor: Visitor, state: str) -> None:
 def test_the_page_of_a_command_that_was_killed(visitor: Visitor) -> None:
     with Rehearsal(enrol) as rehearsal:
         visitor.visit(rehearsal.ready.url)
-        rehearsal.ceremony._channel._socket.shutdown(socket.SHUT_RDWR)  # as the kernel does for a command that is gone
+        rehearsal.abandon()
         visitor.sees("over")
         refused(rehearsal, CeremonyLost, reason="ended", cause="")
     assert visitor.title == "The command has ended"

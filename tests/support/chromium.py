@@ -157,6 +157,7 @@ class Chromium:
 
     def __init__(self, playwright: Playwright, *flags: str) -> None:
         root = ["--no-sandbox"] if os.geteuid() == 0 else []
+        self._playwright = playwright
         self.browser = playwright.chromium.launch(executable_path=present(), args=[*_FLAGS, *root, *flags])
 
     @contextmanager
@@ -167,6 +168,15 @@ class Chromium:
             yield Tab(context)
         finally:
             context.close()
+
+    @contextmanager
+    def another(self, *flags: str) -> Iterator[Chromium]:
+        """One more browser, that differs by these flags."""
+        other = Chromium(self._playwright, *flags)
+        try:
+            yield other
+        finally:
+            other.close()
 
     def close(self) -> None:
         self.browser.close()

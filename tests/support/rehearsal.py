@@ -4,6 +4,7 @@ The process of the ceremony is the real one."""
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -55,6 +56,11 @@ class Rehearsal(Generic[Result]):
                 self.ceremony._process.kill()
         self._thread.join(DEADLINE)
         assert not self._thread.is_alive(), "the ceremony did not end"
+
+    def abandon(self) -> None:
+        """What the kernel does for a command that was killed: its end of the channel is closed."""
+        with contextlib.suppress(OSError):  # it has ended
+            self.ceremony._channel._socket.shutdown(socket.SHUT_RDWR)
 
     @property
     def ready(self) -> Ready:

@@ -1,0 +1,56 @@
+"""What a program without a browser can say to the page's server: one HTTP request, with any headers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PATIENCE = 10.0  # seconds
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def honest(port: int, token: str) -> dict[str, str]:
+    """The headers that the page's own script sends with its token."""
+    return {
+        "Host": f"localhost:{port}",
+        "Origin": f"http://localhost:{port}",
+        "Sec-Fetch-Site": "same-origin",
+        "Content-Type": "application/json",
+        "X-Token": token,
+    }
+
+
+def call(port: int, name: str, headers: Mapping[str, str], body: bytes = b"{}", address: str = "127.0.0.1") -> Reply:
+    """Calls the page's API. Raises OSError or HTTPException when the connection is cut."""
+    return request(port, "POST", f"/api/{name}", headers, body, address)
+
+
+def request(
+    port: int, method: str, path: str, headers: Mapping[str, str], body: bytes = b"", address: str = "127.0.0.1"
+) -> Reply:
+    """Any request."""
+    connection = http.client.HTTPConnection(address, port, timeout=PATIENCE)
+    try:
+        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+        for key, value in headers.items():
+            connection.putheader(key, value)
+        if body:
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body or None)
+        answer = connection.getresponse()
+        return Reply(answer.status, dict(answer.headers), answer.read())
+    finally:
+        connection.close()
