@@ -87,9 +87,11 @@ class Session:
         """What the session says of itself now. Raises as `open`."""
         status, answer = self._exchange(ABOUT, b"")
         try:
-            return About.decode(self._done(status, answer))
+            if status == DONE:
+                return About.decode(answer)
         except Unreadable as exc:
             raise ReaderFailed(reason="answer") from exc
+        raise ReaderFailed(reason="answer")
 
     def open(self, epoch: int, key_id: bytes, sealed: bytes, bound: bytes) -> bytes:
         """Opens what is sealed to the key of an epoch and bound to `bound`.
