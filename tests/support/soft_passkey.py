@@ -9,6 +9,8 @@ import http.client
 import json
 import os
 import struct
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from fido2 import cbor
 
+from chatkeep.daemon.control.ceremony.events import Event, Ready
 from chatkeep.daemon.control.ceremony.webauthn import Assertion, Registration
 
 UP, UV, BE, BS, AT = 0x01, 0x04, 0x08, 0x10, 0x40
@@ -142,3 +145,32 @@ class SoftPage:
         status, reply = self.post("next", body, "application/octet-stream")
         assert status == 200, status
         return reply
+
+
+class Person:
+    """Whoever is in front of the page, in a thread: does `act` with it once it is ready."""
+
+    def __init__(self, act: Callable[[SoftPage], object]) -> None:
+        self.told: list[Event] = []
+        self._act = act
+        self._thread: threading.Thread | None = None
+        self._failure: list[BaseException] = []
+
+    def tell(self, event: Event) -> None:
+        self.told.append(event)
+        if isinstance(event, Ready):
+            self._thread = threading.Thread(target=self._visit, args=(event.url,))
+            self._thread.start()
+
+    def leave(self) -> None:
+        """Waits until the person is done, and fails as they did."""
+        assert self._thread is not None, "the page never was ready"
+        self._thread.join(30)
+        if self._failure:
+            raise self._failure[0]
+
+    def _visit(self, url: str) -> None:
+        try:
+            self._act(SoftPage(url))
+        except BaseException as failure:
+            self._failure.append(failure)

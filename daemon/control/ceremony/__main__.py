@@ -6,25 +6,22 @@ overwrite. They go with the process, right after the ceremony.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import resource
 import signal
 import socket
 import sys
-from typing import Final
 
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.control.ceremony.channel import Channel, ChannelBroken, ChannelClosed
 from chatkeep.daemon.control.ceremony.child import Parent
 from chatkeep.daemon.control.errors import CeremonyLost
-
-_PR_SET_DUMPABLE: Final = 4
+from chatkeep.daemon.keys.hardened import harden
 
 
 def main(arguments: list[str]) -> int:
     """Runs the ceremony, and returns the exit status."""
-    _harden()
+    # Ctrl-C at the terminal reaches the command too, which ends this process when it has tidied up.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    harden()
     kind, descriptor = arguments
     connected = socket.socket(fileno=int(descriptor))
     connected.set_inheritable(False)  # a browser that is started from here would keep the channel open for ever
@@ -53,14 +50,6 @@ def _perform(kind: str, parent: Parent) -> None:
     else:
         from chatkeep.daemon.control.ceremony.security_key import perform
     perform(parent)
-
-
-def _harden() -> None:
-    # Ctrl-C at the terminal reaches the command too, which ends this process when it has tidied up.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(OSError):  # not on this system: then there is less protection, and no less use
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 if __name__ == "__main__":

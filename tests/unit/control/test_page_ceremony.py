@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from chatkeep.daemon.control.ceremony.client import ChildCeremony
-from chatkeep.daemon.control.ceremony.events import Event, PageOpened, Ready, Refused, Retry, Touch
+from chatkeep.daemon.control.ceremony.events import PageOpened, Ready, Refused, Retry, Touch
 from chatkeep.daemon.control.errors import (
     AlreadyEnrolled,
     CeremonyCancelled,
@@ -23,38 +23,9 @@ from chatkeep.daemon.control.errors import (
 )
 from chatkeep.daemon.keys.errors import PasskeyRefused, WrongPasskey
 from chatkeep.daemon.keys.passkey import Question
-from tests.support.soft_passkey import UP, SoftPage, SoftPasskey
+from tests.support.soft_passkey import UP, Person, SoftPage, SoftPasskey
 
 EVALUATION = bytes(range(32))
-
-
-class Person:
-    """Whoever is in front of the page, in a thread: does `act` with it once it is ready."""
-
-    def __init__(self, act: Callable[[SoftPage], object]) -> None:
-        self.told: list[Event] = []
-        self._act = act
-        self._thread: threading.Thread | None = None
-        self._failure: list[BaseException] = []
-
-    def tell(self, event: Event) -> None:
-        self.told.append(event)
-        if isinstance(event, Ready):
-            self._thread = threading.Thread(target=self._visit, args=(event.url,))
-            self._thread.start()
-
-    def leave(self) -> None:
-        """Waits until the person is done, and fails as they did."""
-        assert self._thread is not None, "the page never was ready"
-        self._thread.join(30)
-        if self._failure:
-            raise self._failure[0]
-
-    def _visit(self, url: str) -> None:
-        try:
-            self._act(SoftPage(url))
-        except BaseException as failure:
-            self._failure.append(failure)
 
 
 @contextlib.contextmanager

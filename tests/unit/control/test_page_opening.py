@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import select
 import stat
 from pathlib import Path
 
 import pytest
 
 from chatkeep.daemon.control.ceremony.client import ChildCeremony
-from chatkeep.daemon.control.ceremony.events import Event, Ready
+from chatkeep.daemon.control.ceremony.events import Ready
 from chatkeep.daemon.control.ceremony.opening import Redirect, has_desktop, open_file
 from chatkeep.daemon.keys.passkey import Question
-from tests.support.soft_passkey import SoftPage, SoftPasskey
+from tests.support.soft_passkey import Person, SoftPage, SoftPasskey
 
 URL = "http://localhost:1/#" + "t" * 43
 
@@ -72,16 +73,28 @@ def test_without_a_program_that_opens_it_nothing_is_opened(tmp_path: Path) -> No
 
 
 def desktop(folder: Path) -> str:
-    """A directory with an xdg-open that notes what it is given."""
+    """A directory with an xdg-open that notes what it is given, and says through a pipe when it has."""
     folder.mkdir()
+    os.mkfifo(folder / "done")
     program = folder / "xdg-open"
     program.write_text(
         "#!/bin/sh\n"
-        f'env > "{folder}/environment"; printf %s "$*" > "{folder}/arguments"; cat "$1" > "{folder}/content.part"\n'
-        f'ls -l /proc/self/fd > "{folder}/open"; mv "{folder}/content.part" "{folder}/content"\n'
+        f'env > "{folder}/environment"; printf %s "$*" > "{folder}/arguments"; cat "$1" > "{folder}/content"\n'
+        f'ls -l /proc/self/fd > "{folder}/open"; echo done > "{folder}/done"\n'
     )
     program.chmod(0o755)
     return str(folder)
+
+
+def wait_for(desktop: Path) -> None:
+    """Waits until xdg-open was run."""
+    descriptor = os.open(desktop / "done", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        assert poll.poll(30_000), "nothing was opened"
+    finally:
+        os.close(descriptor)
 
 
 def test_a_ceremony_opens_the_desktops_browser(tmp_path: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,26 +105,24 @@ def test_a_ceremony_opens_the_desktops_browser(tmp_path: Path, runtime: Path, mo
     monkeypatch.setenv("LD_PRELOAD", "")
     for name in ("SSH_CONNECTION", "SSH_TTY"):
         monkeypatch.delenv(name, raising=False)
-    told: list[Event] = []
     passkey = SoftPasskey()
 
-    def tell(event: Event) -> None:
-        told.append(event)
-        if isinstance(event, Ready):
-            page = SoftPage(event.url)
-            _visited(tmp_path / "bin" / "content")
-            assert len(list(runtime.iterdir())) == 1
-            page.begin()
-            assert list(runtime.iterdir()) == []  # the link has been used, and lies about no longer
-            page.got(page.say(say="next"), passkey)
+    def act(page: SoftPage) -> None:
+        wait_for(tmp_path / "bin")
+        assert len(list(runtime.iterdir())) == 1
+        page.begin()
+        assert list(runtime.iterdir()) == []  # the link has been used, and lies about no longer
+        page.got(page.say(say="next"), passkey)
 
-    with ChildCeremony("browser", vault="V", user="U", steps=1, tell=tell) as asked:
+    person = Person(act)
+    with ChildCeremony("browser", vault="V", user="U", steps=1, tell=person.tell) as asked:
         asked.ask([Question(passkey.credential, bytes(32))])
         asked.end()
-    ready = told[0]
+    person.leave()
+    ready = person.told[0]
     assert isinstance(ready, Ready)
     assert ready.opened
-    seen = {path.name: path.read_text() for path in (tmp_path / "bin").iterdir()}
+    seen = {path.name: path.read_text() for path in (tmp_path / "bin").iterdir() if path.is_file()}
     token = ready.url.partition("#")[2]
     assert token in seen["content"]
     assert seen["arguments"].startswith(f"{runtime}/chatkeep-")
@@ -120,15 +131,6 @@ def test_a_ceremony_opens_the_desktops_browser(tmp_path: Path, runtime: Path, mo
     assert {"PATH", "DISPLAY", "XDG_RUNTIME_DIR"} <= names
     assert not {"A_SECRET_OF_THE_SHELL", "LD_PRELOAD"} & names
     assert "socket:" not in seen["open"]  # neither the channel nor the page's port
-
-
-def _visited(content: Path) -> None:
-    """Waits for the desktop: it is another process."""
-    for _ in range(2_000_000):
-        if content.exists():
-            return
-        os.sched_yield()
-    raise AssertionError("nothing was opened")
 
 
 @pytest.mark.parametrize("gone", ["nothing to open it with", "told not to"])
@@ -140,20 +142,18 @@ def test_a_page_that_is_not_opened_says_so(
     monkeypatch.setenv("DISPLAY", ":7")
     for name in ("SSH_CONNECTION", "SSH_TTY"):
         monkeypatch.delenv(name, raising=False)
-    told: list[Event] = []
     passkey = SoftPasskey()
 
-    def tell(event: Event) -> None:
-        told.append(event)
-        if isinstance(event, Ready):
-            page = SoftPage(event.url)
-            page.begin()
-            page.got(page.say(say="next"), passkey)
+    def act(page: SoftPage) -> None:
+        page.begin()
+        page.got(page.say(say="next"), passkey)
 
-    with ChildCeremony("browser", vault="V", user="U", steps=1, tell=tell, open_browser=gone != "told not to") as asked:
+    person, told_to = Person(act), gone != "told not to"
+    with ChildCeremony("browser", vault="V", user="U", steps=1, tell=person.tell, open_browser=told_to) as asked:
         asked.ask([Question(passkey.credential, bytes(32))])
         asked.end()
-    assert isinstance(told[0], Ready)
-    assert not told[0].opened
+    person.leave()
+    assert isinstance(person.told[0], Ready)
+    assert not person.told[0].opened
     assert list(runtime.iterdir()) == []
     assert not (tmp_path / "bin" / "arguments").exists()
