@@ -133,8 +133,7 @@ class Session:
             if self._connection is None:
                 raise VaultLocked(reason="ended")
             try:
-                self._connection.sendall(FRAME.pack(what, len(payload)))
-                self._connection.sendall(payload)
+                self._connection.sendall(FRAME.pack(what, len(payload)) + payload)
                 status, size = FRAME.unpack(self._receive(self._connection, FRAME.size))
                 if size > MOST_ABOUT:
                     raise ReaderFailed(reason="answer")
