@@ -46,9 +46,15 @@ def ask(
         terminal = os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as exc:
         raise NoTerminal(what="pin") from exc
+    asking = [terminal]  # until it is closed: its number may be another file's then
     try:
         usual = termios.tcgetattr(terminal)
-        before_leaving(lambda: termios.tcsetattr(terminal, termios.TCSANOW, usual))
+
+        def echo() -> None:
+            for each in asking:
+                termios.tcsetattr(each, termios.TCSANOW, usual)
+
+        before_leaving(echo)
         hidden = [*usual]
         hidden[_ECHO_FLAGS] = usual[_ECHO_FLAGS] & ~termios.ECHO
         # What was typed ahead was not meant for this question, and was shown.
@@ -59,6 +65,7 @@ def ask(
             termios.tcsetattr(terminal, termios.TCSADRAIN, usual)
             os.write(terminal, b"\n")
     finally:
+        asking.clear()
         os.close(terminal)
 
 
