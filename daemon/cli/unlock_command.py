@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from chatkeep.config.errors import ChatkeepError
-from chatkeep.daemon.cli import device, proving, reading, sessions, storage, unlocking
+from chatkeep.daemon.cli import adding, device, proving, reading, rotating, sessions, storage, unlocking
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
+from chatkeep.daemon.cli.slots import answering
 from chatkeep.daemon.cli.unlocking import Secret, secret_options
+from chatkeep.daemon.cli.ways import warnings
 
 if TYPE_CHECKING:
     from chatkeep.daemon.keys.seeds import ReadingSeeds
@@ -39,11 +41,12 @@ def unlock(frame: Frame, folder: Path | None, secret: Secret, again: bool) -> in
     with storage.opened(storage.named(frame, folder)) as providers:
         pin = None if folder is not None else device.pin(frame.config())
         about = None if again else _there(providers, pin)
-        began = about is None
+        began, codes = about is None, list[str]()
         if about is None:
             vault, seeds = unlocking.unlock_to_hand_over(frame.out, providers, secret, pin)
             with vault, seeds:
-                about = _begun(frame, providers, vault, seeds)
+                found = adding.ways(answering(providers), vault)
+                about, codes = _begun(frame, found, vault, seeds), warnings(found)
                 proving.prove(frame, vault)
                 if not frame.out.as_json:
                     reading.tell_findings(frame.out, vault.findings)
@@ -52,7 +55,10 @@ def unlock(frame: Frame, folder: Path | None, secret: Secret, again: bool) -> in
     first = "Unlocked" if began else "The vault is unlocked already"
     lines = [f"{first}, with {sessions.way(facts)}, until {sessions.until(facts)}."]
     lines.append("Lock it before: chatkeep lock" if began else "To begin anew: chatkeep unlock --again")
-    frame.out.result({"began": began, "session": sessions.value(about)}, *lines)
+    frame.out.result({"began": began, "session": sessions.value(about), "warnings": codes}, *lines)
+    if not frame.out.as_json:
+        for line in rotating.warning_lines(frame.out, codes):
+            frame.out.note(line)
     return weight if began else 0
 
 
@@ -88,7 +94,7 @@ def _there(providers: Sequence[Provider], pin: EpochPin | None) -> About | None:
     return about if pin is None or pin.epoch <= len(about.key_ids) else None
 
 
-def _begun(frame: Frame, providers: Sequence[Provider], vault: UnlockedVault, seeds: ReadingSeeds) -> About:
+def _begun(frame: Frame, ways: Sequence[Mapping[str, Any]], vault: UnlockedVault, seeds: ReadingSeeds) -> About:
     from chatkeep.config.model import SessionConfig
     from chatkeep.daemon.service.session import SessionKeys, start
     from chatkeep.daemon.service.wire import Facts
@@ -97,21 +103,11 @@ def _begun(frame: Frame, providers: Sequence[Provider], vault: UnlockedVault, se
         lasting = frame.config().session.lock_after
     except ChatkeepError:
         lasting = SessionConfig().lock_after  # a machine that only restores
-    kind, label = _way(providers, vault)
+    way = next((way for way in ways if way["id"] == vault.slot_id.hex()), {})  # for status to show
+    kind, label = way.get("kind") or "", way.get("label") or ""
     until = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + lasting.ns
     facts = Facts(vault.vault_id, vault.head.sha256, vault.slot_id, kind, label, until, time.time_ns())
     return start(SessionKeys(facts, seeds))
-
-
-def _way(providers: Sequence[Provider], vault: UnlockedVault) -> tuple[str, str]:
-    """Kind and label of the slot that opened, for `status`."""
-    from chatkeep.daemon.cli.rotating import way_of
-    from chatkeep.daemon.cli.slots import answering
-    from chatkeep.daemon.vault.members import slot_members
-
-    slot = slot_members(answering(providers), vault.records).slots.get(vault.slot_id)
-    way = way_of(vault, vault.slot_id, slot)
-    return way["kind"] or "", way["label"] or ""
 
 
 def _meant(frame: Frame, folder: Path | None) -> Sequence[bytes] | None:
