@@ -132,11 +132,15 @@ class EpochKeys(Sensitive):
 
     def __init__(self, root: RootSecret) -> None:
         self.root: Final = root
-        seeds = [root.subkey(name) for name in ("open", "sign", "checkpoint")]
+        seeds: list[bytearray] = []
         try:
+            seeds.extend(map(root.subkey, ("open", "sign", "checkpoint")))
             self.open: Final = HybridPrivate.from_seed(seeds[0])
             self.sign: Final = SigningKey(seeds[1])
             self.checkpoint: Final = SigningKey(seeds[2])
+        except BaseException:
+            root.wipe()  # it was taken over, and there is nobody who could
+            raise
         finally:
             for seed in seeds:
                 wipe(seed)

@@ -9,7 +9,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from chatkeep.daemon.keys.errors import Unsealable
-from chatkeep.daemon.keys.secret import Buffer
+from chatkeep.daemon.keys.secret import Buffer, wipe
 
 ZERO_NONCE: Final = bytes(12)
 """For keys that seal exactly one message in their life, and for no other: a second one would lay both open."""
@@ -36,6 +36,7 @@ def unwrap(key: bytearray, wrapped: bytes, bound: bytes) -> bytearray:
     try:
         AESGCM(key).decrypt_into(ZERO_NONCE, wrapped, bound, secret)
     except (InvalidTag, ValueError) as exc:  # ValueError: the length is not that of a wrapped secret
+        wipe(secret)  # what was decrypted is in it all the same: the true secret, if it is only bound to something else
         raise Unsealable(what="wrapped") from exc
     finally:
         _again(bound)

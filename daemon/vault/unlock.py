@@ -335,7 +335,7 @@ def _keys(opened: OpenedSlot, chain: Chain) -> list[EpochKeys]:
                 with translated("older", epoch=record.epoch):
                     older = every[0].unwrap_older(record.older, record.vault_id, record.epoch)
                 every.insert(0, EpochKeys(older))
-    except VaultError:
+    except BaseException:
         for keys in every:
             keys.wipe()
         raise
