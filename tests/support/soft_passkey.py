@@ -101,17 +101,14 @@ class SoftPage:
         assert status == 200, status
         return answer
 
-    def over(self) -> Any:
-        return self.post("over", b"{}")[1]
-
-    def leave(self, name: str) -> None:
-        """Asks, and goes away once the question is heard: what happens when a tab is closed."""
+    def watch(self) -> http.client.HTTPConnection:
+        """Asks whether it is over, as an open tab always does; returns when the question has been heard."""
         connection = http.client.HTTPConnection("localhost", self.port, timeout=30)
         headers = {"Origin": self.origin, "Content-Type": "application/json", "X-Token": self.ticket}
-        connection.request("POST", f"/api/{name}", b"{}", headers)
-        # Answered after it: the server takes what comes first first.
+        connection.request("POST", "/api/over", b"{}", headers)
+        # Answered after it: the server takes first what comes first.
         assert self.post("begin", b"{}", token=self.token)[0] == 410
-        connection.close()
+        return connection
 
     def created(self, step: Any, passkey: SoftPasskey) -> Any:
         """Does a `create` step, and returns the next."""

@@ -53,7 +53,12 @@ class _Ceremony:
 
     async def run(self) -> None:
         loop, commands = asyncio.get_running_loop(), asyncio.Queue[Command]()
-        self._parent.listen(lambda command: loop.call_soon_threadsafe(commands.put_nowait, command))
+
+        def heard(command: Command) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: this process is about to end by itself
+                loop.call_soon_threadsafe(commands.put_nowait, command)
+
+        self._parent.listen(heard)
         with contextlib.closing(listen()) as loopback:
             talk = Talk(self._parent.opening, Verifier(f"http://localhost:{loopback.port}"), self._tell)
             server = Server(loopback.port, os.geteuid(), page_files(), talk.call, talk.refused)

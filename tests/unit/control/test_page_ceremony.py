@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import threading
@@ -26,6 +27,13 @@ from chatkeep.daemon.keys.passkey import Question
 from tests.support.soft_passkey import UP, Person, SoftPage, SoftPasskey
 
 EVALUATION = bytes(range(32))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """The process has the terminal for a PIN. What it printed there would be a library's words, or a secret."""
+    yield
+    assert capfd.readouterr() == ("", "")
 
 
 @contextlib.contextmanager
@@ -248,7 +256,7 @@ def test_the_page_is_closed() -> None:
     def act(page: SoftPage) -> None:
         page.begin()
         page.say(say="next")
-        page.leave("over")
+        page.watch().close()
 
     with pytest.raises(CeremonyCancelled) as caught, ceremony(act) as (asked, person):
         asked.ask(ask(SoftPasskey()))
@@ -268,17 +276,17 @@ def test_the_process_is_killed() -> None:
 
 
 def test_ctrl_c_ends_the_process_and_tells_the_page() -> None:
-    ends = []
+    ends: list[Any] = []
 
     def act(page: SoftPage) -> None:
         page.begin()
         page.say(say="next")
-        watching = threading.Thread(target=lambda: ends.append(page.over()))
-        watching.start()
+        watching = page.watch()
         # As the terminal does: to both.
         os.kill(asked._process.pid, signal.SIGINT)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-        watching.join(30)
+        ends.append(json.loads(watching.getresponse().read()))
+        watching.close()
 
     with pytest.raises(CeremonyCancelled) as caught, ceremony(act) as (asked, person):
         asked.ask(ask(SoftPasskey()))
