@@ -11,6 +11,7 @@ Words for people, remedies and exit codes are added in one place, `chatkeep.daem
       VaultError         daemon.vault             what storage returned is not what was sealed
       StateError         daemon.state             this device's own records
       RestoreError       daemon.restore           the restore's target
+      DrillError         daemon.verify            a restored database that SQLite does not find whole
       PruneError         daemon.prune             what keeps prune from saying what may be deleted
       SessionError       daemon.service           the process that holds the keys of an unlocked vault
       CeremonyError      daemon.control           a passkey's ceremony: cancelled, timed out, no key, wrong PIN

@@ -50,6 +50,7 @@ COMMANDS = {
     "cat": Later(f"{_CLI}.browse_commands", "cat", "Write a file of a snapshot to standard output."),
     "restore": Later(f"{_CLI}.restore_command", "restore", "Restore a snapshot into a directory."),
     "verify": Later(f"{_CLI}.verify_command", "verify", "Check that storage holds what was sealed."),
+    "drill": Later(f"{_CLI}.drill_command", "drill", "Restore on trial, and prove what comes back."),
     "prune": Later(f"{_CLI}.prune_command", "prune", "Let older snapshots go, as the retention policy has it."),
     "key": Later(f"{_CLI}.key_commands", "key", "The ways into the vault: list, add, remove; new keys."),
     "device": Later(f"{_CLI}.device_commands", "device", "The machines that write the vault: list, remove."),

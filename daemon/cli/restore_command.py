@@ -71,7 +71,7 @@ def restore(
     allocator.keep_blocks()
 
     out = frame.out
-    _refuse_vault(frame, folder, target)
+    refuse_vault(frame, folder, target)
     with reading.opened(frame, folder, secret) as vault:
         chosen, label = vault.find(snap, source)
         plan = engine.plan(vault.reader, chosen, relative(chosen, paths))
@@ -100,7 +100,7 @@ def restore(
         return Exit.INTEGRITY if report.damaged else reading.weight(vault.hidden(snap, label))
 
 
-def _refuse_vault(frame: Frame, folder: Path | None, target: Path) -> None:
+def refuse_vault(frame: Frame, folder: Path | None, target: Path) -> None:
     """Raises TargetInsideVault: whoever reads the storage, or syncs it, would get everything as plain files."""
     from chatkeep.config.model import FolderOptions
     from chatkeep.daemon.restore.errors import writing

@@ -73,6 +73,7 @@ def status(frame: Frame) -> None:
         "vault": vault,
         "epoch": _epoch(screen, config),
         "session": _session(screen, config),
+        "drill": _drill(screen, config),
         "running": running,
         "sources": screen.sources,
         "providers": screen.providers,
@@ -106,6 +107,37 @@ def _epoch(screen: Screen, config: Config) -> dict[str, Any] | None:
         return None
     screen.rows.append(("keys", f"epoch {pin.number}, since {local_time(pin.since)}"))
     return {"number": pin.number, "record": pin.sha256.hex(), "since": stamp(pin.since)}
+
+
+def _drill(screen: Screen, config: Config) -> list[dict[str, Any]]:
+    """When a restore was last tried. A backup that nobody ever restored is a hope."""
+    from chatkeep.daemon.cli.drill_note import recall
+
+    known = recall(config.state_dir)
+    lines = []
+    for source, note in sorted(known.items()):
+        when = age(note.at, screen.now)
+        if note.good:
+            what = f"snapshot {note.seq} came back whole {when}"
+        else:
+            what = f"snapshot {note.seq} did not come back whole {when}"
+            screen.problem(source, f"The last drill found: {', '.join(note.codes)}.", "See more: chatkeep drill")
+        lines.append(f"{printable(source)}: {what}" if len(known) > 1 else what)
+    screen.rows.append(("drill", "\n".join(lines) or "never: chatkeep drill"))
+    return [
+        {
+            "source": source,
+            "seq": note.seq,
+            "at": stamp(note.at),
+            "good": note.good,
+            "codes": list(note.codes),
+            "files": note.files,
+            "databases": note.databases,
+            "bytes": note.size,
+            "seconds": note.seconds,
+        }
+        for source, note in sorted(known.items())
+    ]
 
 
 def _session(screen: Screen, config: Config) -> dict[str, Any] | None:

@@ -253,6 +253,17 @@ _RESTORE: Final = {
         "Restore into a new directory.",
         Exit.FAILED,
     ),
+    "drill-error": Words("A restored database is not whole.", "", Exit.FAILED),
+    "captured-damaged": Words(
+        "The database {path} is damaged, and was so when it was captured: the backup is what the application had.",
+        "Let the application repair it, or restore an older snapshot of it: chatkeep snapshots",
+        Exit.FAILED,
+    ),
+    "check-unfinished": Words(
+        "SQLite could not look at the database {path} to its end ({reason}). It is what was captured.",
+        "Restore it, and open it with the application.",
+        Exit.FAILED,
+    ),
     "proof-failed": Words("What was written of {path} is not what was captured.", VERIFY, Exit.INTEGRITY),
 }
 

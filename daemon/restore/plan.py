@@ -101,7 +101,7 @@ def plan_tree(tree: Tree, chosen: Sequence[bytes] | None) -> RestorePlan:
         pending=pending,
         stale=tuple(path for path, own in paths.items() if tree.files[own].flags & (BUSY | PENDING)),
         faults=tuple(faults),
-        figures=_figures([tree.files[own].kind for own in paths.values()], extents, databases),
+        figures=figures_of([tree.files[own].kind for own in paths.values()], extents, databases),
     )
 
 
@@ -150,9 +150,10 @@ def nearest(paths: Iterable[bytes], wanted: bytes) -> bytes | None:
     return prefix + spelled[found[0]] if found else None
 
 
-def _figures(
+def figures_of(
     kinds: list[FileKind], extents: dict[int, Sequence[Extent]], databases: dict[int, DatabasePlan]
 ) -> Figures:
+    """What restoring files of these kinds, with this content, comes to."""
     blobs: set[tuple[bytes | None, int]] = set()
     content = 0
     for own in extents.values():

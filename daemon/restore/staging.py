@@ -70,7 +70,7 @@ class Staging:
             for part in _PARTS:
                 # Opened anew: what `tree` holds open may by now be the target.
                 with contextlib.suppress(FileNotFoundError), self.top.inside(part) as found:
-                    _empty(found)
+                    empty(found)
                     self.top.remove_directory(part)
             # The mark goes last: without it, files under their final names are in the way of a repeated attempt.
             self.top.unlink(_MOVING)
@@ -131,8 +131,8 @@ class Staging:
             raise TargetInUse(path=self.path, reason="restore") from exc
 
 
-def _empty(tree: Beneath) -> None:
-    """Removes all that is in it. Not by calling itself: a path may have two thousand directories."""
+def empty(tree: Beneath) -> None:
+    """Removes all that is in a directory of ours. Not by calling itself: a path may have two thousand directories."""
     directories: list[bytes] = []
     for path, facts in _walk(tree):
         if stat.S_ISDIR(facts.st_mode):

@@ -71,6 +71,8 @@ def test_every_promise(station: Station, tmp_path: Path) -> None:
     see("restore", "restore", "latest", "--target", station.room / "dry", "--dry-run", *unlock)
     see("verify", "verify", "--deep", *unlock)
     see("verify", "verify")
+    see("drill", "drill", *unlock)
+    see("status", "status")
     see("prune", "prune", *unlock)
     see("prune", "prune", "--dry-run", *unlock)
     see("key list, key add", "key", "list", "--labels", *unlock)
