@@ -204,7 +204,7 @@ def test_no_socket_at_all(vault: Vault, tmp_path: Path, kind: str, reason: str) 
 def test_the_session_of_another_vault(vault: Vault, runtime: Path) -> None:
     other = Vault()
     other.begin(runtime)
-    os.rename(runtime / socket_name(other.id), runtime / socket_name(vault.id))
+    os.link(runtime / socket_name(other.id), runtime / socket_name(vault.id))
     with pytest.raises(SocketRefused) as caught:
         session.find(vault.id, runtime)
     assert caught.value.params["reason"] == "vault"
