@@ -56,12 +56,11 @@ class KeyInUse:
         self._key = key
         self._person = Person(key, tell, before_leaving)
         self._made: tuple[bytes, Any] | None = None
-        self._client = Fido2Client(
-            key.device,
-            DefaultClientDataCollector(ORIGIN),
-            user_interaction=self._person,
-            extensions=[HmacSecretExtension(), CredProtectExtension()],  # type: ignore[no-untyped-call]
-        )
+        extensions = [HmacSecretExtension(), CredProtectExtension()]  # type: ignore[no-untyped-call]
+        try:
+            self._client = Fido2Client(key.device, DefaultClientDataCollector(ORIGIN), self._person, extensions)
+        except LOST as exc:  # it asks the key what it can
+            raise SecurityKeyRemoved from exc
 
     def enrol(self, exclude: Sequence[bytes], user: str, limits: Limits, touch: Touch) -> NewCredential:
         """Makes a credential. Raises what the module's errors are, `AlreadyEnrolled` among them."""
@@ -155,8 +154,6 @@ class KeyInUse:
             self._person.retry("timeout")
         elif code == _ERR.UV_INVALID:
             self._person.retry("fingerprint")
-        elif code == _ERR.PUAT_REQUIRED and self._person.finger:
-            self._person.finger = False
         elif code in (_ERR.NO_CREDENTIALS, _ERR.INVALID_CREDENTIAL):
             raise NotOnThisKey from exc
         elif limits.over.is_set():

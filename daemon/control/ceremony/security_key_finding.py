@@ -19,7 +19,13 @@ from fido2.ctap2.base import Ctap2
 from fido2.hid.base import HidDescriptor, parse_report_descriptor
 
 from chatkeep.config.errors import ChatkeepError
-from chatkeep.daemon.control.errors import CeremonyCancelled, NoPin, SecurityKeyRemoved, SecurityKeyUnsupported
+from chatkeep.daemon.control.errors import (
+    CeremonyCancelled,
+    NoPin,
+    NoSecurityKey,
+    SecurityKeyRemoved,
+    SecurityKeyUnsupported,
+)
 
 LOST: Final = (OSError, hid.ConnectionFailure, struct.error)
 """What a key that is pulled out looks like: its device is gone, or ends in the middle of a packet."""
@@ -37,6 +43,14 @@ class Key:
 
     device: hid.CtapHidDevice
     ctap: Ctap2
+
+    @property
+    def trusts_fingers(self) -> bool:
+        """Whether a fingerprint gives a token (CTAP 2.1). Without one nothing can be asked before the touch, and a
+        credential of level 3 is found by nobody: such a key is used with its PIN.
+        """
+        options = self.ctap.info.options
+        return bool(options.get("uv") and options.get("pinUvAuthToken"))
 
 
 def plugged_in() -> list[HidDescriptor]:
@@ -64,7 +78,7 @@ def usable(found: Sequence[HidDescriptor]) -> list[Key]:
     """The keys that can be used. One that cannot is passed over if there is another.
 
     Raises:
-        SecurityKeyUnsupported, NoPin: what is wrong with the first, when none can be used.
+        SecurityKeyUnsupported, NoPin, NoSecurityKey: what is wrong with the first, when none can be used.
         SecurityKeyRemoved: none answered.
     """
     keys: list[Key] = []
@@ -72,6 +86,9 @@ def usable(found: Sequence[HidDescriptor]) -> list[Key]:
     for descriptor in found:
         try:
             device = hid.CtapHidDevice(descriptor, hid.open_connection(descriptor))  # type: ignore[no-untyped-call]
+        except PermissionError:  # it may be read, and not written to
+            problems.append(NoSecurityKey(reason="permission", device=descriptor.path))
+            continue
         except (*LOST, CtapError) as exc:
             removed = SecurityKeyRemoved()
             removed.__cause__ = exc
@@ -97,11 +114,12 @@ def _fit(device: hid.CtapHidDevice) -> Key:
     about = ctap.info
     if "hmac-secret" not in about.extensions or not about.pin_uv_protocols:
         raise SecurityKeyUnsupported(reason="hmac-secret")
-    if not (about.options.get("clientPin") or about.options.get("uv")):
+    key = Key(device, ctap)
+    if not (about.options.get("clientPin") or key.trusts_fingers):
         raise NoPin(reason="unset")
     if about.force_pin_change:
         raise NoPin(reason="change")
-    return Key(device, ctap)
+    return key
 
 
 def chosen(keys: Sequence[Key], over: threading.Event) -> Key | None:
@@ -143,16 +161,15 @@ _PATIENCE: Final = 3.0  # seconds for a key to stop blinking; it notices within 
 
 
 def _until_touched(key: Key, stop: threading.Event, tell: Callable[[Key | Exception], None]) -> None:
-    client = Fido2Client(key.device, DefaultClientDataCollector(ORIGIN))
     while not stop.is_set():
         try:
-            client.selection(stop)
+            Fido2Client(key.device, DefaultClientDataCollector(ORIGIN)).selection(stop)
             return tell(key)
         except ClientError as exc:
             code = getattr(exc.cause, "code", None)
             if stop.is_set() or code in AGAIN:
                 continue
             return tell(CeremonyCancelled(reason="key"))
-        except LOST:
+        except (*LOST, CtapError, ValueError):  # or it answers what no key does: it is as good as gone
             return tell(SecurityKeyRemoved())
     return None

@@ -46,7 +46,7 @@ class Person(UserInteraction):
         self._key, self._tell, self._before_leaving = key, tell, before_leaving
         self._pin: str | None = None
         self._wrong = False
-        self.finger = True
+        self.finger = key.trusts_fingers
         self.limits: Limits
         self.touch = Touch(1, 1)
 

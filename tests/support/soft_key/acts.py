@@ -46,6 +46,7 @@ class Traits:
     ctap20: bool = False  # no permissions, no selection
     ctap1_only: bool = False
     room: int = 25
+    new_pin_first: bool = False  # its owner must change the PIN before it is used
 
 
 @dataclasses.dataclass

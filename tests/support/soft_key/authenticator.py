@@ -157,4 +157,6 @@ class SoftAuthenticator:
         }
         if not traits.ctap20:
             about |= {7: LIST_LIMIT, 8: 32, 9: ["usb"], 10: [{"alg": ES256, "type": "public-key"}], 13: SHORTEST}
+        if traits.new_pin_first:
+            about[12] = True
         return {key: value for key, value in about.items() if value != []}

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fido2 import hid
 from fido2.client import DefaultClientDataCollector, Fido2Client
+from fido2.hid.base import HidDescriptor
 
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.control.ceremony import security_key, security_key_finding
@@ -225,6 +227,14 @@ class TestUnfit:
         session.fails(session.enrol, NoPin(reason="unset"))
         assert key.export() == []
 
+    def test_a_finger_without_a_token_is_not_enough(self, ports: Ports, session: Session) -> None:
+        ports.key("one", uv=True, ctap20=True, protocols=[1])
+        session.fails(session.enrol, NoPin(reason="unset"))
+
+    def test_a_new_pin_is_wanted_first(self, ports: Ports, session: Session) -> None:
+        ports.key("one", "1234", new_pin_first=True)
+        session.fails(session.enrol, NoPin(reason="change"))
+
     def test_no_room(self, ports: Ports, session: Session) -> None:
         ports.key("one", uv=True, room=1)
         session.enrol()
@@ -236,7 +246,7 @@ class TestUnfit:
 
     def test_one_secret_for_everybody(self, ports: Ports, session: Session) -> None:
         """CTAP 2.0 has no second secret: without credProtect a finder without the PIN would get the same."""
-        key = ports.key("one", uv=True, ctap20=True, protocols=[1], cred_protect=False)
+        key = ports.key("one", "1234", ctap20=True, protocols=[1], cred_protect=False)
         session.fails(session.enrol, SecurityKeyUnsupported(reason="unprotected"))
         assert key.export() == []
         ports.key("one", uv=True, cred_protect=False)
@@ -319,7 +329,7 @@ class TestThePerson:
         session.on[Retry] = lambda: key.person(finger=True)
         assert session.enrol()
 
-    @pytest.mark.parametrize("count", [1, 3, 5])
+    @pytest.mark.parametrize("count", [1, 2, 5])
     def test_pulls_it_out(self, ports: Ports, session: Session, count: int) -> None:
         key = ports.key("one", uv=True)
         key.pull_at(count)
@@ -404,11 +414,29 @@ class TestSeveralKeys:
         assert session.enrol().credential.hex() == meant.export()[0]["id"]
         assert gone.state["pulled"] == 1
 
+    def test_all_are_pulled_out(self, ports: Ports, session: Session) -> None:
+        keys = [ports.key(name, uv=True, touch="never") for name in ("a", "b")]
+        for key in keys:
+            key.pull_at(2)
+        session.fails(session.enrol, SecurityKeyRemoved())
+        assert [key.state["pulled"] for key in keys] == [1, 1]
+
     def test_keys_of_two_generations(self, ports: Ports, session: Session) -> None:
-        old = ports.key("a", uv=True, ctap20=True, protocols=[1])
-        ports.key("b", uv=True, touch="never")
-        assert session.enrol().credential.hex() == old.export()[0]["id"]
-        assert session.events[0] == Choose(2)
+        old = ports.key("a", "1234", ctap20=True, protocols=[1], touch="never")
+        meant = ports.key("b", uv=True)
+        assert session.enrol().credential.hex() == meant.export()[0]["id"]
+        assert old.state["blinked"] == 1  # by the touch that CTAP 2.0 has
+        assert not old.state["waiting"], "it still blinks"
+
+
+def test_a_key_that_may_be_read_and_not_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: HidDescriptor) -> None:
+        raise PermissionError(descriptor.path)
+
+    monkeypatch.setattr(hid, "open_connection", refuse)
+    with pytest.raises(NoSecurityKey) as caught:
+        security_key_finding.usable([HidDescriptor("/dev/hidraw7", 0, 0, 64, 64, None, None)])
+    assert caught.value.params == {"reason": "permission", "device": "/dev/hidraw7"}
 
 
 FIDO_REPORT = bytes.fromhex("06d0f10901a1010920150026ff007508954081020921150026ff00750895409102c0")
