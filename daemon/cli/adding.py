@@ -60,6 +60,10 @@ def passkey(
         way = Way(method, label or LABELS[kind])
         try:
             slot_id = add_slot(providers, enrolment, way, time.time_ns())
+        except BaseException:
+            if method.synced is not None:  # it is there by now, wherever it is kept
+                out.note("The passkey that was made is not to be relied on. Delete it where it is kept.")
+            raise
         finally:
             method.wipe()
     return Made(slot_id, method.kind, way.label, method.synced)

@@ -232,7 +232,7 @@ def _ways_in(config: Config, providers: Sequence[Provider]) -> Iterator[Check]:
             "warn",
             "ways in",
             "There is one key slot: without its secret nobody can read the backup.",
-            "Add another: chatkeep key add",
+            "Add another: chatkeep key add passkey",
         )
     )
 

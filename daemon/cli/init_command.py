@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _NOTHING = " Nothing was changed."  # said of a ceremony that failed, and not of a vault that was just made
 
 
-@click.command(cls=Command, short_help="Make the vault, and its recovery key.")
+@click.command(cls=Command, short_help="Make the vault, its recovery key, and a passkey.")
 @click.option(
     paper.OPTION,
     "key_file",
@@ -58,10 +58,10 @@ def init(
     passphrase_file: Path | None,
     passkey_timeout: int,
 ) -> None:
-    """Make the vault, and its recovery key.
+    """Make the vault, its recovery key, and a passkey.
 
     The recovery key is shown once and typed back. It is the way into the backup that cannot be forgotten by a machine.
-    A passkey opens it with one touch; it can be added now or later.
+    A passkey opens it with one touch. It is added once the vault is whole, or later: chatkeep key add passkey
     """
     config, out = frame.config(), frame.out
     refuse_second(config)

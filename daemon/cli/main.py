@@ -40,7 +40,7 @@ _OF_THE_SYSTEM = frozenset(
     }
 )
 COMMANDS = {
-    "init": Later(f"{_CLI}.init_command", "init", "Make the vault, and its recovery key."),
+    "init": Later(f"{_CLI}.init_command", "init", "Make the vault, its recovery key, and a passkey."),
     "backup": Later(f"{_CLI}.backup_command", "backup", "Back up what changed. Needs no secret."),
     "unlock": Later(f"{_CLI}.unlock_command", "unlock", "Open the vault for a while: one secret for many commands."),
     "lock": Later(f"{_CLI}.unlock_command", "lock", "Close the vault again."),

@@ -244,6 +244,8 @@ def _done(out: Output, epoch: int, shown: Shown) -> list[str]:
     lines = [out.styled(f"The keys are changed: epoch {epoch}. The way in that unlocked was tried.", "head")]
     if shown.goes:
         lines.append(f"{', '.join(str(way['id'])[:SHOWN] for way in shown.goes)}: opens nothing newer than this.")
+    if any(way["kind"] == "webauthn-prf" for way in shown.goes):
+        lines.append("A removed passkey is still kept where it was made. Delete it there, so that nobody wonders.")
     lines += [
         f"{device_id.hex()[:SHOWN]}: nothing it writes counts any more. Its snapshots until now stay."
         for device_id in shown.going

@@ -96,7 +96,7 @@ _CAPTURE: Final = {
 _KEYS: Final = {
     "keys-error": Words("The keys of the vault could not be used.", "", Exit.LOCKED),
     "not-mine": Words("The secret does not open this slot.", "", Exit.LOCKED),
-    "no-slot-opened": Words("No key slot of the vault opened.", "Try another recovery key or passphrase.", Exit.LOCKED),
+    "no-slot-opened": Words("No key slot of the vault opened.", "Try another way in: chatkeep key list", Exit.LOCKED),
     "wrong-recovery-key": Words(
         "This is not a recovery key of this vault.",
         "It is free of slips: look for the paper of this vault.",

@@ -177,7 +177,9 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
         Exit.STORAGE,
     ),
     ("no-slot-opened", "absent"): Words(
-        "Storage has no key slot for a secret of this kind.", "See which there are: chatkeep key list", Exit.LOCKED
+        "Storage has no key slot for a secret of this kind.",
+        "See which there are: chatkeep key list. Add one: chatkeep key add",
+        Exit.LOCKED,
     ),
     ("no-slot-opened", "other-vault"): Words(
         "The key slots for a secret of this kind that are in this storage belong to another vault.",

@@ -204,6 +204,7 @@ class TestAdded:
             liar.pull()
             blue.plug()
         assert (done.error, done.json["error"]["params"]["reason"]) == (error, reason)
+        assert "Delete it where it is kept." in done.err
         assert stored(station) == before
 
     def test_declined_it_leaves_nothing(self, station: Station, ports: Ports, blue: PluggedKey) -> None:
@@ -218,6 +219,7 @@ class TestAdded:
             other.pull()
             blue.plug()
         assert (done.code, done.error) == (6, "ceremony-cancelled")
+        assert "Delete it" not in done.err
         assert stored(station) == before
 
     def test_the_pin_is_typed_unseen(self, station: Station, ports: Ports, blue: PluggedKey) -> None:
@@ -291,8 +293,9 @@ class TestTheKeysOfTheVault:
         lost = way_of(station, "webauthn-prf")["id"]
         ways(station, BY_KEY)
         assert (station.state / "used" / lost).exists()
-        removed = station.ok("key", "remove", lost, "--yes", "--key-file", station.key)
-        assert removed["warnings"] == ["few-ways"]
+        done = station.run("key", "remove", lost, "--yes", "--key-file", station.key, json=False)
+        assert "There is only one way in" in done.err  # said before it is asked whether to
+        assert "A removed passkey is still kept where it was made." in done.out
         assert not (station.state / "used" / lost).exists()
         done = station.run("snapshots", BY_KEY)
         assert (done.code, done.error) == (3, "slot-removed")
