@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from collections.abc import Callable, Generator
@@ -11,6 +12,7 @@ import hypothesis
 import pytest
 
 from tests.support.independent import TALLY
+from tests.support.memory_scan import TALLY as MEMORY
 
 _LONG = pytest.StashKey[int]()
 
@@ -46,6 +48,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["independent"] = TALLY.plain()
+        session.config.workeroutput["memory"] = dataclasses.asdict(MEMORY)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -54,6 +57,7 @@ def pytest_testnodedown(node: Any, error: object) -> None:
     node.config.stash[_LONG] = max(node.config.stash.get(_LONG, 0), output.get("long", 0))
     if "independent" in output:
         TALLY.add(output["independent"])
+    MEMORY.add(output.get("memory", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -65,6 +69,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"{count} long tests were left out; --long runs them")
     if TALLY.snapshots:
         terminalreporter.write_line(TALLY.told())
+    if MEMORY.looks:
+        terminalreporter.write_line(MEMORY.told())
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from chatkeep.daemon.keys.hybrid import HybridPrivate
-from chatkeep.daemon.keys.methods import PassphraseMethod, RecoveryMethod
+from chatkeep.daemon.keys.methods import PasskeyMethod, PassphraseMethod, RecoveryMethod
 from chatkeep.daemon.keys.root import EpochKeys, RootSecret
 from chatkeep.daemon.keys.slot_file import SlotFile
 from chatkeep.daemon.vault.labels import MANIFEST_CAPSULE, MANIFEST_HEADER, PACK_CAPSULE, PACK_FOOTER, PACK_PUBLIC
@@ -21,7 +21,7 @@ from chatkeep.daemon.vault.labels import MANIFEST_CAPSULE, MANIFEST_HEADER, PACK
 P = b"chatkeep/v1/"
 KEY = 32
 LEAST = 8  # bytes of a spelling that is looked for
-Method = RecoveryMethod | PassphraseMethod
+Method = RecoveryMethod | PassphraseMethod | PasskeyMethod
 
 
 def hkdf(secret: bytes, info: bytes, size: int = KEY, salt: bytes | None = None) -> bytes:
