@@ -301,7 +301,8 @@ def test_a_directory_that_is_not_ours_alone_is_refused(station: Station, what: s
     if what == "owner" and os.geteuid() == 0:
         os.chown(directory, NOBODY, NOBODY)
     elif what == "owner":
-        what, _ = "mode", directory.chmod(0o711)  # who is not root gives nothing away
+        what = "mode"  # who is not root gives nothing away
+        directory.chmod(0o711)
     for words in (["unlock", "--key-file", station.key], ["snapshots"], ["lock"]):
         done = station.run(*words)
         assert (done.code, done.error) == (1, "socket-refused"), words

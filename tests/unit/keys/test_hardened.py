@@ -97,7 +97,7 @@ def test_it_shows_and_gives_nothing() -> None:
 
 
 def test_what_the_system_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    asked: list[object] = []
 
     class Refusing(mmap.mmap):
         def madvise(self, option: int, *rest: int) -> None:
@@ -110,7 +110,7 @@ def test_what_the_system_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
             asked.append("mlock")
             return -1
 
-    monkeypatch.setattr(hardened.mmap, "mmap", Refusing)
+    monkeypatch.setattr(mmap, "mmap", Refusing)
     monkeypatch.setattr(hardened, "_libc", Libc)
     buffer = LockedBuffer(16)
     assert asked == [mmap.MADV_DONTDUMP, 18, "mlock"]
@@ -147,17 +147,17 @@ def test_nothing_is_locked_as_a_whole_under_a_limit_that_would_be_reached(monkey
 
     monkeypatch.setattr(hardened, "_libc", Libc)
     monkeypatch.setattr(hardened, "_may_lock", lambda: False)
-    monkeypatch.setattr(hardened.resource, "setrlimit", lambda *_: None)
-    monkeypatch.setattr(hardened.resource, "getrlimit", lambda _: (8 << 20, 8 << 20))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (8 << 20, 8 << 20))
     assert not hardened._lock_all()
     assert called == []
-    monkeypatch.setattr(hardened.resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
     assert hardened._lock_all()
     assert called == [1 | 2 | 4]
 
 
 def test_a_system_that_refuses_everything_is_lived_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = []
+    refused: list[object] = []
 
     class Libc:
         @staticmethod
@@ -176,6 +176,6 @@ def test_a_system_that_refuses_everything_is_lived_with(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(hardened, "_libc", Libc)
     monkeypatch.setattr(hardened, "_may_lock", lambda: True)
-    monkeypatch.setattr(hardened.resource, "setrlimit", setrlimit)
+    monkeypatch.setattr(resource, "setrlimit", setrlimit)
     assert hardened.harden() == Hardened(no_core=False, not_dumpable=False, all_locked=False)
     assert refused == ["setrlimit", 4, "setrlimit", "mlockall"]

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,11 +28,10 @@ ACTS: dict[str, Callable[[Vault, Path], object]] = {
 }
 
 
-@pytest.fixture(params=ACTS.values(), ids=ACTS.keys())
+@pytest.fixture(params=list(ACTS))
 def act(request: pytest.FixtureRequest) -> Callable[[Vault, Path], object]:
     """Each thing that reaches for the directory."""
-    found: Callable[[Vault, Path], object] = request.param
-    return found
+    return ACTS[request.param]
 
 
 def refused(act: Callable[[Vault, Path], object], vault: Vault, path: Path, reason: str) -> None:
@@ -169,8 +169,8 @@ def test_a_socket_of_another_user(vault: Vault, tmp_path: Path, monkeypatch: pyt
         listener.listen(1)
         real = os.stat
 
-        def foreign(*arguments: object, **named: object) -> os.stat_result:
-            found = real(*arguments, **named)  # type: ignore[call-overload]
+        def foreign(*arguments: Any, **named: Any) -> os.stat_result:
+            found = real(*arguments, **named)
             fields = list(found)
             fields[4] = found.st_uid + 1
             return os.stat_result(fields)
@@ -268,12 +268,12 @@ def test_without_one_it_is_below_the_state_directory(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     real = os.stat
 
-    def stat_of(path: str) -> os.stat_result:
+    def stat_of(path: Any, *rest: Any, **named: Any) -> os.stat_result:
         if str(path).startswith("/run/user/"):
             raise FileNotFoundError(path)
-        return real(path)
+        return real(path, *rest, **named)
 
-    monkeypatch.setattr(places.os, "stat", stat_of)
+    monkeypatch.setattr(os, "stat", stat_of)
     assert runtime_directory() == default_state_dir() / "run" == tmp_path / "state" / "chatkeep" / "run"
 
 

@@ -366,7 +366,7 @@ def test_an_unlock_that_is_cut_short_leaves_no_session(
     ready = []
 
     def cut(*arguments: object) -> bytes:
-        ready.append(session.READY.size)
+        ready.append(arguments)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(session, "_receive", cut)
