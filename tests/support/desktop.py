@@ -36,14 +36,23 @@ class Desktop:
             "DISPLAY": ":7",
         }
 
+    @property
+    def asked(self) -> bool:
+        """Whether something was to be opened that nobody has looked at."""
+        self._take(0)
+        return "\n" in self._read
+
+    def _take(self, seconds: float) -> None:
+        if select.select([self._end], [], [], seconds)[0]:
+            self._read += os.read(self._end, 4096).decode()
+
     def opened(self, process: subprocess.Popen[str] | None = None) -> str:
         """What was to be opened: waits for it, for as long as the command runs."""
         end = time.monotonic() + DEADLINE
         while "\n" not in self._read:
             assert process is None or process.poll() is None, "the command ended and opened nothing"
             assert time.monotonic() < end, "nothing was opened"
-            if select.select([self._end], [], [], 0.2)[0]:
-                self._read += os.read(self._end, 4096).decode()
+            self._take(0.2)
         line, _, self._read = self._read.partition("\n")
         return line
 
