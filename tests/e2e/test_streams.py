@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.station import Station, fill
+from tests.support.station import Station, fill, paused, until
 
 
 @pytest.fixture
@@ -69,3 +69,21 @@ def test_a_job_that_ignores_hangups_goes_on(kept: Station) -> None:
 
 def ignoring_hangups() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def test_a_pipe_that_takes_less_than_it_was_given(kept: Station) -> None:
+    """Ctrl-Z and `fg` while the output waits, with a Python that was told not to buffer."""
+    whole = os.urandom(3 << 20)
+    (kept.source / "photo").write_bytes(whole)
+    kept.backup()
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    argv = kept.argv("cat", "latest", "photo", "--key-file", kept.key)
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdout is not None
+        shown = process.stdout.read(1)  # it has begun, and there is more than a pipe holds
+        with paused(process):
+            until(lambda: ") T " in Path(f"/proc/{process.pid}/stat").read_text())
+        while piece := process.stdout.read(1 << 20):
+            shown += piece
+    assert process.returncode == 0
+    assert shown == whole

@@ -157,7 +157,7 @@ def until(condition: Callable[[], object], process: subprocess.Popen[str] | None
 
 
 @contextmanager
-def paused(process: subprocess.Popen[str]) -> Iterator[None]:
+def paused(process: subprocess.Popen[Any]) -> Iterator[None]:
     """Holds a process still for the block."""
     process.send_signal(signal.SIGSTOP)
     try:
