@@ -5,6 +5,7 @@ Whoever sends what is no frame, or does not read what it asked for, loses its co
 
 from __future__ import annotations
 
+import errno
 import selectors
 import socket
 import time
@@ -115,8 +116,11 @@ class Server:
     def _admit(self) -> None:
         try:
             connection, _ = self._listener.accept()
-        except OSError:
-            return  # it went, or there are no descriptors: it is asked again
+        except OSError as exc:
+            # It went already. Without a descriptor for it, it would be reported again and again.
+            if exc.errno in {errno.EMFILE, errno.ENFILE} and self._clients:
+                self._drop(next(iter(self._clients)))
+            return
         if not self._admits(connection):
             connection.close()
             return

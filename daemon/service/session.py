@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from chatkeep.daemon.keys.secret import Sensitive
 from chatkeep.daemon.service.asking import Session
 from chatkeep.daemon.service.errors import ReaderFailed
-from chatkeep.daemon.service.places import Place, lock_name, peer, socket_name
+from chatkeep.daemon.service.places import Place, lock_name, peer, runtime_directory, socket_name
 from chatkeep.daemon.service.wire import EPOCH, READY, READY_DONE, READY_SOCKET, STAY, About, Facts, Hello
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def start(keys: SessionKeys, directory: Path | None = None) -> About:
 
     Raises:
         SocketRefused: the directory of the sockets cannot be trusted.
-        ReaderFailed: the process did not start. A session that there was goes on then.
-        OSError: the directory of the sockets could not be made.
+        ReaderFailed: the process did not start, or the directory could not be made. A session that there was goes on.
     """
     vault_id = keys.facts.vault_id
     try:
@@ -60,6 +59,9 @@ def start(keys: SessionKeys, directory: Path | None = None) -> About:
                     os.close(older)
     except (BrokenPipeError, ConnectionResetError) as exc:
         raise ReaderFailed(reason="start") from exc
+    except OSError as exc:
+        path = runtime_directory() if directory is None else directory
+        raise ReaderFailed(reason="socket", path=str(path), errno=exc.errno) from exc
     finally:
         keys.wipe()
     session = Session.find(vault_id, directory)

@@ -8,6 +8,8 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +23,8 @@ from chatkeep.daemon.service.places import Place, socket_name
 from chatkeep.daemon.service.wire import FRAME, OPEN
 from tests.support.nobody import NOBODY
 from tests.support.sessions import end_all, ended
-from tests.support.station import DEADLINE, Done, Station, copied, fill, rows
+from tests.support.station import COMMAND, DEADLINE, Done, Station, copied, fill, rows
+from tests.unit.cli.test_main import HEAVY
 
 POLICY = "retention: {everything_for: 0 days, hourly: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0, minimum: 1}\n"
 
@@ -100,6 +103,21 @@ def test_it_is_shown_and_locked(open_station: Station) -> None:
         assert (done.code, done.error) == (3, "vault-locked"), words
     assert station.ok("lock")["locked"] == []
     assert "there was no session" in station.run("lock", json=False).out
+
+
+def test_looking_at_it_is_light(open_station: Station) -> None:
+    """`status` asks the session, and is quick all the same: what takes time to import stays out of it."""
+    words = open_station.argv("status")[len(COMMAND) :]
+    script = f"""
+import sys
+from chatkeep.daemon.cli.main import main
+code = main({words!r})
+print(code, *sorted({HEAVY - {"sqlite3"}!r} & {{name.split(".")[0] for name in sys.modules}}))
+"""
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(open_station.runtime)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert "unlocked since" in done.stdout
+    assert done.stdout.splitlines()[-1] == "0"
 
 
 def test_unlocked_already_it_asks_nothing(open_station: Station) -> None:

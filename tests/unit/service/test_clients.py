@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import socket
 import struct
 from collections.abc import Iterator
@@ -11,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from chatkeep.daemon.service import session
+from chatkeep.daemon.service import reader, session
 from chatkeep.daemon.service.asking import Session
 from chatkeep.daemon.service.keyring import MOST_OPENING
 from chatkeep.daemon.service.places import Place, socket_name
 from chatkeep.daemon.service.serving import MOST_CLIENTS, Server
 from chatkeep.daemon.service.wire import ABOUT, DONE, FRAME, OPEN, REFUSED, SIGN
+from tests.support.nobody import NOBODY, as_nobody
 from tests.support.sessions import DEADLINE, Vault, ask
 
 
@@ -218,3 +220,49 @@ def test_what_is_asked_after_the_end_is_not_answered(vault: Vault, runtime: Path
         assert clock.asked >= 3
         admitted[0].close()
         assert closed(client)
+
+
+def test_with_few_descriptors_the_most_silent_goes(vault: Vault, runtime: Path, there: Session) -> None:
+    """Whoever is refused a connection for want of descriptors must not keep the process busy for ever."""
+    used = len(os.listdir(f"/proc/{there.pid}/fd"))
+    resource.prlimit(there.pid, resource.RLIMIT_NOFILE, (used + 3, used + 3))
+    silent = [connected(vault, runtime) for _ in range(3)]
+    for connection in silent:
+        connection.sendall(FRAME.pack(ABOUT, 0))
+        assert answer(connection)[0] == DONE
+    assert there.ask()
+    with connected(vault, runtime) as late:
+        late.sendall(FRAME.pack(ABOUT, 0))
+        assert answer(late)[0] == DONE
+    assert closed(silent[0])
+    for connection in silent:
+        connection.close()
+
+
+def test_another_user_is_not_served_even_where_the_directory_lets_them_in(
+    vault: Vault, runtime: Path, there: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = runtime / socket_name(vault.id)
+    if os.geteuid() != 0:  # there is no other user to be
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            assert reader._admits(ours)
+            monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
+            assert not reader._admits(ours)
+            monkeypatch.undo()
+        return
+    runtime.chmod(0o755)
+    path.chmod(0o666)
+
+    def act() -> None:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(b"/proc/self/fd/%d/%s" % (directory, path.name.encode()))
+            connection.sendall(FRAME.pack(ABOUT, 0))
+            assert closed(connection)
+
+    directory = os.open(runtime, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        as_nobody(act)
+    finally:
+        os.close(directory)
+        runtime.chmod(0o700)

@@ -25,7 +25,7 @@ from chatkeep.daemon.service import places, session
 from chatkeep.daemon.service.asking import Session, present
 from chatkeep.daemon.service.errors import ReaderFailed
 from chatkeep.daemon.service.places import lock_name, socket_name
-from chatkeep.daemon.service.wire import ALL_LOCKED, KEYS_LOCKED, NO_CORE, NOT_DUMPABLE
+from chatkeep.daemon.service.wire import ALL_LOCKED, KEYS_LOCKED, NO_CORE, NOT_DUMPABLE, READY, READY_HELLO
 from chatkeep.daemon.vault.errors import UnknownKey, VaultLocked
 from tests.support.sessions import Vault, ask, ended
 
@@ -421,3 +421,26 @@ def test_long_paths_have_sockets_too(vault: Vault, tmp_path: Path) -> None:
     with found(vault, directory) as there:
         assert ask(there, vault.pack()) == b"k" * 48
     assert session.lock(vault.id, directory)
+
+
+@pytest.mark.parametrize("told", [b"", b"x", bytes(200), b"CKSESS\0\1" + bytes(200), b"CKSESS\0\1" + b"\xff" * 200])
+def test_one_that_is_told_nonsense_ends(told: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            process = session._spawn(theirs.fileno())
+        ours.sendall(told)
+        ours.shutdown(socket.SHUT_WR)
+        assert process.wait(60) == 0, "what was started leaves the rest to another, and ends"
+        answer = ours.recv(READY.size, socket.MSG_WAITALL)
+        assert READY.unpack(answer)[0] == READY_HELLO
+        with contextlib.suppress(ConnectionResetError):  # it did not read to the end
+            assert ours.recv(1) == b"", "the process has ended"
+
+
+def test_a_directory_that_cannot_be_made_is_told(vault: Vault, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ReaderFailed) as caught:
+        vault.begin(tmp_path / "file" / "run")
+    assert caught.value.params["reason"] == "socket"
+    assert caught.value.params["errno"] in {errno.ENOTDIR, errno.EEXIST}
