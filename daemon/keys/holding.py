@@ -17,7 +17,7 @@ class OpeningKey(Protocol):
         """The public key."""
 
     def open(self, sealed: Buffer, info: bytes) -> bytes:
-        """Returns the plaintext. Raises `Unsealable`."""
+        """Returns the plaintext, which nobody else has: the caller may overwrite it. Raises `Unsealable`."""
 
     def wipe(self) -> None:
         """Lets go of the key. Twice is once."""

@@ -19,7 +19,7 @@ from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.keys.errors import SignatureInvalid, Unsealable
 from chatkeep.daemon.keys.holding import OpeningKey
 from chatkeep.daemon.keys.root import VerifyKey
-from chatkeep.daemon.keys.secret import Buffer, random_secret, wipe
+from chatkeep.daemon.keys.secret import Buffer, random_secret, take_over, wipe
 from chatkeep.daemon.vault.blob import BlobRef, Hash, IdKeys
 from chatkeep.daemon.vault.credential import WriterCredential
 from chatkeep.daemon.vault.epoch import DeviceCert
@@ -255,7 +255,12 @@ def open_manifest(verified: VerifiedManifest, private: OpeningKey) -> Manifest:
     if private.public.key_id != header.key_id:
         raise UnknownKey(what="manifest", epoch=header.epoch, key=header.key_id.hex())
     view = memoryview(verified.raw)
-    return decode_body(_open_body(view, _open_capsule(view, private), header), header)
+    key = _open_capsule(view, private)
+    try:
+        body = _open_body(view, key, header)
+    finally:
+        wipe(key)
+    return decode_body(body, header)
 
 
 def prove_manifest_head(head: bytes, opener: Callable[[int, bytes], OpeningKey]) -> Header:
@@ -276,7 +281,10 @@ def prove_manifest_head(head: bytes, opener: Callable[[int, bytes], OpeningKey])
     view = memoryview(head)
     header = Header.parse(view[:MANIFEST_HEADER])
     key = _open_capsule(view, opener(header.epoch, header.key_id))
-    _, commit = derive(MANIFEST, key, header.vault_id, header.epoch)
+    try:
+        _, commit = derive(MANIFEST, key, header.vault_id, header.epoch)
+    finally:
+        wipe(key)
     check_commitment(commit, view[-HASH_SIZE:], "manifest")
     return header
 
@@ -349,10 +357,11 @@ def _verify_whole(raw: bytes, vault_id: bytes, device_key: VerifyKey) -> Header:
     return header
 
 
-def _open_capsule(view: memoryview, private: OpeningKey) -> bytes:
+def _open_capsule(view: memoryview, private: OpeningKey) -> bytearray:
+    """The key, for the caller to wipe."""
     capsule = view[MANIFEST_HEADER : MANIFEST_HEADER + MANIFEST_CAPSULE]
     try:
-        return private.open(capsule, MANIFEST + bytes(view[:MANIFEST_HEADER]))
+        return take_over(private.open(capsule, MANIFEST + bytes(view[:MANIFEST_HEADER])))
     except Unsealable as exc:
         raise AuthenticationFailed(what="manifest", reason="capsule") from exc
 

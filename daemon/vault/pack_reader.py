@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from chatkeep.daemon.keys.errors import Unsealable
 from chatkeep.daemon.keys.holding import OpeningKey
-from chatkeep.daemon.keys.secret import Sensitive
+from chatkeep.daemon.keys.secret import Sensitive, take_over, wipe
 from chatkeep.daemon.vault.blob import BlobKind, IdKeys, decompress
 from chatkeep.daemon.vault.errors import AuthenticationFailed, Malformed, ObjectMismatch, VaultError, WrongVault
 from chatkeep.daemon.vault.labels import KEY_SIZE, KIND_DIRECTORY, PACK, PACK_FOOTER
@@ -191,12 +191,16 @@ def open_capsule(footer: Footer, vault_id: bytes, device_id: bytes, opener: Open
         raise Malformed(what="pack", reason="device")
     private = opener(public.epoch, public.key_id)
     try:
-        content = private.open(footer.capsule, public.capsule_info)
+        content = take_over(private.open(footer.capsule, public.capsule_info))
     except Unsealable as exc:
         raise AuthenticationFailed(what="pack", reason="capsule") from exc
-    aead, commit = derive(PACK, content[:KEY_SIZE], public.vault_id, public.epoch)
-    check_commitment(commit, footer.commit, "pack")
-    return RecordCipher(aead, public.record_context), Place.parse(content[KEY_SIZE:])
+    try:
+        with memoryview(content) as view:
+            aead, commit = derive(PACK, view[:KEY_SIZE], public.vault_id, public.epoch)
+            check_commitment(commit, footer.commit, "pack")
+            return RecordCipher(aead, public.record_context), Place.parse(bytes(view[KEY_SIZE:]))
+    finally:
+        wipe(content)
 
 
 def _together(slots: list[int], entries: list[Entry]) -> Iterator[list[int]]:
