@@ -169,6 +169,8 @@ class TestAdded:
             assert removed["warnings"] == ["only-synced-passkeys"]
             assert ways(station, BY_KEY)["warnings"] == ["only-synced-passkeys"]
             told = station.run("key", "list", "--labels", BY_KEY, json=False)
+            assert station.ok("unlock", BY_KEY)["warnings"] == ["only-synced-passkeys"]
+            station.ok("lock")
         finally:
             account.pull()
             blue.plug()
