@@ -204,15 +204,21 @@ def test_the_tab_is_closed(visitor: Visitor) -> None:
         refused(rehearsal, CeremonyCancelled, reason="page")
 
 
-@pytest.mark.parametrize("state", ["ready", "busy"])
-def test_nobody_does_anything(visitor: Visitor, state: str) -> None:
+def test_nobody_presses_the_button(visitor: Visitor) -> None:
+    with Rehearsal(enrol, deadline=4) as rehearsal:
+        visitor.visit(rehearsal.ready.url, "over")
+        refused(rehearsal, CeremonyTimedOut, seconds=4)
+    assert visitor.title == "Time is up"
+    assert not visitor.tab.seen.errors
+
+
+def test_nobody_touches_the_device(visitor: Visitor) -> None:
     visitor.tab.authenticator(automaticPresenceSimulation=False)
-    with Rehearsal(enrol, deadline=3) as rehearsal:
+    with Rehearsal(enrol, deadline=6) as rehearsal:
         visitor.visit(rehearsal.ready.url)
-        if state == "busy":
-            visitor.presses("busy")
+        visitor.presses("busy")
         visitor.sees("over")
-        refused(rehearsal, CeremonyTimedOut, seconds=3)
+        refused(rehearsal, CeremonyTimedOut, seconds=6)
     assert visitor.title == "Time is up"
     assert not visitor.tab.seen.errors
 

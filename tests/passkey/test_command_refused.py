@@ -105,7 +105,7 @@ def test_nobody_comes(station: Station, owner: Owner) -> None:
     owner.visitor.tab.authenticator(automaticPresenceSimulation=False)
 
     def tried() -> Done:
-        process = owner.start(station, *adding(station), "--passkey-timeout", 3)
+        process = owner.start(station, *adding(station), "--passkey-timeout", 6)
         owner.visitor.presses("busy")
         owner.visitor.sees("over")
         return finish(process)

@@ -171,7 +171,7 @@ def test_slow_clients_hold_nothing_up(served: Enrolling, tab: Tab) -> None:
             each.sendall(
                 head.encode()[: 1 + number * 7] if number % 2 else (head + "Content-Length: 60000\r\n\r\n{").encode()
             )
-        Visitor(tab).visit(served.ready.url)
         assert any(kept(each) for each in slow)
+        Visitor(tab).visit(served.ready.url)
         Visitor(tab).presses("done")
         assert served.result().credential

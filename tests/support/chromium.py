@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ except ModuleNotFoundError as absent:
     raise ModuleNotFoundError("playwright is missing: scripts/env installs it") from absent
 
 EXECUTABLE = "/usr/bin/chromium"
-PATIENCE = 20_000.0  # milliseconds; what a page is waited for comes within
+PATIENCE = 40_000.0  # milliseconds; what a page is waited for comes within
 REBOUND = "rebound.test"  # a name that leads to this machine: what DNS rebinding makes of an attacker's own name
 
 # Nothing but this machine can be reached, by name or by number.
@@ -221,12 +221,3 @@ def origin(url: str) -> str:
     """Scheme, name and port of an address."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def wait_for(page: Page, condition: Callable[[], object], what: str) -> None:
-    """Waits until something is so, while the page lives on; it is looked at whenever the page tells something."""
-    for _ in range(int(PATIENCE / 10)):
-        if condition():
-            return
-        page.wait_for_timeout(10)  # runs the loop in which the page is heard
-    raise AssertionError(f"it never came to be so: {what}")
