@@ -143,6 +143,26 @@ def test_who_is_not_verified_gets_nothing(visitor: Visitor, kind: Kind) -> None:
         refused(rehearsal, CeremonyCancelled, reason="page")
 
 
+def test_an_answer_without_user_verification_is_refused(visitor: Visitor) -> None:
+    """By an authenticator that says so itself: a browser that does not insist hands it on."""
+    held = visitor.tab.authenticator()
+    credential, _ = made_with(visitor)
+    held.lie("isBadUV")
+    with Rehearsal(unlock(credential), steps=1) as rehearsal:
+        visitor.visit(rehearsal.ready.url)
+        visitor.presses("over")
+        refused(rehearsal, PasskeyRefused, reason="user-verification")
+    assert visitor.title == "The passkey was refused"
+
+
+def test_a_passkey_that_signs_badly_is_not_enrolled(visitor: Visitor) -> None:
+    visitor.tab.authenticator().lie("isBogusSignature")
+    with Rehearsal(enrol) as rehearsal:
+        visitor.visit(rehearsal.ready.url)
+        visitor.presses("over")
+        refused(rehearsal, PasskeyRefused, reason="signature")
+
+
 def test_the_second_try_may_work(visitor: Visitor) -> None:
     key = SoftAuthenticator(uv=True)
     PasskeyProvider(SoftCtapDevice(key)).serve(visitor.tab)

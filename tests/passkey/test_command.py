@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,6 +123,24 @@ def test_the_same_device_twice(enrolled: Enrolled, owner: Owner) -> None:
     assert (done.code, done.error) == (1, "already-enrolled")
     assert station.objects().keys() == before
     assert len(enrolled.key.credentials) == 1
+
+
+def test_the_link_is_in_no_argument_and_in_a_file_for_one_visit(enrolled: Enrolled, owner: Owner) -> None:
+    """Every user of a machine can read the arguments of every process."""
+    PasskeyProvider(SoftCtapDevice(enrolled.key)).serve(owner.visitor.tab)
+    process = enrolled.station.start("unlock", "--passkey")
+    file = Path(owner.desktop.opened(process))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    token = file.read_text().partition("#")[2].partition('"')[0]
+    assert len(token) == 43
+    arguments = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
+    assert any(b"chatkeep.daemon.control.ceremony" in one for one in arguments)
+    assert not [one for one in arguments if token.encode() in one]
+    owner.visitor.visit(file.as_uri())
+    assert not file.exists()
+    owner.visitor.presses("done")
+    assert finish(process).code == 0
+    assert token not in str(owner.visitor.tab.history())
 
 
 def test_without_a_desktop_the_terminal_has_the_link(

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -15,6 +16,7 @@ import pytest
 
 from chatkeep.daemon.control.ceremony.client import ChildCeremony
 from chatkeep.daemon.control.ceremony.events import PageOpened, Refused
+from chatkeep.daemon.control.ceremony.server import REQUEST_SECONDS
 from chatkeep.daemon.keys.passkey import NewCredential
 from tests.support.chromium import Tab
 from tests.support.nobody import as_nobody
@@ -161,17 +163,16 @@ def kept(held: socket.socket) -> bool:
 
 
 def test_slow_clients_hold_nothing_up(served: Enrolling, tab: Tab) -> None:
+    """Some stop in the head of a request, some in its body. All are still waited for when the page opens."""
     tab.authenticator()
+    lines = [f"{name}: {value}" for name, value in honest(served.port, served.token).items()]
+    head = "\r\n".join(["POST /api/begin HTTP/1.1", *lines, "Content-Length: 60000", "", "{"]).encode()
     with ExitStack() as stack:
+        began = time.monotonic()
         slow = [stack.enter_context(socket.create_connection(("localhost", served.port))) for _ in range(20)]
-        head = (
-            f"POST /api/begin HTTP/1.1\r\nHost: localhost:{served.port}\r\nOrigin: http://localhost:{served.port}\r\n"
-        )
         for number, each in enumerate(slow):
-            each.sendall(
-                head.encode()[: 1 + number * 7] if number % 2 else (head + "Content-Length: 60000\r\n\r\n{").encode()
-            )
-        assert any(kept(each) for each in slow)
+            each.sendall(head if number % 2 else head[: 1 + number * 7])
         Visitor(tab).visit(served.ready.url)
+        assert all(kept(each) for each in slow) or time.monotonic() - began > REQUEST_SECONDS
         Visitor(tab).presses("done")
         assert served.result().credential

@@ -82,6 +82,10 @@ class Authenticator:
         """Whether somebody touches it when asked."""
         self._send("setAutomaticPresenceSimulation", enabled=is_there)
 
+    def lie(self, how: str) -> None:
+        """Answers badly from now on: `isBadUV` (it says that nobody was verified) or `isBogusSignature`."""
+        self._send("setResponseOverrideBits", **{how: True})
+
     def remove(self) -> None:
         self._send("removeVirtualAuthenticator")
 
