@@ -110,7 +110,7 @@ def _fill_standard_streams() -> None:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
-    if isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
+    if isinstance(sys.stdout, io.TextIOWrapper) and isinstance(sys.stdout.buffer, io.RawIOBase):
         # PYTHONUNBUFFERED, as in many containers. One write of a pipe may take less than it was given, for one when
         # the process was stopped meanwhile, and a stream without a buffer lets go of the rest without a word.
         encoding, errors = sys.stdout.encoding, sys.stdout.errors
