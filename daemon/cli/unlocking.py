@@ -256,6 +256,7 @@ def unlocked_by(
                     found = at_any(providers, lambda provider: opened(provider, method))  # noqa: B023  # used at once
                 break
             except WrongPassphrase:
+                wiping.close()  # the next question may stand there for hours
                 attempts -= 1
                 if not attempts:
                     raise

@@ -16,7 +16,7 @@ import pytest
 
 from chatkeep.daemon.keys.hardened import harden
 from chatkeep.daemon.service.wire import KEYS_LOCKED, NO_CORE, NOT_DUMPABLE
-from tests.support.memory_play import Play, expect, gesture, is_gone, nothing
+from tests.support.memory_play import Play, expect, gesture, is_ended, is_gone, nothing
 from tests.support.memory_scan import Scanner, flags
 from tests.support.memory_vault import KINDS, Vault
 from tests.support.nobody import as_nobody
@@ -143,11 +143,3 @@ def test_another_process_of_the_same_user_cannot_look_into_it() -> None:
 
     Scanner({"it": b"the search is built"})
     as_nobody(open_to_its_parent)
-
-
-def is_ended(pid: int) -> bool:
-    """Whether a process is no more, or only waits for somebody to hear that it is no more."""
-    try:
-        return b") Z" in Path(f"/proc/{pid}/stat").read_bytes()
-    except FileNotFoundError:
-        return True

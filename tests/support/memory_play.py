@@ -126,6 +126,14 @@ def is_gone(pid: int) -> bool:
     return not os.path.exists(f"/proc/{pid}")
 
 
+def is_ended(pid: int) -> bool:
+    """Whether a process is no more, or only waits for somebody to hear that it is no more."""
+    try:
+        return b") Z" in Path(f"/proc/{pid}/stat").read_bytes()
+    except FileNotFoundError:
+        return True
+
+
 def expect(found: Found, names: set[str]) -> None:
     """The positive control: each of these is there. Counted."""
     assert names, "a control that looks for nothing"

@@ -27,7 +27,7 @@ from chatkeep.daemon.vault.names import SlotName
 from chatkeep.daemon.vault.unlock import unlock_to_enrol
 from chatkeep.providers.folder import FolderProvider
 from tests.support.memory_scan import wide
-from tests.support.secret_hunt import Hunt
+from tests.support.secret_hunt import Hunt, hkdf
 from tests.support.soft_passkey import SoftPasskey, from_b64, to_b64
 from tests.support.station import Station, fill
 
@@ -125,6 +125,11 @@ class Vault:
         assert isinstance(slot.params, PasskeyParams)
         return evaluation(slot.vault_id, slot.slot_id, slot.params.salt)
 
+    @property
+    def vault_id(self) -> bytes:
+        """Its id."""
+        return self.slots()[0].vault_id
+
     def slots(self) -> list[SlotFile]:
         """The slots in storage."""
         return [SlotFile.parse(path.read_bytes()) for path in sorted((self.storage / "slots").iterdir())]
@@ -167,6 +172,11 @@ class Vault:
         self.of_objects = {
             name: secret for name, secret in hunt.secrets.items() if name.startswith(("pack ", "manifest "))
         }
+        # What is used is derived from what is sealed (docs/format.md, sections 10 and 13).
+        for name, secret in list(self.of_objects.items()):
+            for epoch in (1, 2):
+                info = b"chatkeep/v1/" + name.split()[0].encode() + b"\0" + self.vault_id + epoch.to_bytes(4, "big")
+                self.of_objects[f"{name}, cipher of epoch {epoch}"] = hkdf(secret, info, 64)[:32]
         assert len(self.of_objects) >= 4, self.of_objects.keys()
         self.typed = set(typed)
         self.reads = {name for name in found if name.startswith("open ")}
