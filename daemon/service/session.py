@@ -139,7 +139,6 @@ def _spawn(descriptor: int) -> subprocess.Popen[bytes]:
             cwd="/",
             pass_fds=[descriptor],
             start_new_session=True,
-            umask=0o077,
         )
     except OSError as exc:
         raise ReaderFailed(reason="start", errno=exc.errno) from exc
