@@ -8,7 +8,7 @@ import select
 import subprocess
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
@@ -43,8 +43,10 @@ class Running:
         }
         argv = [*vault.station.argv(*words), *(["--json"] if json else [])]
         self._keyboard, theirs = pty.openpty() if terminal else (-1, subprocess.DEVNULL)
-        pipes = {"stdin": theirs, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        self.process = subprocess.Popen(argv, env=environment, pass_fds=(self._telling, going), bufsize=0, **pipes)
+        pipes: dict[str, Any] = {"stdin": theirs, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process: subprocess.Popen[bytes] = subprocess.Popen(
+            argv, env=environment, pass_fds=(self._telling, going), bufsize=0, **pipes
+        )
         self._said = b""
         for descriptor in (self._telling, going, theirs):
             if descriptor >= 0:

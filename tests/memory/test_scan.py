@@ -40,8 +40,8 @@ sys.stdin.buffer.read(1)
 
 def holding(secret: bytes, where: str, *more: object) -> subprocess.Popen[bytes]:
     """A process that has it there."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM, where, *map(str, more)], **pipes)
+    argv = [sys.executable, "-c", PROGRAM, where, *map(str, more)]
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(secret)

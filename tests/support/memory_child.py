@@ -12,6 +12,9 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, Final
 
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.cli import ask
 from chatkeep.daemon.cli.output import Output
@@ -72,9 +75,12 @@ def _logs_hex() -> None:
     logger = logging.getLogger("careless")
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
-    keeper = logging.Handler()
-    keeper.emit = KEPT.append  # type: ignore[method-assign]
-    logger.addHandler(keeper)
+
+    class Keeper(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            KEPT.append(record.getMessage())
+
+    logger.addHandler(Keeper())
     _on_every_secret(lambda view: logger.debug("unlocked with %s", view.hex()))
 
 
@@ -325,24 +331,27 @@ def _does_nothing_again() -> None:
         if any(typed):
             stretch(typed, *rest)
 
-    derive = secret.HKDF
-    made, stretch = hybrid.MLKEM768PrivateKey.from_seed_bytes, passphrase._argon2
-    secret.HKDF = Once  # type: ignore[assignment,misc]
-    hybrid.MLKEM768PrivateKey = Pair  # type: ignore[assignment,misc]
-    passphrase._argon2 = argon2
-    wrapping._again = _nothing
+    derive, made, stretch = HKDF, MLKEM768PrivateKey.from_seed_bytes, passphrase._argon2
+    for module, name, instead in (
+        (secret, "HKDF", Once),
+        (hybrid, "MLKEM768PrivateKey", Pair),
+        (passphrase, "_argon2", argon2),
+        (wrapping, "_again", _nothing),
+    ):
+        assert hasattr(module, name)
+        setattr(module, name, instead)
 
 
 def main() -> None:
     """Plays a scene."""
     said = json.loads(sys.argv[1])
-    scene: Callable[..., None] = {
+    scenes: dict[str, Callable[..., None]] = {
         "unlocking": unlocking,
         "interrupted": interrupted,
         "handing_over": handing_over,
         "step": step,
-    }[said.pop("scene")]
-    scene(**said)
+    }
+    scenes[said.pop("scene")](**said)
 
 
 if __name__ == "__main__":

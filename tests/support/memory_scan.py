@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from tests.support.secret_hunt import LEAST, spellings
 
@@ -127,7 +127,7 @@ class Scanner:
         assert spelled, "nothing to look for"
         self._meaning: Final = list(spelled.values())
         self._longest: Final = max(map(len, spelled))
-        self._needles: Final = (_Needle * len(spelled))(*((text, len(text), -1) for text in spelled))
+        self._needles: Final = (_Needle * len(spelled))(*(_Needle(text, len(text), -1) for text in spelled))
         self._table: Final = (ctypes.c_int32 * 65536)()
         _library().memory_index(self._needles, len(spelled), self._table)
 
@@ -213,7 +213,7 @@ def _state(pid: int) -> str:
     return stat[stat.rindex(")") + 2]
 
 
-def _spelled(secret: bytes) -> Iterator[tuple[str, str | Any]]:
+def _spelled(secret: bytes) -> Iterator[tuple[str, bytes]]:
     parts = {"": secret}
     if len(secret) > HALF:
         parts |= {", first half": secret[:HALF], ", last half": secret[-HALF:]}

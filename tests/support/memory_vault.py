@@ -142,7 +142,7 @@ class Vault:
         # The tag alone: what is decrypted is the true seed, and must not be left behind for all that.
         wrapped = bytearray(from_b64(second["wrapped"]))
         wrapped[-1] ^= 1
-        second["wrapped"] = to_b64(wrapped)
+        second["wrapped"] = to_b64(bytes(wrapped))
         lines = [slot.first_line, json.dumps(second, separators=(",", ":")).encode()]
         raw = sign_text("slot", slot.vault_id, lines, SigningKey(self.secrets["sign 1"]))
         (storage / str(SlotName(slot.slot_id))).write_bytes(raw)
