@@ -20,7 +20,7 @@ from chatkeep.daemon.control.ceremony.server import REQUEST_SECONDS
 from chatkeep.daemon.keys.passkey import NewCredential
 from tests.support.chromium import Tab
 from tests.support.nobody import as_nobody
-from tests.support.page_client import call, honest, request
+from tests.support.page_client import call, honest, request, visit
 from tests.support.rehearsal import Rehearsal
 from tests.support.visitor import Visitor
 
@@ -127,10 +127,10 @@ if os.geteuid() == 0:  # only root can be somebody else
     def test_another_user_who_has_the_link(served: Enrolling, address: str, tab: Tab) -> None:
         port, headers = served.port, honest(served.port, served.token)
         as_nobody(lambda: cut(lambda: call(port, "begin", headers, address=address)))
-        as_nobody(lambda: cut(lambda: request(port, "GET", "/", headers, address=address)))
+        as_nobody(lambda: cut(lambda: request(port, "GET", "/", visit(port), address=address)))
         assert served.event(Refused).reason == "user"
         assert not opened(served)
-        assert request(port, "GET", "/", headers, address=address).status == 200
+        assert request(port, "GET", "/", visit(port), address=address).status == 200
         assert call(port, "begin", headers, address=address).status == 200  # the same words, from the link's owner
         assert served.event(PageOpened)
 

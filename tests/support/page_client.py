@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +23,25 @@ class Reply:
         return json.loads(self.body)
 
 
+def visit(port: int) -> dict[str, str]:
+    """The headers of a browser that a person sends to the page."""
+    fetch = {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    return {"Host": f"localhost:{port}", **fetch}
+
+
+def stamp(port: int) -> str:
+    """The word in the page, which its script says when it begins."""
+    page = request(port, "GET", "/", visit(port))
+    assert page.status == 200
+    found = re.search(r'<meta name="page" content="([\w-]{43})">', page.body.decode())
+    assert found
+    return found[1]
+
+
 def honest(port: int, token: str) -> dict[str, str]:
     """The headers that the page's own script sends with its token."""
     return {
+        "X-Page": stamp(port),
         "Host": f"localhost:{port}",
         "Origin": f"http://localhost:{port}",
         "Sec-Fetch-Site": "same-origin",

@@ -21,6 +21,7 @@ from fido2 import cbor
 
 from chatkeep.daemon.control.ceremony.events import Event, Ready
 from chatkeep.daemon.control.ceremony.webauthn import Assertion, Registration
+from tests.support.page_client import stamp
 
 UP, UV, BE, BS, AT = 0x01, 0x04, 0x08, 0x10, 0x40
 
@@ -77,12 +78,14 @@ class SoftPage:
         self.port, self.token = parts.port, parts.fragment
         self.origin = f"http://localhost:{self.port}"
         self.ticket = ""
+        self.stamp = stamp(self.port)
 
     def post(self, name: str, body: bytes, kind: str = "application/json", token: str | None = None) -> tuple[int, Any]:
         connection = http.client.HTTPConnection("localhost", self.port, timeout=30)
         try:
             said = self.ticket if token is None else token
             headers = {"Origin": self.origin, "Content-Type": kind, "X-Token": said, "Sec-Fetch-Site": "same-origin"}
+            headers["X-Page"] = self.stamp
             connection.request("POST", f"/api/{name}", body, headers)
             answer = connection.getresponse()
             text = answer.read()

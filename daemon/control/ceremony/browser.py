@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import os
 from collections.abc import Coroutine, Mapping
 from importlib.resources import files
@@ -42,7 +44,13 @@ def page_files() -> dict[str, File]:
     found = {
         f"/{each.name}": File(each.read_bytes(), _TYPES[each.name.rpartition(".")[2]]) for each in folder.iterdir()
     }
-    found["/"] = found.pop("/index.html")
+    page = found.pop("/index.html")
+    markup = page.body
+    for path in ("/page.js", "/page.css"):
+        # A worker that another program left in the browser would otherwise put its own in their place.
+        digest = base64.b64encode(hashlib.sha256(found[path].body).digest())
+        markup = markup.replace(b'"%s"' % path.encode(), b'"%s" integrity="sha256-%s"' % (path.encode(), digest))
+    found["/"] = File(markup, page.type)
     return found
 
 

@@ -4,13 +4,19 @@ What another user of the machine, another page in the same browser, or a name th
 ends in this module: a connection must come from a process of this user; a request must name `localhost` and the port as
 its host; whatever changes something must say that it comes from this very page, carry its ticket, and have a content
 type that no form can send. A connection carries one request and does not last, so slow clients hold nothing up.
+
+Whoever had this port before, and was visited once, may have left a service worker in the browser, which then answers in
+our place and reads along. So the page carries a word without which nothing begins, and which is given to no visit that
+a worker or a page of this origin made; its parts are pinned by their hashes; and its script stops where a worker is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import logging
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +27,8 @@ from chatkeep.daemon.control.ceremony.loopback import Loopback
 from chatkeep.daemon.control.ceremony.peers import owner
 
 BODY_LIMIT: Final = 64 * 1024
+FIELD_LIMIT: Final = 1 << 20
+"""Of one header field. Cookies know no port: a browser brings those of every page on `localhost`, 180 of 4 KiB."""
 CONNECTIONS: Final = 32
 REQUEST_SECONDS: Final = 10.0
 """For a request to be there with its body, from the moment it is connected."""
@@ -30,6 +38,10 @@ CONNECTION_SECONDS: Final = 45.0
 JSON: Final = "application/json"
 BINARY: Final = "application/octet-stream"
 API: Final = "/api/"
+STAMP: Final = b"{stamp}"
+"""Where the page's word stands in its markup."""
+_WORKERS: Final = ("Service-Worker", "Service-Worker-Navigation-Preload")
+"""What a browser says of a request whose answer is for a worker (Service Workers, Register and Handle Fetch)."""
 
 HEADERS: Final[Mapping[str, str]] = {
     # No script but our own file, no request but to ourselves, no frame around us, nothing that turns text into markup.
@@ -97,6 +109,7 @@ class Server:
         self._files = files
         self._call = call
         self._refused = refused
+        self.stamp: Final = secrets.token_urlsafe(32)
         self.request_seconds = request_seconds
         self.connection_seconds = connection_seconds
         self.connections: dict[asyncio.Protocol, _Connection] = {}
@@ -115,7 +128,7 @@ class Server:
             auto_decompress=False,
             tcp_keepalive=False,
             max_line_size=4096,
-            max_field_size=4096,
+            max_field_size=FIELD_LIMIT,
             max_headers=64,
             lingering_time=0,
         )
@@ -159,6 +172,8 @@ class Server:
             raise Turned(421, "host")
         if request.path != request.raw_path:
             raise Turned(404)  # a query, or an escape: the page uses none
+        if any(name in request.headers for name in _WORKERS):
+            raise Turned(403, "origin")
 
     def _file(self, request: web.BaseRequest) -> web.StreamResponse:
         found = self._files.get(request.path)
@@ -171,11 +186,13 @@ class Server:
             "navigate",
             "document",
         )
-        # From anywhere the page may be gone to, with nothing in it that is secret; not put into a frame, and its parts
-        # are its own. A browser that does not say from where is left to the other checks.
-        if site is not None and site != "same-origin" and not (visit and request.path == "/"):
+        # From anywhere the page may be gone to; not put into a frame, and not fetched, nor by a worker. Its parts are
+        # its own. A browser that does not say from where is left to the other checks.
+        if site is not None and not (visit if request.path == "/" else site == "same-origin"):
             raise Turned(403, "origin")
-        return web.Response(body=found.body, headers={"Content-Type": found.type})
+        # Loaded again it is of no use anyway; and a page of this origin that opened it in a window could look into it.
+        body = found.body.replace(STAMP, b"" if site == "same-origin" else self.stamp.encode())
+        return web.Response(body=body, headers={"Content-Type": found.type})
 
     async def _api(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.method != "POST":
@@ -190,9 +207,16 @@ class Server:
         tokens = request.headers.getall("X-Token", [])
         if len(tokens) != 1:
             raise Turned(403, "token")
+        name = request.path.removeprefix(API)
+        if name == "begin" and not self._is_stamped(request):
+            raise Turned(403, "origin")
         body = await self._body(request)
-        reply = await self._call(Call(request.path.removeprefix(API), tokens[0], kinds[0], body))
+        reply = await self._call(Call(name, tokens[0], kinds[0], body))
         return web.json_response(reply)
+
+    def _is_stamped(self, request: web.BaseRequest) -> bool:
+        said = request.headers.get("X-Page", "").encode("utf-8", "surrogateescape")
+        return hmac.compare_digest(said, self.stamp.encode())
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         if (request.content_length or 0) > BODY_LIMIT:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import os
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
@@ -13,7 +15,7 @@ import pytest
 
 from chatkeep.daemon.control.ceremony.browser import page_files
 from chatkeep.daemon.control.ceremony.loopback import listen
-from chatkeep.daemon.control.ceremony.server import BODY_LIMIT, CONNECTIONS, Call, Reply, Server, Turned
+from chatkeep.daemon.control.ceremony.server import BODY_LIMIT, CONNECTIONS, FIELD_LIMIT, Call, Reply, Server, Turned
 from tests.support.other_user import connected_as_another
 
 TOKEN = "t" * 43
@@ -45,8 +47,11 @@ class Site:
     async def ask(self, method: str, path: str, body: bytes | None = None, **headers: str | None) -> Answer:
         """A request as the page makes it; headers as given, None takes one out (with _ for -)."""
         usual: dict[str, str | None] = {"Host": f"localhost:{self.port}", "Sec_Fetch_Site": "same-origin"}
+        if (method, path) == ("GET", "/"):
+            usual |= {"Sec_Fetch_Site": "none", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
         if body is not None:
             usual |= {
+                "X_Page": self.server.stamp,
                 "Origin": f"http://localhost:{self.port}",
                 "Content_Type": "application/json",
                 "X_Token": TOKEN,
@@ -119,7 +124,9 @@ def test_the_page_and_its_parts() -> None:
             ):
                 answer = await site.ask("GET", path)
                 assert (answer.status, answer.headers["content-type"].split(";")[0]) == (200, kind)
-                assert answer.body == page_files()[path].body
+                stamp = site.server.stamp.encode()
+                assert answer.body == page_files()[path].body.replace(b"{stamp}", stamp)
+                assert (stamp in answer.body) == (path == "/")
             assert (await site.raw(f"GET / HTTP/1.1\r\nHost: localhost:{site.port}\r\n\r\n".encode(), "::1"))[
                 9:12
             ] == b"200"
@@ -230,6 +237,7 @@ def test_a_call_that_says_something_twice(name: str) -> None:
                 "Origin": f"http://localhost:{site.port}",
                 "Content-Type": "application/json",
                 "X-Token": TOKEN,
+                "X-Page": site.server.stamp,
                 "Content-Length": "2",
             }
             lines = [f"{key}: {value}" for key, value in fields.items()] + [f"{name}: {fields[name]}"]
@@ -269,9 +277,59 @@ def test_where_the_page_may_be_visited_from() -> None:
             fetched = visit | {"Sec_Fetch_Mode": "no-cors"}
             assert (await site.ask("GET", "/", Sec_Fetch_Site="cross-site", **fetched)).status == 403
             assert (await site.ask("GET", "/page.js", Sec_Fetch_Site="cross-site", **visit)).status == 403
-            assert site.refused == ["origin"] * 3
+            assert (await site.ask("GET", "/page.js", Sec_Fetch_Site="none", **visit)).status == 403
+            assert site.refused == ["origin"] * 4
 
     run(test())
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        # As Chromium says them: a worker that hands the visit on or makes one of its own, a script of this origin, a
+        # visit that is sent ahead for a worker, a worker's own script.
+        {"Sec_Fetch_Site": "same-origin", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "empty"},
+        {"Sec_Fetch_Site": "same-origin", "Sec_Fetch_Mode": "same-origin", "Sec_Fetch_Dest": "empty"},
+        {"Sec_Fetch_Site": "same-origin", "Sec_Fetch_Mode": "cors", "Sec_Fetch_Dest": "empty"},
+        {"Service_Worker_Navigation_Preload": "true"},
+        {"Service_Worker": "script", "Sec_Fetch_Site": "same-origin", "Sec_Fetch_Dest": "serviceworker"},
+    ],
+)
+def test_the_word_of_the_page_is_for_no_worker(said: dict[str, str]) -> None:
+    async def test() -> None:
+        async with serving() as site:
+            answer = await site.ask("GET", "/", **said)
+            assert (answer.status, answer.body) == (403, b"")
+            assert site.refused == ["origin"]
+
+    run(test())
+
+
+def test_a_page_of_this_origin_that_opens_it_finds_no_word_in_it() -> None:
+    async def test() -> None:
+        async with serving() as site:
+            answer = await site.ask("GET", "/", Sec_Fetch_Site="same-origin")
+            assert (answer.status, site.server.stamp.encode() in answer.body) == (200, False)
+            assert b'<meta name="page" content="">' in answer.body
+
+    run(test())
+
+
+@pytest.mark.parametrize("said", [None, "", "x" * 43, "\xfc"])
+def test_nothing_begins_without_the_word_of_the_page(said: str | None) -> None:
+    async def test() -> None:
+        async with serving() as site:
+            assert (await site.ask("POST", "/api/begin", b"{}", X_Page=said)).status == 403
+            assert (site.calls, site.refused) == ([], ["origin"])
+
+    run(test())
+
+
+def test_the_parts_of_the_page_are_pinned() -> None:
+    files = page_files()
+    for name in ("/page.js", "/page.css"):
+        digest = base64.b64encode(hashlib.sha256(files[name].body).digest()).decode()
+        assert f'"{name}" integrity="sha256-{digest}"' in files["/"].body.decode()
 
 
 def test_a_body_that_is_too_large() -> None:
@@ -287,7 +345,9 @@ def test_a_body_that_is_too_large() -> None:
             )
             assert Answer.of(await site.raw(head.encode() + part * 3 + b"0\r\n\r\n")).status in {0, 413}
             assert len(site.calls) == 1
-            assert (await site.ask("GET", "/", Cookie="x" * 9000)).status == 400
+            # What the other pages on `localhost` leave in a browser comes along, and keeps nobody out.
+            assert (await site.ask("GET", "/", Cookie="x" * 180 * 4096)).status == 200
+            assert (await site.ask("GET", "/", Cookie="x" * (FIELD_LIMIT + 9000))).status == 400
 
     run(test())
 

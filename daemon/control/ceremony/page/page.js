@@ -35,12 +35,18 @@ const ENDINGS = {
     "If that was not you, somebody else saw it: press Ctrl-C in the terminal. Else run the command again.",
   ],
   reloaded: ["This page cannot be reloaded", "It works once, in one tab.", "Run the command again in the terminal."],
+  worker: [
+    "This page is not alone",
+    "A program that had this address before left something in your browser that could read along. Nothing was sent.",
+    "Press Ctrl-C in the terminal, close this tab, and run the command again.",
+  ],
   gone: ["The command has ended", "Nothing is waiting for this page any more.", "Run it again in the terminal."],
   browser: ["This browser has no passkeys", "It is too old, or they are turned off.", NO_PRF],
   "": ["It did not work", "The terminal says why.", "You can close this tab."],
 };
 
 let ticket = ""; // what the server knows this tab by
+const stamp = document.querySelector("meta[name=page]").content; // what the server knows this page by
 let enrolling = false;
 let made = null; // the id of the credential that was made here
 let first = true; // nobody has pressed the button yet
@@ -68,7 +74,7 @@ const wiped = (...buffers) => {
 async function post(name, body, type = "application/json") {
   const answer = await fetch(`/api/${name}`, {
     method: "POST",
-    headers: { "Content-Type": type, "X-Token": ticket },
+    headers: { "Content-Type": type, "X-Token": ticket, ...(name === "begin" && { "X-Page": stamp }) },
     body,
     cache: "no-store",
     credentials: "omit",
@@ -289,6 +295,15 @@ async function inVain() {
 
 // ---- from beginning to end ----
 
+// Whether a service worker is here: of whoever had this port before. It would see all that is said to the server.
+async function isWatched() {
+  const workers = navigator.serviceWorker;
+  if (!workers) return false;
+  const found = await workers.getRegistrations().catch(() => []); // where it may not look there is none
+  await Promise.allSettled(found.map((each) => each.unregister()));
+  return found.length > 0 || workers.controller !== null;
+}
+
 async function watch() {
   while (!over) {
     const answer = await post("over", "{}");
@@ -325,6 +340,7 @@ async function begin() {
   ticket = location.hash.slice(1);
   history.replaceState(null, "", "/"); // out of the address bar and of the history
   if (!ticket) return end({ ok: false, code: "reloaded" });
+  if (await isWatched()) return end({ ok: false, code: "worker" });
   let opening;
   try {
     opening = await post("begin", "{}");
