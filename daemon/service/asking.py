@@ -10,7 +10,7 @@ from typing import Final, Self
 
 from chatkeep.daemon.keys.errors import Unsealable
 from chatkeep.daemon.service.errors import ReaderFailed, SocketRefused
-from chatkeep.daemon.service.places import Place, peer, socket_name, vault_of
+from chatkeep.daemon.service.places import Place, peer, runtime_directories, socket_name, vault_of
 from chatkeep.daemon.service.wire import (
     ABOUT,
     DONE,
@@ -52,7 +52,7 @@ class Session:
         """The session of this vault, or None when it is locked.
 
         Args:
-            directory: of the sockets; None for the usual one.
+            directory: of the sockets; None for every one that this user's may be in.
             patience: seconds for one answer.
 
         Raises:
@@ -60,6 +60,14 @@ class Session:
             ReaderFailed: it does not answer as it should.
             OSError: its directory cannot be opened.
         """
+        for each in _where(directory):
+            session = cls._find(vault_id, each, patience)
+            if session is not None:
+                return session
+        return None
+
+    @classmethod
+    def _find(cls, vault_id: bytes, directory: Path, patience: float) -> Self | None:
         place = Place.open(directory)
         if place is None:
             return None
@@ -171,8 +179,14 @@ class Session:
 
 def present(directory: Path | None = None) -> list[bytes]:
     """The vaults that may have a session of this user: those with a socket. Raises SocketRefused, OSError."""
-    place = Place.open(directory)
-    if place is None:
-        return []
-    with place:
-        return sorted(filter(None, map(vault_of, os.listdir(place.descriptor))))
+    found = set[bytes]()
+    for each in _where(directory):
+        place = Place.open(each)
+        if place is not None:
+            with place:
+                found.update(filter(None, map(vault_of, os.listdir(place.descriptor))))
+    return sorted(found)
+
+
+def _where(directory: Path | None) -> list[Path]:
+    return runtime_directories() if directory is None else [directory]

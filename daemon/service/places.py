@@ -30,15 +30,24 @@ def runtime_directory() -> Path:
     Below `$XDG_RUNTIME_DIR` or `/run/user/<uid>`, which go when the user logs out; where neither is this user's own,
     `run` in the usual state directory. It depends on no configuration: every command of this user looks there.
     """
+    return runtime_directories()[0]
+
+
+def runtime_directories() -> list[Path]:
+    """Every directory that would be the one of the sockets in another environment of this user: first the one that is
+    it in this one. A session that was begun from cron, or before the user logged in, is in another, and must be found
+    to be ended.
+    """
     ours = os.geteuid()
+    found = []
     for base in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{ours}"):
         # Left from another user by `su` or `sudo -E` it is not ours, and we would leave files in it that it cannot
         # remove.
         with contextlib.suppress(OSError, ValueError):
             facts = os.stat(base)
             if os.path.isabs(base) and stat.S_ISDIR(facts.st_mode) and facts.st_uid == ours:
-                return Path(base) / _NAME
-    return default_state_dir() / "run"
+                found.append(Path(base) / _NAME)
+    return list(dict.fromkeys([*found, default_state_dir() / "run"]))
 
 
 class Place:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from chatkeep.daemon.keys.secret import Sensitive
 from chatkeep.daemon.service.asking import Session
-from chatkeep.daemon.service.errors import ReaderFailed
-from chatkeep.daemon.service.places import Place, lock_name, peer, runtime_directory, socket_name
+from chatkeep.daemon.service.errors import ReaderFailed, SocketRefused
+from chatkeep.daemon.service.places import Place, lock_name, peer, runtime_directories, runtime_directory, socket_name
 from chatkeep.daemon.service.wire import EPOCH, READY, READY_DONE, READY_SOCKET, STAY, About, Facts, Hello
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class SessionKeys(Sensitive):
 def start(keys: SessionKeys, directory: Path | None = None) -> About:
     """Begins a session, in place of the one there may be; returns what it says of itself. `keys` are wiped.
 
+    `directory`: of the sockets; None for the usual one, and one that is in another of this user's is ended too.
+
     Raises:
         SocketRefused: the directory of the sockets cannot be trusted.
         ReaderFailed: the process did not start, or the directory could not be made. A session that there was goes on.
@@ -64,6 +66,9 @@ def start(keys: SessionKeys, directory: Path | None = None) -> About:
         raise ReaderFailed(reason="socket", path=str(path), errno=exc.errno) from exc
     finally:
         keys.wipe()
+    for each in [] if directory is not None else runtime_directories()[1:]:
+        with contextlib.suppress(SocketRefused, ReaderFailed, OSError):  # `lock` tells
+            _lock(vault_id, each)
     session = Session.find(vault_id, directory)
     if session is None:
         raise ReaderFailed(reason="start")
@@ -79,10 +84,17 @@ def find(vault_id: bytes, directory: Path | None = None) -> Session | None:
 def lock(vault_id: bytes, directory: Path | None = None) -> bool:
     """Ends the session of this vault; whether there was one. When it returns, the process that held the keys is gone.
 
+    `directory`: of the sockets; None for every one that this user's may be in.
+
     Raises:
         SocketRefused: what is in its place is not this user's.
         ReaderFailed: it could not be ended.
     """
+    ended = [_lock(vault_id, each) for each in (runtime_directories() if directory is None else [directory])]
+    return any(ended)
+
+
+def _lock(vault_id: bytes, directory: Path) -> bool:
     place = Place.open(directory)
     if place is None:
         return False

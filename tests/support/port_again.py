@@ -39,7 +39,7 @@ def main(port: str, *arguments: str) -> int:
             found[-1].listen(16)
         return loopback.Loopback(int(port), tuple(found))
 
-    browser.listen = listen  # type: ignore[attr-defined]
+    vars(browser)["listen"] = listen
     return ceremony.main(list(arguments))
 
 

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from chatkeep.config.places import default_state_dir
-from chatkeep.daemon.service import places, session
+from chatkeep.daemon.service import asking, places, session
 from chatkeep.daemon.service.asking import present
 from chatkeep.daemon.service.errors import ReaderFailed, SocketRefused
 from chatkeep.daemon.service.places import Place, runtime_directory, socket_name, vault_of
 from tests.support.nobody import NOBODY
-from tests.support.sessions import Vault, ask
+from tests.support.sessions import Vault, ask, ended
 
 ACTS: dict[str, Callable[[Vault, Path], object]] = {
     "find": lambda vault, path: session.find(vault.id, path),
@@ -277,10 +277,39 @@ def test_without_one_it_is_below_the_state_directory(
     assert runtime_directory() == default_state_dir() / "run" == tmp_path / "state" / "chatkeep" / "run"
 
 
+def test_one_that_was_begun_in_another_environment_is_found_and_ended(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From cron, or before the user logged in: without a runtime directory of a login session, which there is now."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "login"))
+    (tmp_path / "login").mkdir(mode=0o700)
+    before = default_state_dir() / "run"
+    assert runtime_directory() == tmp_path / "login" / "chatkeep"
+    vault.begin(before)
+    assert present() == [vault.id]
+    found = session.find(vault.id)
+    assert found is not None
+    with found, ended(found.pid):
+        assert ask(found, vault.pack()) == b"k" * 48
+        assert session.lock(vault.id)
+    assert session.find(vault.id) is None
+    # Nor does it stay beside a new one.
+    vault.begin(before)
+    older = session.find(vault.id, before)
+    assert older is not None
+    with older, ended(older.pid):
+        session.start(vault.keys())
+    assert session.find(vault.id, before) is None
+    assert session.lock(vault.id)
+
+
 def test_a_session_where_there_is_no_login_session(
     vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, "runtime_directory", lambda: tmp_path / "state" / "chatkeep" / "run")
+    monkeypatch.setattr(places, "runtime_directories", lambda: [tmp_path / "state" / "chatkeep" / "run"])
+    for module in (asking, session):
+        monkeypatch.setattr(module, "runtime_directories", places.runtime_directories)
     session.start(vault.keys())
     found = session.find(vault.id)
     assert found is not None
