@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Final
 
 from fido2.client import UserInteraction
 from fido2.ctap2.pin import ClientPin
@@ -11,7 +12,9 @@ from fido2.ctap2.pin import ClientPin
 from chatkeep.daemon.control.ceremony import security_key_pin
 from chatkeep.daemon.control.ceremony.events import Event, Pin, Retry, Touch
 from chatkeep.daemon.control.ceremony.security_key_finding import Key
-from chatkeep.daemon.control.errors import CeremonyCancelled, CeremonyTimedOut, PinBlocked, PinWrong
+from chatkeep.daemon.control.errors import CeremonyCancelled, CeremonyLost, CeremonyTimedOut, PinBlocked, PinWrong
+
+MOST_TRIES: Final = 255
 
 
 class Limits:
@@ -77,6 +80,9 @@ class Person(UserInteraction):
 
     def _asked(self) -> str:
         retries, replug = ClientPin(self._key.ctap).get_pin_retries()
+        # The library hands on what the key says, whatever that is. It is written to the terminal.
+        if type(retries) is not int or not 0 <= retries <= MOST_TRIES:
+            raise CeremonyLost(reason="key", cause="PIN_RETRIES")
         if not retries:
             raise PinBlocked(reason="reset")
         if replug:

@@ -11,11 +11,18 @@ import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from fido2.ctap2.pin import ClientPin
 
+from chatkeep.daemon.control.ceremony import security_key_person, security_key_pin
+from chatkeep.daemon.control.ceremony.events import Event
+from chatkeep.daemon.control.ceremony.security_key_finding import Key
+from chatkeep.daemon.control.ceremony.security_key_person import Person
 from chatkeep.daemon.control.ceremony.security_key_pin import question
+from chatkeep.daemon.control.errors import CeremonyLost
 from tests.support.soft_key import PluggedKey, Ports
 from tests.support.terminal import Answer, converse
 
@@ -236,6 +243,22 @@ def test_a_finger_that_gives_no_token_is_not_used(ports: Ports, command: Command
     ran = command.run(ENROL, (PROMPT, PIN))
     assert ran.error is None
     assert ran.answers[1][1] == by_hand(key)
+
+
+@pytest.mark.parametrize("said", ["\x1b]0;owned\x07", b"\x1b[2J", -1, 10**6, True, None, [1]])
+def test_a_key_that_counts_its_tries_in_words_writes_nothing_to_the_terminal(
+    said: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(security_key_person, "ClientPin", lambda _: SimpleNamespace(get_pin_retries=lambda: (said, 0)))
+    monkeypatch.setattr(security_key_pin, "TERMINAL", "/nonexistent/terminal")  # it is not even opened
+    told: list[Event] = []
+    key = cast("Key", SimpleNamespace(trusts_fingers=False, ctap=None))
+    person = Person(key, told.append, lambda _: None)
+    person.pin_was_wrong()
+    with pytest.raises(CeremonyLost) as caught:
+        person.request_pin(ClientPin.PERMISSION.GET_ASSERTION, "localhost")
+    assert caught.value.params == {"reason": "key", "cause": "PIN_RETRIES"}
+    assert told == []
 
 
 def test_each_key_has_its_own_pin(ports: Ports, command: Command) -> None:
