@@ -113,8 +113,9 @@ def _fill_standard_streams() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper) and isinstance(sys.stdout.buffer, io.RawIOBase):
         # PYTHONUNBUFFERED, as in many containers. One write of a pipe may take less than it was given, for one when
         # the process was stopped meanwhile, and a stream without a buffer lets go of the rest without a word.
-        encoding, errors = sys.stdout.encoding, sys.stdout.errors
-        sys.stdout = io.TextIOWrapper(io.BufferedWriter(sys.stdout.detach()), encoding, errors)
+        # The stream itself is left as it is: whoever runs a command within another program goes on using it.
+        raw = io.FileIO(sys.stdout.fileno(), "w", closefd=False)
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), sys.stdout.encoding, sys.stdout.errors)
 
 
 def _let_go_of_output() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -58,6 +59,17 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert (code, out.split()[0]) == (Exit.DONE, "chatkeep")
     code, out, _ = run(capsys, "--version", "--json")
     assert json.loads(out).keys() == {"version"}
+
+
+def test_within_another_program_its_unbuffered_stream_stays_whole(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with io.TextIOWrapper(io.FileIO(os.dup(1), "w"), write_through=True) as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert main(["--version"]) == 0
+        assert sys.stdout is not stream  # the case is met: what a pipe takes in parts is kept for it
+        stream.write("and on\n")
+    assert capfd.readouterr().out.splitlines()[1:] == ["and on"]
 
 
 @pytest.mark.parametrize(
