@@ -54,15 +54,15 @@ class Asking:
         vault: str,
         *,
         deadline: float = DEADLINE,
-        first: str = "",
+        others: str = "",
     ) -> None:
-        """`vault`: its name. `deadline`: seconds for one gesture. `first`: told when it begins."""
+        """`vault`: its name. `deadline`: seconds for one gesture. `others`: told below the link of a page."""
         self._out = out
         self._means = means
         self._purpose: Purpose = purpose
         self._vault = vault
         self._deadline = deadline
-        self._first = first
+        self._others = others
         self._child: ChildCeremony | None = None
         self._stack = contextlib.ExitStack()
 
@@ -93,8 +93,6 @@ class Asking:
         if self._child is None:
             from chatkeep.daemon.control.ceremony.client import ChildCeremony
 
-            if self._first:
-                self._out.note(self._first)
             self._child = self._stack.enter_context(
                 ChildCeremony(
                     self._means,
@@ -108,9 +106,13 @@ class Asking:
         return self._child
 
     def _tell(self, event: Event) -> None:
+        from chatkeep.daemon.control.ceremony.events import Ready
+
         text = told(event, self._means, self._purpose, self._vault, self._emphasis)
         if text:
             self._out.note(text)
+        if self._others and isinstance(event, Ready):
+            self._out.note(self._others)
 
     def _emphasis(self, text: str) -> str:
         return self._out.remark(text, "head")
@@ -149,17 +151,20 @@ def _ready(
     event: Ready, purpose: Purpose, vault: str, emphasis: Callable[[str], str], environment: Mapping[str, str]
 ) -> str:
     what = f"{'unlock' if purpose == 'unlock' else 'make a passkey for'} the vault {printable(vault)}"
-    lines = [
-        f"Opening the browser to {what}. If nothing opens, open this there:"
-        if event.opened
-        else f"To {what}, open this in a browser on this machine:",
-        f"  {event.url}",
-        f"Code  {emphasis(f'{event.code[:3]} {event.code[3:]}')}  - the page must show the same.",
-    ]
     forward = ssh_forward(event.url, environment)
-    if forward and not event.opened:
-        lines.insert(1, f"  (from your own computer, run this there first: {forward})")
-    return "\n".join(lines)
+    if event.opened:
+        lines = [f"Opening the browser to {what}. If no page comes, open this in it:"]
+    elif forward:
+        # Whoever is logged in from elsewhere has the browser there, and the page is served here only.
+        lines = [
+            f"To {what} from the computer you sit at, run this there first:",
+            f"  {forward}",
+            "Then open this in a browser there:",
+        ]
+    else:
+        lines = [f"To {what}, open this in a browser on this machine:"]
+    code = emphasis(f"{event.code[:3]} {event.code[3:]}")
+    return "\n".join([*lines, f"  {event.url}", f"Code  {code}  - the page must show the same."])
 
 
 def ssh_forward(url: str, environment: Mapping[str, str]) -> str:

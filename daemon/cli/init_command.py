@@ -60,8 +60,8 @@ def init(
 ) -> None:
     """Make the vault, its recovery key, and a passkey.
 
-    The recovery key is shown once and typed back. It is the way into the backup that cannot be forgotten by a machine.
-    A passkey opens it with one touch. It is added once the vault is whole, or later: chatkeep key add passkey
+    The recovery key is shown once and typed back. It opens the backup when everything else is lost. A passkey opens it
+    with one touch. It is added once the vault is whole, or later: chatkeep key add passkey
     """
     config, out = frame.config(), frame.out
     refuse_second(config)
@@ -77,7 +77,7 @@ def init(
     with storage.opened(config.providers, create=True) as providers:
         check_paths(config)
         make_state_dir(config)
-        kind = "security-key" if security_key else _passkey_kind(out, passkey)
+        kind = "security-key" if security_key else _passkey_kind(out, passkey, key_file)
         phrase = _passphrase(out, wanted, passphrase_file, offered=kind is None)
         key = recovery.generate()
         try:
@@ -105,12 +105,12 @@ def refuse_second(config: Config) -> None:
         raise RecordsInTheWay(path=str(config.state_dir))
 
 
-def _passkey_kind(out: Output, wanted: bool | None) -> str | None:
+def _passkey_kind(out: Output, wanted: bool | None, key_file: Path | None) -> str | None:
     """Which kind of passkey is to be added; None for none."""
     if wanted is None and ask.has_terminal() and not out.as_json:
         out.note(
             "A passkey opens the backup with one touch: of this computer, your phone, a password manager or a security "
-            "key."
+            f"key.{' It comes after the recovery key, which goes on paper.' if key_file is None else ''}"
         )
         wanted = ask.agreed("Add one now?", default=True)
     return "passkey" if wanted else None

@@ -90,9 +90,9 @@ def add(
     """Add a way into the vault. Unlocks with one that exists.
 
     \b
-    passkey       in the browser: of this computer, a phone, a password manager, or a security key;
-                  with --security-key as below
-    security-key  a passkey on a security key that is plugged in here, without a browser
+    passkey       in the browser: of this computer, a phone, a password manager,
+                  or a security key; with --security-key as below
+    security-key  a passkey on a security key plugged in here, without a browser
     recovery      another recovery key, for another paper
     passphrase    a passphrase
     """

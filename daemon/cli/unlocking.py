@@ -131,7 +131,8 @@ def patience_option(command: Decorated) -> Decorated:
         metavar="SECONDS",
         type=click.IntRange(min=1, max=3600),
         default=int(DEADLINE),
-        help=f"How long the passkey is waited for.  [default: {DEADLINE:.0f}]",
+        show_default=True,
+        help="How long the passkey is waited for.",
     )(command)
 
 
@@ -238,7 +239,7 @@ def unlocked_by(
     """
     from chatkeep.daemon.keys.errors import WrongPassphrase
 
-    kind, first = (secret.kind, "") if secret.kind is not None else _kind(providers)
+    kind, others = (secret.kind, "") if secret.kind is not None else _kind(providers)
     attempts = ATTEMPTS if kind == "passphrase" and secret.file is None else 1
     with contextlib.ExitStack() as wiping:
         while True:
@@ -248,7 +249,7 @@ def unlocked_by(
                 "unlock",
                 secret.vault_name() if kind in {"passkey", "security-key"} else "",
                 deadline=secret.patience,
-                first=first,
+                others=others,
             )
             method = wiping.enter_context(_method(out, kind, secret.file, ceremony))
             try:

@@ -189,7 +189,8 @@ _VAULT: Final = {
     ),
     "vault-locked": Words(
         "The vault is locked, and there is no terminal to ask for a secret at.",
-        "Unlock it first: chatkeep unlock. Or give a secret with --key-file F or --passphrase-file F.",
+        "Run it at a terminal, or name a secret: --passkey, --key-file F or --passphrase-file F. Commands that only "
+        "read also use a session that was begun before: chatkeep unlock",
         Exit.LOCKED,
     ),
     "session-outdated": Words(
@@ -314,17 +315,17 @@ _CEREMONY: Final = {
     "ceremony-error": Words("The passkey could not be used.", "A recovery key opens the vault too.", Exit.LOCKED),
     "ceremony-cancelled": Words(
         "Cancelled. Nothing was changed.",
-        "Without a passkey, a recovery key opens the vault too: --recovery-key",
+        "To unlock without a passkey: --recovery-key",
         Exit.CANCELLED,
     ),
     "ceremony-timed-out": Words(
-        "Nobody used the passkey within {seconds} seconds. Nothing was changed.",
-        "Run the command again. Without a passkey, a recovery key opens the vault too: --recovery-key",
+        "Nobody used the passkey in time ({seconds} s). Nothing was changed.",
+        "Run the command again. To unlock without a passkey: --recovery-key",
         Exit.LOCKED,
     ),
     "ceremony-lost": Words(
         "What speaks with the browser or the security key came to an end ({reason}). Nothing was changed.",
-        "Run the command again. If it stays so, a recovery key opens the vault too: --recovery-key",
+        "Run the command again. If it stays so, unlock without a passkey: --recovery-key",
         Exit.FAILED,
     ),
     "no-loopback-port": Words(

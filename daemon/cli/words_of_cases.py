@@ -9,6 +9,11 @@ from chatkeep.config.problems import Reason
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.words import VERIFY, WORDS, Words
 
+_OTHER_PASSKEY: Final = (
+    "Use another security key, or a passkey in the browser: --passkey unlocks with one, "
+    "chatkeep key add passkey adds one."
+)
+
 # Where the reason of an error says more than its code: (code, reason).
 CASES: Final[Mapping[tuple[str, str], Words]] = {
     ("config-missing", "to-read"): Words(
@@ -77,7 +82,7 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
     ),
     ("ceremony-cancelled", "page"): Words(
         "Cancelled: the page was stopped or closed. Nothing was changed.",
-        "Run the command again. Without a passkey, a recovery key opens the vault too: --recovery-key",
+        "Run the command again. To unlock without a passkey: --recovery-key",
         Exit.CANCELLED,
     ),
     ("ceremony-cancelled", "key"): Words(
@@ -85,22 +90,22 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
     ),
     ("security-key-unsupported", "hmac-secret"): Words(
         "This security key can log you in to websites, but it cannot keep a vault's secret (it has no hmac-secret).",
-        "Use a newer one, or a passkey in the browser: --passkey",
+        _OTHER_PASSKEY,
         Exit.LOCKED,
     ),
     ("security-key-unsupported", "ctap1"): Words(
         "This security key is of the older kind (U2F), which has no passkeys.",
-        "Use a newer one, or a passkey in the browser: --passkey",
+        _OTHER_PASSKEY,
         Exit.LOCKED,
     ),
     ("security-key-unsupported", "unprotected"): Words(
         "This security key would give the vault's secret to whoever finds it, without its PIN (it has no credProtect).",
-        "Use a newer one, or a passkey in the browser: --passkey",
+        _OTHER_PASSKEY,
         Exit.LOCKED,
     ),
     ("security-key-unsupported", "discoverable"): Words(
         "This security key keeps no passkeys.",
-        "Use another one, or a passkey in the browser: --passkey",
+        _OTHER_PASSKEY,
         Exit.LOCKED,
     ),
     ("security-key-unsupported", "full"): Words(

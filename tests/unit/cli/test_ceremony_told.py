@@ -33,9 +33,11 @@ def test_the_link_and_the_code_are_always_shown(opened: bool, purpose: Purpose) 
 
 def test_over_ssh_the_way_to_the_page_is_told() -> None:
     lines = ready(opened=False, environment=SSH)
-    assert "ssh -N -L 41234:localhost:41234 " in lines[1]
-    assert lines[1].endswith("@203.0.113.5)")
-    assert len(ready(opened=True, environment=SSH)) == len(lines) - 1  # a browser opened: it is there already
+    assert lines[1].startswith("  ssh -N -L 41234:localhost:41234 ")
+    assert lines[1].endswith("@203.0.113.5")  # and nothing behind it: it is copied as a line
+    assert lines.index(f"  {URL}") > 1
+    assert not any("on this machine" in line for line in lines)
+    assert not any("ssh" in line for line in ready(opened=True, environment=SSH))  # a browser opened: it is there
 
 
 @pytest.mark.parametrize(
