@@ -19,8 +19,10 @@ from chatkeep.daemon.keys.hardened import harden
 
 def main(arguments: list[str]) -> int:
     """Runs the ceremony, and returns the exit status."""
-    # Ctrl-C at the terminal reaches the command too, which ends this process when it has tidied up.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C, the end of the terminal, and who ends a whole group reach the command too; when that is gone, this process
+    # tidies up and ends. Not SIG_IGN: the browser that is started from here would ignore them as well.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
     harden()
     kind, descriptor = arguments
     connected = socket.socket(fileno=int(descriptor))

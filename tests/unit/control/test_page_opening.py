@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import select
+import signal
+import socket
 import stat
 from pathlib import Path
 
@@ -16,6 +18,9 @@ from chatkeep.daemon.keys.passkey import Question
 from tests.support.soft_passkey import Person, SoftPage, SoftPasskey
 
 URL = "http://localhost:1/#" + "t" * 43
+
+
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +85,8 @@ def desktop(folder: Path) -> str:
     program.write_text(
         "#!/bin/sh\n"
         f'env > "{folder}/environment"; printf %s "$*" > "{folder}/arguments"; cat "$1" > "{folder}/content"\n'
-        f'ls -l /proc/self/fd > "{folder}/open"; echo done > "{folder}/done"\n'
+        f'ls -l /proc/self/fd > "{folder}/open"; grep ^SigIgn /proc/$$/status > "{folder}/ignored"\n'
+        f'echo done > "{folder}/done"\n'
     )
     program.chmod(0o755)
     return str(folder)
@@ -131,6 +137,27 @@ def test_a_ceremony_opens_the_desktops_browser(tmp_path: Path, runtime: Path, mo
     assert {"PATH", "DISPLAY", "XDG_RUNTIME_DIR"} <= names
     assert not {"A_SECRET_OF_THE_SHELL", "LD_PRELOAD"} & names
     assert "socket:" not in seen["open"]  # neither the channel nor the page's port
+    ignored = int(seen["ignored"].split()[1], 16)
+    assert not [number for number in ENDS if ignored >> (number - 1) & 1]
+
+
+def test_what_ends_the_whole_group_leaves_no_link_behind(
+    tmp_path: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The terminal is closed, say: the ceremony is told as the command is, and the command ends."""
+    monkeypatch.setenv("PATH", desktop(tmp_path / "bin"), prepend=os.pathsep)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setenv("DISPLAY", ":7")
+    for name in ("SSH_CONNECTION", "SSH_TTY"):
+        monkeypatch.delenv(name, raising=False)
+    with ChildCeremony("browser", vault="V", user="U", steps=1, tell=lambda _: None) as asked:
+        wait_for(tmp_path / "bin")
+        assert len(list(runtime.iterdir())) == 1
+        for number in ENDS:
+            os.kill(asked._process.pid, number)
+        asked._channel._socket.shutdown(socket.SHUT_RDWR)
+        assert asked._process.wait(30) == 1
+        assert list(runtime.iterdir()) == []
 
 
 @pytest.mark.parametrize("gone", ["nothing to open it with", "told not to"])
