@@ -77,7 +77,7 @@ def station(made: Station, tmp_path: Path) -> Iterator[Station]:
     """A source without anything in it, and a vault with a recovery key."""
     station = copied(made, tmp_path / "room")
     yield station
-    station.run("lock", "--all")
+    station.run("lock")
 
 
 class Enrolled(NamedTuple):
@@ -103,4 +103,4 @@ def enrolled(made_enrolled: Enrolled, tmp_path: Path) -> Iterator[Enrolled]:
     station, key = copied(made_enrolled.station, tmp_path / "room"), SoftAuthenticator(uv=True)
     key.restore(made_enrolled.key.export())
     yield Enrolled(station, key, made_enrolled.slot)
-    station.run("lock", "--all")
+    station.run("lock")

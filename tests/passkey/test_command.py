@@ -34,7 +34,7 @@ def fresh(kept: Station, tmp_path: Path) -> Iterator[Station]:
     room.mkdir()
     fresh = Station(room)
     yield fresh
-    fresh.run("lock", "--all")
+    fresh.run("lock")
 
 
 def test_made_locked_unlocked_used(kept: Station, owner: Owner) -> None:
