@@ -101,7 +101,8 @@ def restores(room: Path) -> tuple[list[float], list[float]]:
     run("init", "--recovery-key-file", key)
     run("backup")
     run("unlock", "--key-file", key)
-    by_key, by_session = [], []
+    by_key: list[float] = []
+    by_session: list[float] = []
     try:
         run("restore", "latest", "--target", room / "warm")
         for number in range(RESTORES):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from chatkeep.daemon.keys.errors import Unsealable
+from chatkeep.daemon.keys.holding import OpeningKey
 from chatkeep.daemon.keys.hybrid import HybridPrivate
 from chatkeep.daemon.keys.methods import RecoveryMethod
 from chatkeep.daemon.keys.signed import sign_text
@@ -86,7 +87,7 @@ def test_no_key_in_the_credential_opens_anything(device: Device, tmp_path: Path)
     assert opens(vault, device)
 
 
-def unlock_own(device: Device) -> HybridPrivate:
+def unlock_own(device: Device) -> OpeningKey:
     vault = unlock(device.provider, RecoveryMethod(device.recovery))
     return vault.opener(1, device.credential.public.key_id)
 

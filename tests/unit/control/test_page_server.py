@@ -298,7 +298,7 @@ def test_where_the_page_may_be_visited_from() -> None:
 def test_the_word_of_the_page_is_for_no_worker(said: dict[str, str]) -> None:
     async def test() -> None:
         async with serving() as site:
-            answer = await site.ask("GET", "/", **said)
+            answer = await site.ask("GET", "/", None, **said)
             assert (answer.status, answer.body) == (403, b"")
             assert site.refused == ["origin"]
 
