@@ -51,7 +51,7 @@ def device(tmp_path: Path) -> Device:
     return made
 
 
-def opens(private: HybridPrivate, device: Device) -> bool:
+def opens(private: OpeningKey, device: Device) -> bool:
     """Whether a key opens any pack or manifest."""
     for name, body in device.provider.objects.items():
         if "/p/" in name:
