@@ -1,8 +1,10 @@
 """The process in which SQLite opens one restored database: `python -P -m chatkeep.daemon.verify.sqlite_child`.
 
 Whoever writes the source, or stole a device's key, decides what is in the database, and SQLite parses all of it. So
-this process has nothing to lose: no secret, no network, nothing open but its pipes, and limits on everything. What it
-says is not believed beyond its form (`sqlite_check`).
+this process has nothing to lose: no secret, nothing open but its pipes and the database, limits on everything, and,
+unless there is a journal to be played back, no way to open anything else: no file, no network, no session that happens
+to be open. It is this user's all the same: what breaks out of SQLite can remove files. What it says is not believed
+beyond its form (`sqlite_check`).
 
 The database is `db` in the current directory. One line on standard input, JSON: size, seconds, memory (bytes), journal
 (whether an interrupted transaction has to be rolled back first). One line on standard output, JSON: outcome, problems.
@@ -56,6 +58,9 @@ def look(*, journal: bool) -> dict[str, Any]:
     how = "mode=rw" if journal else "mode=ro&immutable=1"
     try:
         with contextlib.closing(sqlite3.connect(f"file:db?{how}", uri=True, isolation_level=None, timeout=0)) as db:
+            if not journal:
+                # The file is open, of which not a byte was read; with temporary tables in memory nothing else is.
+                resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
             db.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
             for setting in _SETTINGS:
                 db.execute(f"PRAGMA {setting}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sqlite3
@@ -214,6 +215,33 @@ def test_it_is_confined(tmp_path: Path) -> None:
     assert rows["Max address space"][3] == str(1 << 29)
     assert rows["Max core file size"][4] == "0"
     assert rows["Max open files"][3] == "32"
+
+
+def test_before_it_reads_a_byte_it_can_open_nothing_more(tmp_path: Path) -> None:
+    """Not a file, not a connection to anywhere, not the session that may be open. Seen from inside, at that moment."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "db")) as db:
+        db.executescript("CREATE TABLE t(x); INSERT INTO t VALUES (1); CREATE INDEX i ON t(x)")
+    (tmp_path / "other").write_text("")
+    code = """if True:
+        import json, socket, sys
+        from chatkeep.daemon.verify import sqlite_child
+        real, tried = sqlite_child._checked, []
+        def checked(db):
+            for act in (lambda: open("other"), lambda: socket.socket(socket.AF_UNIX), lambda: socket.socket()):
+                try:
+                    act().close()
+                    tried.append(0)
+                except OSError as exc:
+                    tried.append(exc.errno)
+            return real(db)
+        sqlite_child._checked = checked
+        sqlite_child.confine({"seconds": 7, "memory": 1 << 29, "size": 10, "journal": False})
+        print(json.dumps([tried, sqlite_child.look(journal=False)]))
+    """
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    tried, said = json.loads(done.stdout)
+    assert tried == [errno.EMFILE] * 3
+    assert said == {"outcome": "sound", "problems": []}
 
 
 def test_it_has_neither_the_environment_nor_the_modules_of_the_command(
