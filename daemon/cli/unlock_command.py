@@ -33,24 +33,24 @@ def unlock(frame: Frame, folder: Path | None, secret: Secret, again: bool) -> in
     """Open the vault for a while: no command asks for a secret until the session ends.
 
     A process of its own then holds what opens the vault, and nothing else does. The session ends with chatkeep lock, by
-    itself after session.lock_after (12 hours, if the configuration does not say otherwise), when the user logs out, and
-    when the keys of the vault are changed.
+    itself after session.lock_after (12 hours, if the configuration does not say otherwise), when the user logs out (of
+    the last login, where systemd keeps them), and when the keys of the vault are changed here.
 
     With a session, whatever runs as this user can read the vault. Commands that change keys ask for the secret still.
     """
     with storage.opened(storage.named(frame, folder)) as providers:
         pin = None if folder is not None else device.pin(frame.config())
         about = None if again else _there(providers, pin)
-        began, codes = about is None, list[str]()
+        began, codes, weight = about is None, list[str](), 0
         if about is None:
             vault, seeds = unlocking.unlock_to_hand_over(frame.out, providers, secret, pin)
             with vault, seeds:
                 found = adding.ways(answering(providers), vault)
-                about, codes = _begun(frame, found, vault, seeds), warnings(found)
+                codes, weight = warnings(found), reading.weight(vault.findings)
                 proving.prove(frame, vault)
                 if not frame.out.as_json:
                     reading.tell_findings(frame.out, vault.findings)
-                weight = reading.weight(vault.findings)
+                about = _begun(frame, found, vault, seeds)  # last: who stops this before has no session
     facts = about.facts
     first = "Unlocked" if began else "The vault is unlocked already"
     lines = [f"{first}, with {sessions.way(facts)}, until {sessions.until(facts)}."]
@@ -59,7 +59,7 @@ def unlock(frame: Frame, folder: Path | None, secret: Secret, again: bool) -> in
     if not frame.out.as_json:
         for line in rotating.warning_lines(frame.out, codes):
             frame.out.note(line)
-    return weight if began else 0
+    return weight
 
 
 @click.command(cls=Command, short_help="Close the vault again.")

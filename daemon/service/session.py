@@ -69,11 +69,17 @@ def start(keys: SessionKeys, directory: Path | None = None) -> About:
     for each in [] if directory is not None else runtime_directories()[1:]:
         with contextlib.suppress(SocketRefused, ReaderFailed, OSError):  # `lock` tells
             _lock(vault_id, each)
-    session = Session.find(vault_id, directory)
-    if session is None:
-        raise ReaderFailed(reason="start")
-    with session:
-        return session.about
+    try:
+        session = Session.find(vault_id, directory)
+        if session is None:
+            raise ReaderFailed(reason="start")
+        with session:
+            return session.about
+    except BaseException:
+        # Nobody is told of it: then it is not to be, whatever stopped this.
+        with contextlib.suppress(SocketRefused, ReaderFailed, OSError):
+            lock(vault_id, directory)
+        raise
 
 
 def find(vault_id: bytes, directory: Path | None = None) -> Session | None:
