@@ -187,7 +187,7 @@ class SessionConfig:
         Duration,
         Key(
             "The session that chatkeep unlock begins ends by itself after so long: a number of minutes, hours, days or "
-            "weeks. Time asleep counts. It also ends with chatkeep lock and, where systemd keeps logins, the last login.",
+            "weeks. Time asleep counts. It also ends with chatkeep lock and, where systemd keeps them, the last login.",
             pattern=LASTING,
             refused=Reason.ZERO_DURATION,
         ),

@@ -201,6 +201,8 @@ def _listening(place: Place, name: str) -> int | None:
         return None
     with connection:
         pid, _ = peer(connection)
+        if not pid:
+            raise ReaderFailed(reason="running")  # in a container, or outside of ours: it has no number here
         try:
             process = os.pidfd_open(pid)
         except ProcessLookupError:

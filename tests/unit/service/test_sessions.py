@@ -230,6 +230,21 @@ def test_one_that_is_over_before_it_begins_is_none(vault: Vault, runtime: Path) 
     assert session.find(vault.id, runtime) is None
 
 
+def test_one_in_another_container_is_not_said_to_be_locked(
+    vault: Vault, runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond a process namespace a process has no number, and 0 would be told of it."""
+    vault.begin(runtime)
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "peer", lambda _: (0, os.geteuid()))
+        with pytest.raises(ReaderFailed) as caught:
+            session.lock(vault.id, runtime)
+    assert caught.value.params["reason"] == "running"
+    found = session.find(vault.id, runtime)
+    assert found is not None
+    found.close()
+
+
 def test_it_ends_when_the_user_logs_out(vault: Vault, runtime: Path) -> None:
     vault.begin(runtime)
     with found(vault, runtime) as there, ended(there.pid):
