@@ -12,11 +12,13 @@ nothing is returned before each slot was opened from storage.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.keys.errors import KeysError
 from chatkeep.daemon.keys.methods import SlotMethod
 from chatkeep.daemon.keys.root import EpochKeys, RootSecret
@@ -31,7 +33,7 @@ from chatkeep.daemon.vault.fetch import get_bounded, listed
 from chatkeep.daemon.vault.labels import ID_SIZE
 from chatkeep.daemon.vault.names import DEVICES, EPOCHS, SLOTS, VAULTS, DeviceName, SlotName, VaultName
 from chatkeep.daemon.vault.unlocked import Enrolment
-from chatkeep.providers.base import Provider
+from chatkeep.providers.base import ObjectNotFound, Provider, ProviderError
 
 _DATA: Final = "d/"
 _MOST_SHOWN: Final = 64  # of what is found where a vault was to be made
@@ -103,15 +105,22 @@ def add_slot(providers: Sequence[Provider], enrolment: Enrolment, way: Way, now_
     """Adds a slot to the newest epoch, on all providers, proves it, and returns its id.
 
     Raises:
-        EnrolmentFailed, KeysError, ProviderError: as `create_vault`. The slot may then be on some providers: it opens
-            the vault, or is refused as damaged. Reason `outrun`: the keys were changed meanwhile, and it opens nothing.
+        EnrolmentFailed, KeysError, ProviderError: as `create_vault`. The slot is taken back; parameters `slot` and
+            `left_at` (names of providers) tell where that failed, and it may count. Reason `outrun`: the keys were
+            changed meanwhile, and it opens nothing.
         ForkDetected: they were changed twice.
     """
     record = enrolment.vault.head
     slot_id, raw = create_slot(way.method, enrolment.keys, record.vault_id, record.epoch, way.label, now_ns)
-    write_everywhere(providers, {str(SlotName(slot_id)): raw})
-    _prove_slot(providers[0], record, slot_id, way.method)
-    _prove_newest(providers, record)
+    try:
+        write_everywhere(providers, {str(SlotName(slot_id)): raw})
+        _prove_slot(providers[0], record, slot_id, way.method)
+        _prove_newest(providers, record, slot_id)
+    except BaseException as exc:
+        left = _take_back(providers, record, slot_id)
+        if left and isinstance(exc, ChatkeepError):
+            exc.params |= {"slot": slot_id.hex(), "left_at": left}
+        raise
     return slot_id
 
 
@@ -192,14 +201,43 @@ def _read_back(provider: Provider, name: str, size: int) -> bytes:
         raise EnrolmentFailed(provider=provider.name, name=name, reason="differs") from exc
 
 
-def _prove_newest(providers: Sequence[Provider], record: EpochRecord) -> None:
-    """What was added to an epoch counts only if nobody ended it meanwhile.
+def _take_back(providers: Sequence[Provider], record: EpochRecord, slot_id: bytes) -> list[str]:
+    """Deletes a slot that nobody is told to rely on; returns where it may still be.
+
+    Left lying at one provider it would count: as a way in, when it is warned of few; as the recovery key that has to
+    stay, when another is removed; and its authenticator would be refused as having a passkey already.
+    """
+    with contextlib.suppress(ProviderError, VaultError):
+        if next(climb(Records(*providers), record.pin, []), None) is not None:
+            return []  # the keys were changed: it counts for nothing, or was taken along, and its file is needed
+    name, left = str(SlotName(slot_id)), []
+    for provider in providers:
+        try:
+            provider.delete(name)
+        except ProviderError:
+            if not _is_absent(provider, name):
+                left.append(provider.name)
+    return left
+
+
+def _is_absent(provider: Provider, name: str) -> bool:
+    try:
+        provider.stat(name)
+    except ObjectNotFound:
+        return True
+    except ProviderError:
+        pass
+    return False
+
+
+def _prove_newest(providers: Sequence[Provider], record: EpochRecord, slot_id: bytes = b"") -> None:
+    """What was added to an epoch counts only if nobody ended it meanwhile, or whoever did took the slot along.
 
     Asked after it was written: who makes the next epoch looks for what was added right before writing that.
     """
-    newer = next(climb(Records(*providers), record.pin, []), None)
-    if newer is not None:
-        raise EnrolmentFailed(name=str(newer.name), reason="outrun")
+    newer = list(climb(Records(*providers), record.pin, []))
+    if newer and slot_id not in newer[-1].slots:
+        raise EnrolmentFailed(name=str(newer[0].name), reason="outrun")
 
 
 def _prove_slot(provider: Provider, record: EpochRecord, slot_id: bytes, method: SlotMethod) -> None:

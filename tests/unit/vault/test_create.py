@@ -17,9 +17,10 @@ from chatkeep.daemon.vault.credential import WriterCredential
 from chatkeep.daemon.vault.errors import EnrolmentFailed, VaultExists, VaultLocked
 from chatkeep.daemon.vault.names import SlotName
 from chatkeep.daemon.vault.unlock import unlock, unlock_to_enrol
-from chatkeep.providers.base import QuotaExceeded, Unavailable
-from tests.support.faulty_provider import Fault, FaultyProvider
+from chatkeep.providers.base import PermissionRefused, QuotaExceeded, Unavailable
+from tests.support.faulty_provider import Fault, FaultyProvider, Verb
 from tests.support.memory_provider import MemoryProvider
+from tests.support.passkeys import AtHand
 from tests.support.vaults import NOW, Epochs, made_vault, passphrase, recovery
 
 PAPER = Way(recovery(), "paper")
@@ -300,6 +301,42 @@ def test_slot_that_does_not_read_back_is_told() -> None:
         provider._answer = lambda body: body[:-1]
         with pytest.raises(EnrolmentFailed):
             add_slot([provider], enrolment, Way(recovery(2), ""), NOW)
+    # What storage made of it is gone: it would be a way in that nobody can tell, and in the way of new keys.
+    assert len([name for name in provider.objects if name.startswith("slots/")]) == 1
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("verb", ["put", "get"])
+def test_slot_that_is_not_everywhere_is_nowhere(verb: Verb, after: bool) -> None:
+    """Nobody is told to rely on it, so it is not to count: not as the recovery key that stays, not as a passkey that
+    its authenticator has already."""
+    one, two = MemoryProvider("one"), MemoryProvider("two")
+    create_vault([one, two], [PAPER], NOW)
+    fault = Fault(verb, Unavailable(provider="two"), after=after, about="slots/")
+    both = [one, FaultyProvider(two, fault)]
+    before = dict(one.objects)
+    hand = AtHand({b"c" * 32: b"r" * 32})
+    with unlock_to_enrol(one, recovery()) as enrolment:
+        with pytest.raises(Unavailable) as caught:
+            add_slot(both, enrolment, Way(hand.method(), ""), NOW)
+        assert fault.fired == 1
+        assert one.objects == two.objects == before
+        assert "left_at" not in caught.value.params
+        add_slot(both, enrolment, Way(hand.method(), ""), NOW)
+    assert unlock(two, hand.method()).vault_id
+
+
+def test_slot_that_cannot_be_taken_back_is_told() -> None:
+    one, two = MemoryProvider("one"), MemoryProvider("two")
+    create_vault([one, two], [PAPER], NOW)
+    full = Fault("put", QuotaExceeded(provider="two"), about="slots/")
+    kept = Fault("delete", PermissionRefused(provider="one"), about="slots/")
+    with unlock_to_enrol(one, recovery()) as enrolment, pytest.raises(QuotaExceeded) as caught:
+        add_slot([FaultyProvider(one, kept), FaultyProvider(two, full)], enrolment, Way(recovery(2), ""), NOW)
+    assert (full.fired, kept.fired) == (1, 1)
+    (left,) = one.objects.keys() - two.objects.keys()
+    assert caught.value.params["left_at"] == ["one"]
+    assert left == f"slots/{caught.value.params['slot']}.json"
 
 
 def test_device_is_added() -> None:

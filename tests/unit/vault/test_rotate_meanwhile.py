@@ -5,8 +5,11 @@ What was added to an epoch that is over counts for nothing: whoever wrote the ke
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import pytest
 
+from chatkeep.daemon.vault import create
 from chatkeep.daemon.vault.agree import unlock_newest
 from chatkeep.daemon.vault.create import Way, add_device, add_slot, create_vault
 from chatkeep.daemon.vault.errors import EnrolmentFailed, RotationRefused, SlotRemoved
@@ -14,6 +17,7 @@ from chatkeep.daemon.vault.names import EPOCHS
 from chatkeep.daemon.vault.rotate import plan_rotation, rotate
 from chatkeep.daemon.vault.unlock import unlock
 from chatkeep.daemon.vault.unlocked import Enrolment
+from chatkeep.providers.base import Provider
 from tests.support.memory_provider import MemoryProvider
 from tests.support.vaults import NOW, recovery
 
@@ -83,6 +87,23 @@ def test_way_in_of_an_epoch_that_is_over_is_not_called_good(both: Both) -> None:
         assert caught.value.params["name"] == str(record.name)
     with pytest.raises(SlotRemoved):
         unlock(both.providers[0], LATE)
+
+
+def test_way_in_that_the_next_epoch_took_along_is_called_good(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen by whoever changes the keys between its being written and its being proven."""
+    read_back = create.write_everywhere
+
+    def then_rotated(providers: Sequence[Provider], objects: Mapping[str, bytes]) -> None:
+        read_back(providers, objects)
+        monkeypatch.undo()
+        with both.unlocked() as quick:
+            rotate(both.providers, quick, plan_rotation(both.providers, quick.vault))
+
+    monkeypatch.setattr(create, "write_everywhere", then_rotated)
+    with both.unlocked() as slow:
+        add_slot(both.providers, slow, Way(LATE, "late"), NOW)
+    with unlock(both.providers[1], LATE) as vault:
+        assert vault.head.epoch == 2
 
 
 def test_device_of_an_epoch_that_is_over_gets_no_credential(both: Both) -> None:
