@@ -11,7 +11,7 @@ from chatkeep.config.problems import ConfigInvalid, Problem
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.measures import printable
 from chatkeep.daemon.cli.words import WORDS
-from chatkeep.daemon.cli.words_of_cases import CASES, PROBLEMS
+from chatkeep.daemon.cli.words_of_cases import CASES, MORE, PROBLEMS
 
 
 class Told(NamedTuple):
@@ -43,13 +43,16 @@ def tell(error: ChatkeepError, *, name_provider: bool = True) -> Told:
     values = _Values({name: _said(name, value) for name, value in error.params.items()})
     # What the system said is not always on record; the sentence ends before it then.
     text = (words.text if "errno" in values else words.text.replace(": {errno}", "")).format_map(values)
-    if meant := error.params.get("nearest"):
-        text += f" Did you mean {_said('nearest', meant)}?"
+    remedy = words.remedy.format_map(values)
+    for name, more in MORE.items():
+        if error.params.get(name):
+            text += f" {more.text.format_map(values)}"
+            remedy = "\n".join(filter(None, (remedy, more.remedy.format_map(values))))
     if isinstance(error, ConfigInvalid):
         text = "\n".join([text, *(problem_line(problem) for problem in error.problems)])
     elif name_provider and (where := error.params.get("provider")):
         text = f"{_said('provider', where)}: {text}"
-    return Told(error.code, text, words.remedy.format_map(values), words.exit, error.params)
+    return Told(error.code, text, remedy, words.exit, error.params)
 
 
 def tell_code(code: str, **params: object) -> Told:
@@ -78,6 +81,8 @@ def _said(name: str, value: Any) -> str:
         return os.strerror(value)
     if name in {"reason", "what"} and isinstance(value, str):
         return printable(value.replace("-", " "))
+    if name == "damaged_slots" and isinstance(value, list):
+        value = [str(slot)[:8] for slot in value]  # as `key list` shows them
     if isinstance(value, list | tuple):
         return ", ".join(_said("", item) for item in value)
     return printable(value if isinstance(value, bytes) else str(value))

@@ -407,6 +407,21 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
     ("passphrase-refused", "empty"): Words("An empty passphrase protects nothing.", "Choose a long one.", Exit.USAGE),
 }
 
+# What is said besides, of any error with this parameter; how the command ends is the error's own affair.
+MORE: Final[Mapping[str, Words]] = {
+    "nearest": Words("Did you mean {nearest}?", "", Exit.USAGE),
+    "damaged_slots": Words(
+        "Storage has lost or damaged {damaged_slots}: if that is the way in you tried, it opens nothing now.",
+        "Which it is, another way in tells: chatkeep key list --labels",
+        Exit.LOCKED,
+    ),
+    "left_at": Words(
+        "What was written of the new way in could not be taken back at {left_at}, and counts there.",
+        "When storage does as it should again: chatkeep key remove {slot}",
+        Exit.STORAGE,
+    ),
+}
+
 # One line per problem of the configuration. {found}, {wanted} and {other} as the problem carries them.
 PROBLEMS: Final[Mapping[Reason, str]] = {
     Reason.TOO_LARGE: "the file is larger than {wanted}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from chatkeep.config.errors import ChatkeepError
@@ -22,7 +22,7 @@ from chatkeep.daemon.keys.seeds import ReadingSeeds
 from chatkeep.daemon.keys.signed import LIMITS
 from chatkeep.daemon.keys.slot_file import SlotFile
 from chatkeep.daemon.keys.slots import OpenedSlot, open_slot
-from chatkeep.daemon.vault.chain import Anchor, Chain, Records, walk
+from chatkeep.daemon.vault.chain import Anchor, Chain, Records, walk, walk_from_first
 from chatkeep.daemon.vault.devices import read_devices
 from chatkeep.daemon.vault.epoch import EpochPin, EpochRecord, translated
 from chatkeep.daemon.vault.errors import (
@@ -179,7 +179,7 @@ def _unlock(
         mine, planted = worth_asking(records, vault_id, mine)
         report.planted(planted)
     unfit: VaultError | None = None
-    for slot in method.among(mine):
+    for slot in _asked(method, mine, lambda: slots.unreadable(records, vault_id)):
         opened = report.attempt(slot, method)
         if opened is None:
             continue
@@ -198,7 +198,20 @@ def _unlock(
         finally:
             opened.wipe()
         return _unlocked(provider, others, chain, every, report, slot.slot_id)
+    slots.tell_lost(records, vault_id)
     raise unfit or report.failure()
+
+
+def _asked(method: SlotMethod, slots: Sequence[SlotFile], unreadable: Callable[[], list[bytes]]) -> Iterator[SlotFile]:
+    """`method.among`. What keeps a person from answering tells the slots too that could not be asked for: the passkey
+    at hand may be that of one, and its authenticator can only say that it has none of the others.
+    """
+    try:
+        yield from method.among(slots)
+    except ChatkeepError as exc:
+        if found := unreadable():
+            exc.params.setdefault("damaged_slots", [slot_id.hex() for slot_id in found])
+        raise
 
 
 class _Report:
@@ -300,6 +313,21 @@ class _Slots:
         fresh = [slot for slot in mine if slot.sha256 not in self._taken]
         self._taken |= {slot.sha256 for slot in fresh}
         return fresh
+
+    def unreadable(self, records: Records, vault_id: bytes) -> list[bytes]:
+        """Ids of those that no provider has whole: damaged, or listed in the newest record and nowhere to be found."""
+        try:
+            listed_there = set(walk_from_first(records, vault_id).head.slots)
+        except (VaultError, ProviderError):
+            listed_there = set()
+        return sorted((listed_there | {slot_id for slot_id, _ in self._damaged}) - self._whole)
+
+    def tell_lost(self, records: Records, vault_id: bytes) -> None:
+        """What is nowhere to be found: the secret may be that of one of these, so it is not called wrong."""
+        told = {slot_id for slot_id, _ in self._damaged}
+        for slot_id in self.unreadable(records, vault_id):
+            if slot_id not in told:
+                self._report.add(slot_id, MissingObject(str(SlotName(slot_id))))
 
     def tell(self) -> None:
         """What is damaged; of a slot that another provider has whole that is no reason why it does not open."""

@@ -19,7 +19,7 @@ from chatkeep.config.errors import ChatkeepError
 from chatkeep.config.problems import ConfigInvalid, Problem, Reason
 from chatkeep.daemon.cli.telling import problem_line, tell
 from chatkeep.daemon.cli.words import WORDS, Words
-from chatkeep.daemon.cli.words_of_cases import PROBLEMS
+from chatkeep.daemon.cli.words_of_cases import MORE, PROBLEMS
 
 PACKAGES = (chatkeep.config, chatkeep.providers, chatkeep.daemon)
 
@@ -114,6 +114,22 @@ def test_a_code_without_words_borrows_those_of_its_branch() -> None:
 def test_a_missing_parameter_hides_no_error() -> None:
     cls = next(cls for cls in errors() if cls.code == "source-missing")
     assert tell(cls()).text == "There is nothing at ?."
+
+
+def test_what_is_besides_is_said_besides() -> None:
+    cls = next(cls for cls in errors() if cls.code == "quota-exceeded")
+    plain, more = tell(cls(provider="disk")), tell(cls(provider="disk", slot="ab" * 16, left_at=["disk", "u\x1b"]))
+    assert more.text.startswith(plain.text)
+    assert more.text.endswith("taken back at disk, u\\x1b, and counts there.")
+    assert more.remedy.splitlines()[0] == plain.remedy
+    assert more.remedy.endswith(f"chatkeep key remove {'ab' * 16}")
+    assert more.exit is plain.exit
+
+
+@pytest.mark.parametrize("words", MORE.values(), ids=MORE.keys())
+def test_what_is_said_besides_is_sentences(words: Words) -> None:
+    assert words.text[-1] in ".?"
+    assert words.text[0].isupper()
 
 
 def test_names_from_outside_do_not_drive_the_terminal() -> None:
