@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.cli.measures import local_time, printable
+from chatkeep.daemon.service.errors import SessionError
+from chatkeep.daemon.vault.errors import VaultLocked
 
 if TYPE_CHECKING:
     from chatkeep.daemon.vault.unlocked import UnlockedVault
@@ -35,6 +37,7 @@ def devices_seen(providers: Sequence[Provider], vault: UnlockedVault) -> Mapping
 
     Raises:
         ProviderError: no provider could be asked.
+        VaultLocked, SessionError: the session has ended, or does not answer.
     """
     from chatkeep.daemon.vault.reader import VaultReader
 
@@ -43,6 +46,8 @@ def devices_seen(providers: Sequence[Provider], vault: UnlockedVault) -> Mapping
     for stream in reader.streams():
         try:
             newest = next(reader.snapshots(reader.chain(stream)), None)
+        except (VaultLocked, SessionError):
+            raise  # else a device would look as if it had never backed up
         except ChatkeepError:
             continue
         if newest is None:

@@ -27,6 +27,8 @@ from chatkeep.daemon.restore.errors import writing
 from chatkeep.daemon.restore.plan import RestorePlan
 from chatkeep.daemon.restore.sample import sampled
 from chatkeep.daemon.restore.scratch import Scratch
+from chatkeep.daemon.service.errors import SessionError
+from chatkeep.daemon.vault.errors import VaultLocked
 from chatkeep.daemon.vault.reader import Snapshot
 from chatkeep.daemon.verify.errors import CapturedDamaged, CheckUnfinished
 from chatkeep.daemon.verify.sqlite_check import Checked, Outcome, check
@@ -177,20 +179,21 @@ def run(frame: Frame, folder: Path | None, order: Order, secret: Secret) -> Dril
     """Tries them one after the other. Raises as unlocking does, and where there is no place to restore to."""
     report = DrillReport()
     above = _place(frame, folder, order.scratch)
-    with reading.opened(frame, folder, secret) as vault, Scratch(os.fsencode(above)) as scratch:
-        with stopping() as stopped, frame.out.progress(sized=True) as step:
-            try:
-                for chosen, label in _chosen(vault, order):
-                    trial = Trial(label, chosen)
-                    report.trials.append(trial)
-                    _try(vault, trial, scratch, order.fraction, step, stopped)
-            except Cancelled:
-                report.cancelled = True
-                report.trials.pop()
-        report.findings = vault.findings()
-    if folder is None and report.trials:
-        now = time.time_ns()
-        remember(frame.config().state_dir, {trial.label: trial.note(now) for trial in report.trials})
+    try:
+        with reading.opened(frame, folder, secret) as vault, Scratch(os.fsencode(above)) as scratch:
+            with stopping() as stopped, frame.out.progress(sized=True) as step:
+                try:
+                    for chosen, label in _chosen(vault, order):
+                        trial = Trial(label, chosen)
+                        _try(vault, trial, scratch, order.fraction, step, stopped)
+                        report.trials.append(trial)
+                except Cancelled:
+                    report.cancelled = True
+            report.findings = vault.findings()
+    finally:  # what was tried before the session ended was tried
+        if folder is None and report.trials:
+            now = time.time_ns()
+            remember(frame.config().state_dir, {trial.label: trial.note(now) for trial in report.trials})
     return report
 
 
@@ -224,7 +227,10 @@ def _try(
     step: Step,
     stopped: Callable[[], bool],
 ) -> None:
-    """Restores one snapshot, has its databases looked at, and removes it. What is wrong is in the trial."""
+    """Restores one snapshot, has its databases looked at, and removes it. What is wrong is in the trial.
+
+    Raises Cancelled, VaultLocked, SessionError: it was not tried to its end, which says nothing of the backup.
+    """
     label = printable(trial.label)
     try:
         whole = engine.plan(vault.reader, trial.snapshot)
@@ -242,7 +248,7 @@ def _try(
         trial.files, trial.written, trial.pending = report.files, report.content, len(report.pending)
         trial.damaged = list(report.damaged)
         _look(trial, plan, scratch, step, stopped)
-    except Cancelled:
+    except (Cancelled, VaultLocked, SessionError):
         raise
     except ChatkeepError as exc:
         trial.error = exc

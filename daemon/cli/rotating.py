@@ -20,6 +20,8 @@ from chatkeep.daemon.cli.slots import KINDS
 from chatkeep.daemon.cli.telling import plain_error, tell
 from chatkeep.daemon.cli.unlocking import Secret
 from chatkeep.daemon.cli.ways import WORDS, warnings
+from chatkeep.daemon.service.errors import SessionError
+from chatkeep.daemon.vault.errors import VaultLocked
 
 if TYPE_CHECKING:
     from chatkeep.config.model import Config
@@ -134,7 +136,9 @@ class Shown:
 
 
 def way_of(vault: UnlockedVault, slot_id: bytes, slot: SlotFile | None) -> dict[str, Any]:
-    """What is shown of a way in: its label and since when it is there, as far as they open."""
+    """What is shown of a way in: its label and since when it is there, as far as they open. Raises VaultLocked,
+    SessionError.
+    """
     from chatkeep.daemon.keys.slots import open_label
 
     way: dict[str, Any] = {"id": slot_id.hex(), "kind": None, "label": None, "since": None}
@@ -146,6 +150,8 @@ def way_of(vault: UnlockedVault, slot_id: bytes, slot: SlotFile | None) -> dict[
         way |= {"label": found.text, "since": stamp(found.time), "shown": local_time(found.time)}
         if found.synced is not None:
             way["synced"] = found.synced
+    except (VaultLocked, SessionError):
+        raise  # nothing is wrong with the slot
     except ChatkeepError as exc:
         way["error"] = plain_error(exc)
         way["told"] = tell(exc).text

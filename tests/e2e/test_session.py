@@ -232,18 +232,45 @@ class Between:
                 connection.sendall(answer + (upstream.recv(size, socket.MSG_WAITALL) if size else b""))
 
 
+def between(station: Station, words: tuple[object, ...], name: str, most: int | None = None) -> tuple[Done, Between]:
+    """Runs a command by the session, which ends when so many openings were asked for."""
+    elsewhere = station.room / f"runtime-{name}"
+    with Between(station, elsewhere, most) as stands:
+        here, station.runtime = station.runtime, elsewhere
+        try:
+            return station.run(*words), stands
+        finally:
+            station.runtime = here
+
+
+@pytest.mark.parametrize("words", [("device", "list"), ("key", "list", "--labels"), ("drill",), ("prune", "--yes")])
+def test_the_session_ends_in_the_middle_of_anything(
+    spoken: Station, open_station: Station, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """What could not be opened any more does not look as if it were not there, or had failed."""
+    station, twin = open_station, copied(spoken, tmp_path / "twin")
+    before = station.objects()
+    for one in (station, twin):
+        one.config.write_text(one.config.read_text() + POLICY)
+    twin.ok("unlock", "--key-file", twin.key)
+    done, whole = between(twin, words, "whole")
+    assert (done.code, whole.killed) == (0, False), done
+    assert twin.ok("lock")["locked"]
+    done, stands = between(station, words, "ended", whole.asked)
+    assert stands.killed
+    assert (done.code, done.error) == (3, "vault-locked"), done
+    assert station.objects() == before
+    assert "drill    never" in station.run("status", json=False).out
+    station.ok(*words, "--key-file", station.key)
+
+
 def test_the_session_ends_in_the_middle_of_a_restore(open_station: Station) -> None:
     """Killed at the first and at the last opening: the command says that it is locked, and nothing looks restored."""
     station = open_station
 
     def restore(name: str, most: int | None = None) -> tuple[Done, Between, Path]:
-        elsewhere, target = station.room / f"runtime-{name}", station.room / f"out-{name}"
-        with Between(station, elsewhere, most) as between:
-            here, station.runtime = station.runtime, elsewhere
-            try:
-                return station.run("restore", "latest", "--target", target), between, target
-            finally:
-                station.runtime = here
+        target = station.room / f"out-{name}"
+        return *between(station, ("restore", "latest", "--target", target), name, most), target
 
     done, whole, target = restore("whole")
     assert (done.code, whole.killed) == (0, False), done
@@ -251,8 +278,8 @@ def test_the_session_ends_in_the_middle_of_a_restore(open_station: Station) -> N
     assert whole.asked > 2
     for name, most in (("first", 1), ("last", whole.asked)):
         station.ok("unlock", "--again", "--key-file", station.key)
-        done, between, target = restore(name, most)
-        assert between.killed
+        done, stands, target = restore(name, most)
+        assert stands.killed
         assert (done.code, done.error) == (3, "vault-locked")
         assert "The session ended" in done.json["error"]["text"]
         assert not target.exists() or os.listdir(target) == [], "nothing half done"
