@@ -207,7 +207,7 @@ def _provider(config: Config, provider: Provider) -> Iterator[Check]:
 
 
 def _ways_in(config: Config, providers: Sequence[Provider]) -> Iterator[Check]:
-    counts = {}
+    counts: dict[str, set[bytes]] = {}
     for provider in providers:
         try:
             counts[provider.name] = {slot.slot_id for slot in read_slots([provider])}
@@ -215,26 +215,33 @@ def _ways_in(config: Config, providers: Sequence[Provider]) -> Iterator[Check]:
             continue  # told by the check of the provider
     if not counts:
         return
+    damaged = 0
     with contextlib.suppress(ChatkeepError):  # without the vault's own records, what lies there is all there is to say
         if (vault_id := device.vault_id(config)) is not None:
             # One that was removed lies in the storage still, and opens nothing.
             there = counting(providers, vault_id)
             counts = {name: slots & there for name, slots in counts.items()}
+            damaged = len(there - set[bytes]().union(*counts.values()))
     every = set.union(*counts.values())
     for name, slots in counts.items():
         if slots != every:
             lacking = counted(len(every - slots), "way")
             yield Check("warn", "ways in", f"{name} lacks {lacking} into the vault that another provider has")
-    yield (
-        Check("ok", "ways in", counted(len(every), "key slot"))
-        if len(every) > 1
-        else Check(
+    if damaged:
+        yield Check(
             "warn",
             "ways in",
-            "There is one key slot: without its secret nobody can read the backup.",
-            "Add another: chatkeep key add passkey",
+            f"{counted(damaged, 'way')} into the vault: damaged or lost in storage",
+            "See which: chatkeep key list --labels. Bring the file back from a copy, or remove it and add another.",
         )
-    )
+    if len(every) > 1:
+        yield Check("ok", "ways in", counted(len(every), "key slot"))
+    elif every:
+        few = "There is one key slot: without its secret nobody can read the backup."
+        yield Check("warn", "ways in", few, "Add another: chatkeep key add passkey")
+    elif len(counts) == len(providers):  # else one that is away may have them
+        none = "There is no key slot any more: nobody can read the backup."
+        yield Check("fail", "ways in", none, "Bring the files in slots/ back from a copy of the storage.")
 
 
 def _versions() -> Iterator[Check]:

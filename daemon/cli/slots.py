@@ -10,7 +10,7 @@ from chatkeep.daemon.keys.signed import LIMITS
 from chatkeep.daemon.keys.slot_file import SlotFile
 from chatkeep.daemon.vault.errors import NoVault, VaultError
 from chatkeep.daemon.vault.fetch import get_bounded, listed
-from chatkeep.daemon.vault.names import SLOTS, SlotName
+from chatkeep.daemon.vault.names import SLOTS, VAULTS, SlotName, VaultName
 from chatkeep.providers.base import Provider, ProviderError
 
 MOST: Final = 256
@@ -19,23 +19,30 @@ KINDS: Final = {"recovery-64": "recovery key", "passphrase": "passphrase", "weba
 
 
 def read_slots(providers: Sequence[Provider]) -> list[SlotFile]:
-    """The slots at the first provider that can be asked and has any; those that are no slot files are left out.
+    """The slots at the first provider that can be asked and has any; of one that has some damaged, also those that the
+    next ones have whole. None, where a vault is that has lost all of them.
 
     Raises:
         ProviderError, NoVault: of the first provider, when none has any.
     """
     first: ProviderError | NoVault | None = None
+    slots: dict[bytes, SlotFile] = {}
+    lost = False
     for provider in providers:
         try:
-            found = _at(provider)
+            found, whole = _at(provider)
+            lost = lost or bool(listed(provider, VAULTS, VaultName, 1))
         except ProviderError as exc:
             first = first or exc
             continue
-        if found:
-            return found
+        slots = {slot.slot_id: slot for slot in found} | slots
+        if found and whole:
+            break
         first = first or NoVault(provider=provider.name)
-    assert first is not None, "a vault is read from at least one provider"
-    raise first
+    if not slots and not lost:
+        assert first is not None, "a vault is read from at least one provider"
+        raise first
+    return list(slots.values())
 
 
 def counting(providers: Sequence[Provider], vault_id: bytes) -> set[bytes]:
@@ -73,11 +80,13 @@ def answering(providers: Sequence[Provider]) -> list[Provider]:
     return found
 
 
-def _at(provider: Provider) -> list[SlotFile]:
+def _at(provider: Provider) -> tuple[list[SlotFile], bool]:
+    """Those that are slot files, and whether all are."""
     slots = []
-    for name in listed(provider, SLOTS, SlotName, MOST)[:MOST]:
+    names = listed(provider, SLOTS, SlotName, MOST)[:MOST]
+    for name in names:
         try:
             slots.append(SlotFile.parse(get_bounded(provider, str(name), LIMITS["slot"])))
         except (KeysError, VaultError):
             continue
-    return slots
+    return slots, len(slots) == len(names)

@@ -9,12 +9,12 @@ FEW: Final = "few-ways"
 ONLY_SYNCED: Final = "only-synced-passkeys"
 WORDS: Final[Mapping[str, tuple[str, str]]] = {
     FEW: (
-        "There is only one way in: once it is lost, nobody can read the backup, ever.",
+        "There is only one way in that stands by itself: once it is lost, nobody can read the backup, ever.",
         "Add one: chatkeep key add passkey, or a second paper: chatkeep key add recovery",
     ),
     ONLY_SYNCED: (
         "Every passkey is synced: whoever gets into that account opens the backup, and a lost account takes them all.",
-        "Keep the paper safe, and add a security key: chatkeep key add security-key",
+        "Keep a recovery key safe on paper, and add a security key: chatkeep key add security-key",
     ),
 }
 """What is said of each, and what to do."""

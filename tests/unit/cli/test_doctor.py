@@ -104,6 +104,27 @@ def test_a_slot_that_one_lacks(station: Station, capsys: pytest.CaptureFixture[s
     assert "usb lacks 1 way" in found["ways in"][0]["text"]
 
 
+def test_slots_that_are_damaged_everywhere(station: Station, capsys: pytest.CaptureFixture[str]) -> None:
+    other, key = station.room / "second.txt", ["--key-file", str(station.key)]
+    first = {path.name for path in (station.storage("usb") / "slots").iterdir()}
+    assert main([*config(station), "key", "add", "recovery", "--recovery-key-file", str(other), *key]) == Exit.DONE
+    for place in station.names:
+        for path in (station.storage(place) / "slots").iterdir():
+            if path.name in first:
+                path.write_bytes(path.read_bytes()[:-1])
+    texts = [one["text"] for one in examine(station, capsys)["ways in"]]
+    assert texts[0] == "1 way into the vault: damaged or lost in storage"
+    assert texts[1].startswith("There is one key slot")
+    for place in station.names:
+        for path in (station.storage(place) / "slots").iterdir():
+            path.unlink()
+    (said,) = examine(station, capsys, Exit.FAILED)["ways in"]
+    assert (said["level"], "nobody can read" in said["text"]) == ("fail", True)
+    # Nor is it taken for an empty storage, which a new vault could be made in.
+    assert main([*config(station), "key", "list"]) == Exit.DONE
+    assert "chatkeep key add" in capsys.readouterr().err
+
+
 def test_removed_slot_is_no_way_in(station: Station, capsys: pytest.CaptureFixture[str]) -> None:
     other, key = station.room / "second.txt", ["--key-file", str(station.key)]
     before = {path.name for path in (station.storage("usb") / "slots").iterdir()}

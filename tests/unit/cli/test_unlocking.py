@@ -169,6 +169,23 @@ def test_a_passkey_is_asked_for_first_and_the_others_are_named(
 
 
 @pytest.mark.usefixtures("at_terminal")
+def test_a_passkey_slot_that_one_provider_damaged_is_asked_for_all_the_same(
+    ceremonies: Ceremonies, out: Output
+) -> None:
+    one, two = MemoryProvider("one"), MemoryProvider("two")
+    vault(one, two)
+    damaged = 0
+    for name, raw in one.objects.items():
+        if name.startswith("slots/") and b"webauthn-prf" in raw:
+            one.objects[name] = raw[:-1]
+            damaged += 1
+    assert damaged == 1
+    with unlocking.unlock(out, [one, two], Secret()) as opened:
+        assert opened.findings
+    assert [begun["kind"] for begun in ceremonies.begun] == ["browser"]
+
+
+@pytest.mark.usefixtures("at_terminal")
 def test_without_a_passkey_a_passphrase_and_else_the_paper(
     ceremonies: Ceremonies, out: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
