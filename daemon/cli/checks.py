@@ -26,7 +26,7 @@ from chatkeep.daemon.state import glance
 from chatkeep.daemon.vault.errors import CredentialRefused, DeviceRemoved, NoVault, VaultError
 from chatkeep.daemon.vault.follow import follow
 from chatkeep.daemon.vault.names import VAULTS
-from chatkeep.providers.base import ProviderError
+from chatkeep.providers.base import ProviderError, StorageMissing, Unavailable
 
 if TYPE_CHECKING:
     from chatkeep.config.model import Config
@@ -211,8 +211,10 @@ def _ways_in(config: Config, providers: Sequence[Provider]) -> Iterator[Check]:
     for provider in providers:
         try:
             counts[provider.name] = {slot.slot_id for slot in read_slots([provider])}
-        except ChatkeepError:
+        except (StorageMissing, Unavailable, NoVault):
             continue  # told by the check of the provider
+        except ChatkeepError as exc:
+            yield _failed(provider.name, exc, "warn")
     if not counts:
         return
     damaged = 0
@@ -226,7 +228,8 @@ def _ways_in(config: Config, providers: Sequence[Provider]) -> Iterator[Check]:
     for name, slots in counts.items():
         if slots != every:
             lacking = counted(len(every - slots), "way")
-            yield Check("warn", "ways in", f"{name} lacks {lacking} into the vault that another provider has")
+            text = f"{name} lacks {lacking} into the vault that another provider has"
+            yield Check("warn", "ways in", text, "New keys bring it there: chatkeep key rotate")
     if damaged:
         yield Check(
             "warn",

@@ -107,13 +107,14 @@ def add(
         storage.require_all(providers)
         with unlocking.unlock_to_enrol(out, providers, secret, device.pin(config)) as enrolment:
             proving.prove(frame, enrolment.vault)
+            # Before it is added: what is wrong with the others must not sound as if this one had failed.
+            there = adding.ways(providers, enrolment.vault)
             if kind in adding.MEANS:
                 made = adding.passkey(out, providers, enrolment, secret, kind, label)
             else:
                 made = adding.typed(out, providers, enrolment, kind, label, new_key_file, new_passphrase_file)
-            ways = adding.ways(providers, enrolment.vault)
     used.note(config.state_dir, made.slot_id)  # it was opened with
-    adding.tell(out, made, ways, new_key_file)
+    adding.tell(out, made, [*there, {"kind": made.kind, "synced": made.synced}], new_key_file)
 
 
 @key.command()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Final
 
-from chatkeep.daemon.keys.errors import KeysError
+from chatkeep.daemon.keys.errors import KeysError, TooManySlots
 from chatkeep.daemon.keys.signed import LIMITS
 from chatkeep.daemon.keys.slot_file import SlotFile
 from chatkeep.daemon.vault.errors import NoVault, VaultError
@@ -62,18 +63,23 @@ def counting(providers: Sequence[Provider], vault_id: bytes) -> set[bytes]:
 
 
 def answering(providers: Sequence[Provider]) -> list[Provider]:
-    """Those that list their slots now: for showing what counts, when not all are there.
+    """Those whose slots can be read now: for showing what counts, when not all are there. What is wrong with another
+    is told where it is unlocked, and must not keep anybody from what one provider alone opens.
 
     Raises:
-        ProviderError: of the first, when none answers.
+        ProviderError, TooManySlots: of the first, when none answers.
     """
-    first: ProviderError | None = None
+    first: ProviderError | TooManySlots | None = None
     found = []
     for provider in providers:
         try:
-            listed(provider, SLOTS, SlotName, MOST)
+            if len(names := listed(provider, SLOTS, SlotName, MOST)) > MOST:
+                raise TooManySlots(found=len(names), limit=MOST, provider=provider.name)
+            for name in names:
+                with contextlib.suppress(VaultError):  # damaged: it was read
+                    get_bounded(provider, str(name), LIMITS["slot"])
             found.append(provider)
-        except ProviderError as exc:
+        except (ProviderError, TooManySlots) as exc:
             first = first or exc
     if not found and first is not None:
         raise first

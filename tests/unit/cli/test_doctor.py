@@ -14,6 +14,8 @@ from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.main import main
 from chatkeep.daemon.state import Commit, ObjectRow, SnapshotRow, SnapshotStatistics, State
 from chatkeep.daemon.vault.names import VAULTS
+from chatkeep.providers.base import PermissionRefused
+from chatkeep.providers.folder import FolderProvider
 from tests.support.station import Station
 
 
@@ -123,6 +125,25 @@ def test_slots_that_are_damaged_everywhere(station: Station, capsys: pytest.Capt
     # Nor is it taken for an empty storage, which a new vault could be made in.
     assert main([*config(station), "key", "list"]) == Exit.DONE
     assert "chatkeep key add" in capsys.readouterr().err
+
+
+def test_slots_that_one_provider_does_not_give(
+    station: Station, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All else of it is well."""
+    get, refused = FolderProvider.get, []
+
+    def refusing(self: FolderProvider, name: str, *where: Any) -> bytes:
+        if self.name == "usb" and name.startswith("slots/"):
+            refused.append(name)
+            raise PermissionRefused(provider=self.name)
+        return get(self, name, *where)
+
+    monkeypatch.setattr(FolderProvider, "get", refusing)
+    found = examine(station, capsys)
+    assert refused
+    assert bad(found) == {"usb": "warn", "ways in": "warn"}
+    assert found["usb"][-1]["text"] == "Storage refuses access."
 
 
 def test_removed_slot_is_no_way_in(station: Station, capsys: pytest.CaptureFixture[str]) -> None:

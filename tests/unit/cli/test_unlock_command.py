@@ -49,3 +49,28 @@ def test_stopped_there_is_no_session(
     assert main([*words, "--json"]) == Exit.DONE
     assert json.loads(capsys.readouterr().out)["began"]
     assert len(present(station.runtime / "chatkeep")) == 1
+
+
+def test_one_provider_full_of_slots_keeps_nobody_from_what_the_other_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    station = template(tmp_path / "two", "disk", "usb")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(station.runtime))
+    for number in range(300):
+        (station.storage("usb") / "slots" / f"{number:032x}.json").write_bytes(b"planted")
+    own = ["--key-file", str(station.key), "--json"]
+    try:
+        for words in (["unlock"], ["key", "list", "--labels"]):
+            capsys.readouterr()
+            code = main(["--config", str(station.config), *words, *own])
+            said = json.loads(capsys.readouterr().out)
+            assert code == (Exit.INTEGRITY if words == ["unlock"] else Exit.DONE), said
+            assert said["warnings"] == ["few-ways"]
+        # Nothing is added where it cannot be told what there is then: least of all something that is called failed.
+        new, before = tmp_path / "new.txt", len(station.objects())
+        words = ["key", "add", "recovery", "--recovery-key-file", str(new)]
+        assert main(["--config", str(station.config), *words, *own]) == Exit.INTEGRITY
+        assert (new.exists(), len(station.objects())) == (False, before)
+    finally:
+        monkeypatch.undo()
+        end_all(station.runtime / "chatkeep")
