@@ -336,7 +336,8 @@ _CEREMONY: Final = {
     ),
     "already-enrolled": Words(
         "That device already has a passkey of this vault. Nothing was changed.",
-        "For another way in, choose another device. See which there are: chatkeep key list",
+        "If it opens the vault, choose another device for another way in. If it does not: remove that way in "
+        "(chatkeep key list --labels, chatkeep key remove ID), then add it anew.",
         Exit.FAILED,
     ),
     "no-security-key": Words(
