@@ -117,7 +117,7 @@ def add_slot(providers: Sequence[Provider], enrolment: Enrolment, way: Way, now_
         _prove_slot(providers[0], record, slot_id, way.method)
         _prove_newest(providers, record, slot_id)
     except BaseException as exc:
-        left = _take_back(providers, record, slot_id)
+        left = _take_back(providers, record, str(SlotName(slot_id)))
         if left and isinstance(exc, ChatkeepError):
             exc.params |= {"slot": slot_id.hex(), "left_at": left}
         raise
@@ -139,6 +139,7 @@ def add_device(providers: Sequence[Provider], enrolment: Enrolment) -> WriterCre
         _prove_newest(providers, record)
     except BaseException:
         credential.wipe()
+        _take_back(providers, record, str(DeviceName(credential.device_id)))
         raise
     return credential
 
@@ -201,16 +202,16 @@ def _read_back(provider: Provider, name: str, size: int) -> bytes:
         raise EnrolmentFailed(provider=provider.name, name=name, reason="differs") from exc
 
 
-def _take_back(providers: Sequence[Provider], record: EpochRecord, slot_id: bytes) -> list[str]:
-    """Deletes a slot that nobody is told to rely on; returns where it may still be.
+def _take_back(providers: Sequence[Provider], record: EpochRecord, name: str) -> list[str]:
+    """Deletes a slot that nobody is told to rely on, or a device that got no credential; returns where it may still be.
 
-    Left lying at one provider it would count: as a way in, when it is warned of few; as the recovery key that has to
-    stay, when another is removed; and its authenticator would be refused as having a passkey already.
+    Left lying at one provider a slot would count: as a way in, when it is warned of few; as the recovery key that has
+    to stay, when another is removed; and its authenticator would be refused as having a passkey already.
     """
     with contextlib.suppress(ProviderError, VaultError):
         if next(climb(Records(*providers), record.pin, []), None) is not None:
             return []  # the keys were changed: it counts for nothing, or was taken along, and its file is needed
-    name, left = str(SlotName(slot_id)), []
+    left = []
     for provider in providers:
         try:
             provider.delete(name)

@@ -350,6 +350,17 @@ def test_device_is_added() -> None:
     assert first.id_key.view() != second.id_key.view()
 
 
+def test_device_that_is_not_everywhere_is_nowhere() -> None:
+    """Its credential is gone: it would be listed for ever as one that writes."""
+    one, two = MemoryProvider("one"), MemoryProvider("two")
+    create_vault([one, two], [PAPER], NOW)
+    before, fault = dict(one.objects), Fault("put", PermissionRefused(provider="two"), about="devices/")
+    with unlock_to_enrol(one, recovery()) as enrolment, pytest.raises(PermissionRefused):
+        add_device([one, FaultyProvider(two, fault)], enrolment)
+    assert fault.fired == 1
+    assert one.objects == two.objects == before
+
+
 def test_locked_again_adds_nothing() -> None:
     provider = MemoryProvider()
     made_vault(provider)
