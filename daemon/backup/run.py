@@ -34,6 +34,9 @@ from chatkeep.daemon.state import PartialRow, StreamRow
 from chatkeep.daemon.vault.layers import BUSY, NEEDS_RECOVERY, PENDING, FileKind, FileRecord
 
 MAX_ROUNDS: Final = 1_000_000  # 256 TiB
+UNFINISHED: Final = ("**/.chatkeep-restore-*/tree/", "**/.chatkeep-restore-*/parts/")
+"""What a restore into a source left when it was cut short (restore/staging.py). All of it is in the vault; what was
+replaced lies beside, may be nowhere else, and is backed up."""
 
 
 @dataclass
@@ -119,7 +122,7 @@ class _Round:
             raise
 
     def _list(self, tree: SourceTree) -> Listing:
-        return list_source(tree, Exclusions(self._source.exclude), self._before, self._works.looked_at)
+        return list_source(tree, Exclusions([*UNFINISHED, *self._source.exclude]), self._before, self._works.looked_at)
 
     def _known(self) -> Known:
         inodes = {}

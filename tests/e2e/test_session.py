@@ -285,6 +285,31 @@ def test_the_session_ends_in_the_middle_of_a_restore(open_station: Station) -> N
         assert not target.exists() or os.listdir(target) == [], "nothing half done"
 
 
+def test_a_restore_over_a_source_that_the_session_cuts_short_is_not_backed_up(open_station: Station) -> None:
+    """Whatever of it lies there goes when it is run again; the source is as it was until then."""
+    station = open_station
+    (station.source / "media.bin").write_bytes(os.urandom(3_000_000))
+    station.backup()
+    station.ok("snapshots")  # what the backup sealed is proven once, and not while it is counted
+    (station.source / "note.txt").write_text("newer")
+    words = ("restore", "1", "--target", station.source, "--overwrite")
+    done, whole = between(station, words, "whole")
+    assert done.code == 0, done
+    (station.source / "note.txt").write_text("newest")
+    fill(station.source / "chat.db", 10)
+    done, stands = between(station, words, "ended", whole.asked)
+    assert (stands.killed, done.code, done.error) == (True, 3, "vault-locked")
+    assert list(station.source.glob(".chatkeep-restore-*/tree/*")), "it was cut short before anything was written"
+    assert (station.source / "note.txt").read_text() == "newest"
+    station.backup()
+    own = ("--key-file", station.key)
+    shown = {one["path"] for one in station.ok("ls", "latest", *own)["entries"]}
+    assert not [path for path in shown if "/tree" in path or "/parts" in path]
+    station.ok(*words, *own)
+    assert (station.source / "note.txt").read_text() == "a note"
+    assert not list(station.source.glob(".chatkeep-restore-*"))
+
+
 def test_new_keys_end_the_session(open_station: Station) -> None:
     station = open_station
     with session_of(station) as session, ended(session.pid):
