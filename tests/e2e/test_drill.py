@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.station import Station, copied, drop_powers, fill, limit_files, sql, template, until
+from tests.support.station import Station, copied, drop_powers, fill, limit_files, met, sql, template
 
 
 @pytest.fixture(scope="module")
@@ -160,8 +160,10 @@ def test_killed_it_leaves_no_plaintext_once_the_next_one_ran(station: Station) -
     (station.source / "photo").write_bytes(os.urandom(8 << 20))
     station.backup()
     place = station.state / "drill"
-    process = station.start("drill", "--key-file", station.key)
-    until(lambda: any(path.is_file() and path.stat().st_size for path in place.glob(".chatkeep-drill-*/**/*")), process)
+    process = met(
+        lambda: station.start("drill", "--key-file", station.key),
+        lambda: any(path.is_file() and path.stat().st_size for path in place.glob(".chatkeep-drill-*/**/*")),
+    )
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert left(station) != []
@@ -183,9 +185,12 @@ def test_what_was_killed_at_home_goes_also_when_the_next_is_made_elsewhere(stati
 def test_interrupted_it_tidies_up(station: Station) -> None:
     (station.source / "photo").write_bytes(os.urandom(8 << 20))
     station.backup()
-    process = station.start("drill", "--key-file", station.key)
-    until(lambda: list((station.state / "drill").glob(".chatkeep-drill-*/*")), process)
+    process = met(
+        lambda: station.start("drill", "--key-file", station.key),
+        lambda: list((station.state / "drill").glob(".chatkeep-drill-*/*")),
+    )
     process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
     process.communicate()
     assert process.returncode == 6
     assert left(station) == []

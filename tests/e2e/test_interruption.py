@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from chatkeep.daemon.state import glance
-from tests.support.station import Station, copied, fill, finish, paused, rows, until
+from tests.support.station import Station, copied, fill, finish, met, paused, rows, until
 from tests.support.trees import describe
 
 MEDIA = 20  # files of 1 MiB: two packs, and time enough to be met at work
@@ -19,21 +20,28 @@ MEDIA = 20  # files of 1 MiB: two packs, and time enough to be met at work
 @pytest.fixture
 def full(station: Station) -> Station:
     fill(station.source / "messages.db")
-    for number in range(MEDIA):
-        (station.source / f"{number:02d}").write_bytes(os.urandom(1 << 20))
+    add_media(station)
     return station
 
 
-def is_capturing(station: Station) -> bool:
+def add_media(station: Station) -> None:
+    for number in range(MEDIA):
+        (station.source / f"{number:02d}").write_bytes(os.urandom(1 << 20))
+
+
+Moment = Callable[[Station, set[Path]], bool]  # of a station, and of the packs that there were before
+
+
+def is_capturing(station: Station, before: set[Path]) -> bool:
     return any(path.stat().st_size > 1 << 20 for path in existing(station.state / "outbox" / "tmp"))
 
 
-def has_committed(station: Station) -> bool:
+def has_committed(station: Station, before: set[Path]) -> bool:
     return any(len(path.name) == 64 for path in existing(station.state / "outbox"))
 
 
-def is_uploading(station: Station) -> bool:
-    return bool(station.packs())
+def is_uploading(station: Station, before: set[Path]) -> bool:
+    return not before.issuperset(station.packs())
 
 
 def existing(folder: Path) -> list[Path]:
@@ -43,9 +51,21 @@ def existing(folder: Path) -> list[Path]:
 MOMENTS = {"capturing": is_capturing, "committed": has_committed, "uploading": is_uploading}
 
 
+def at_work(station: Station, moment: Moment) -> subprocess.Popen[str]:
+    """A backup that is held still at this moment."""
+    before: set[Path] = set()
+
+    def begin() -> subprocess.Popen[str]:
+        if before:  # of one that nobody met: there must be as much to do again
+            add_media(station)
+        before.update(station.packs())
+        return station.start("backup")
+
+    return met(begin, lambda: moment(station, before))
+
+
 def test_two_at_once(full: Station) -> None:
-    first = full.start("backup")
-    until(lambda: glance.is_in_use(full.state) and is_capturing(full), first)
+    first = at_work(full, lambda station, before: glance.is_in_use(station.state) and is_capturing(station, before))
     with paused(first):
         second = full.run("backup")
         assert (second.code, second.error) == (1, "state-busy")
@@ -59,9 +79,9 @@ def test_two_at_once(full: Station) -> None:
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_stop(full: Station, moment: str, stop: signal.Signals) -> None:
-    process = full.start("backup")
-    until(lambda: MOMENTS[moment](full), process)
+    process = at_work(full, MOMENTS[moment])
     process.send_signal(stop)
+    process.send_signal(signal.SIGCONT)
     done = finish(process)
     assert (done.code, done.json["cancelled"]) == (6, True)
     assert full.backup()["error"] is None
@@ -92,9 +112,8 @@ def test_killed_again_and_again_nothing_acknowledged_is_lost(full: Station) -> N
     assert full.ok("verify", "--deep", "--key-file", full.key)["deep"]["findings"] == []
 
 
-def kill_at(station: Station, condition: Callable[[Station], bool]) -> None:
-    process = station.start("backup")
-    until(lambda: condition(station), process)
+def kill_at(station: Station, moment: Moment) -> None:
+    process = at_work(station, moment)
     process.kill()
     assert finish(process).code == -signal.SIGKILL
 

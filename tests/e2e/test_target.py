@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 
 import pytest
 
-from tests.support.station import Station, fill, finish, rows, until
+from tests.support.station import Station, fill, finish, met, rows
 from tests.support.trees import describe
 
 
@@ -96,10 +97,15 @@ def test_cut_short_it_goes_on(station: Station, stop: signal.Signals) -> None:
     for number in range(40):
         (station.source / f"{number:02d}").write_bytes(os.urandom(1 << 20))
     station.backup()
-    process = station.start(*restoring(station))
+
+    def begin() -> subprocess.Popen[str]:
+        shutil.rmtree(station.room / "out", ignore_errors=True)
+        return station.start(*restoring(station))
+
     # Its staging directory lies beside the target, which is not there yet.
-    until(lambda: any(path.name.startswith(".") and path.is_dir() for path in station.room.iterdir()), process)
+    process = met(begin, lambda: any(path.name.startswith(".") and path.is_dir() for path in station.room.iterdir()))
     process.send_signal(stop)
+    process.send_signal(signal.SIGCONT)
     done = finish(process)
     assert done.code in ((-9,) if stop is signal.SIGKILL else (6,))
     assert not (station.room / "out").exists()
