@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import traceback
 from collections.abc import Callable
 
 NOBODY = 65534
 SEARCH = 0o111
+
+codecs.lookup("idna")  # what connects to a host by name loads it, and nobody may not read where root has its Python
 
 
 def as_nobody(act: Callable[[], None], *reachable: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import traceback
 from collections.abc import Iterator
 
 from tests.support.nobody import NOBODY
@@ -25,7 +26,8 @@ def connected_as_another(place: tuple[str, int], first: bytes = b"") -> Iterator
     os.close(reading)
     os.close(telling)
     try:
-        assert os.read(told, 1) == b"c", "the other user's process did not connect"
+        said = os.read(told, 1 << 16)
+        assert said == b"c", f"the other user's process did not connect: {said.decode()}"
         yield user
     finally:
         os.close(writing)
@@ -41,10 +43,12 @@ def _connect(place: tuple[str, int], first: bytes, user: int, held: tuple[int, i
             os.setgroups([])
             os.setresgid(user, user, user)
             os.setresuid(user, user, user)
-        with socket.create_connection(place, timeout=10) as connection:
+        with socket.create_connection(place, timeout=60) as connection:
             with contextlib.suppress(OSError):  # turned away before it could say anything
                 connection.sendall(first)
             os.write(told[1], b"c")
             os.read(held[0], 1)  # until the block is left
+    except BaseException:  # whatever it is, the child must not return into the test run
+        os.write(told[1], traceback.format_exc().encode())
     finally:
         os._exit(0)
