@@ -19,8 +19,9 @@ from tests.support import chromium as c
 from tests.support.chromium import Kind, Tab
 from tests.support.passkey_provider import PasskeyProvider
 from tests.support.rehearsal import Rehearsal
+from tests.support.running_out import in_time
 from tests.support.soft_key import SoftAuthenticator, SoftCtapDevice
-from tests.support.visitor import Visitor
+from tests.support.visitor import TooLate, Visitor
 
 WHERE = bytes(range(32))
 
@@ -225,20 +226,28 @@ def test_the_tab_is_closed(visitor: Visitor) -> None:
 
 
 def test_nobody_presses_the_button(visitor: Visitor) -> None:
-    with Rehearsal(enrol, deadline=4) as rehearsal:
-        visitor.visit(rehearsal.ready.url, "over")
-        refused(rehearsal, CeremonyTimedOut, seconds=4)
+    def act(seconds: float) -> None:
+        with Rehearsal(enrol, deadline=seconds) as rehearsal:
+            visitor.visit(rehearsal.ready.url)
+            visitor.sees("over")
+            refused(rehearsal, CeremonyTimedOut, seconds=round(seconds))
+
+    in_time(act, 2, TooLate)
     assert visitor.title == "Time is up"
     assert not visitor.tab.seen.errors
 
 
 def test_nobody_touches_the_device(visitor: Visitor) -> None:
     visitor.tab.authenticator(automaticPresenceSimulation=False)
-    with Rehearsal(enrol, deadline=6) as rehearsal:
-        visitor.visit(rehearsal.ready.url)
-        visitor.presses("busy")
-        visitor.sees("over")
-        refused(rehearsal, CeremonyTimedOut, seconds=6)
+
+    def act(seconds: float) -> None:
+        with Rehearsal(enrol, deadline=seconds) as rehearsal:
+            visitor.visit(rehearsal.ready.url)
+            visitor.presses("busy")
+            visitor.sees("over")
+            refused(rehearsal, CeremonyTimedOut, seconds=round(seconds))
+
+    in_time(act, 3, TooLate)
     assert visitor.title == "Time is up"
     assert not visitor.tab.seen.errors
 

@@ -20,10 +20,12 @@ from tests.passkey.conftest import Enrolled
 from tests.support import chromium as c
 from tests.support.owner import Owner
 from tests.support.passkey_provider import PasskeyProvider
+from tests.support.running_out import in_time
 from tests.support.secret_hunt import Hunt
 from tests.support.soft_key import SoftCtapDevice
 from tests.support.station import Done, Station, finish
 from tests.support.terminal import converse
+from tests.support.visitor import TooLate
 
 
 def adding(station: Station) -> list[object]:
@@ -104,13 +106,16 @@ def test_cancelled_in_the_terminal(station: Station, owner: Owner) -> None:
 def test_nobody_comes(station: Station, owner: Owner) -> None:
     owner.visitor.tab.authenticator(automaticPresenceSimulation=False)
 
-    def tried() -> Done:
-        process = owner.start(station, *adding(station), "--passkey-timeout", 6)
-        owner.visitor.presses("busy")
-        owner.visitor.sees("over")
-        return finish(process)
+    def tried(seconds: float) -> Done:
+        process = owner.start(station, *adding(station), "--passkey-timeout", seconds)
+        try:
+            owner.visitor.presses("busy")
+            owner.visitor.sees("over")
+        finally:
+            done = finish(process)
+        return done
 
-    done = unchanged(station, tried)
+    done = unchanged(station, lambda: in_time(tried, 4, TooLate))
     assert (done.code, done.error) == (3, "ceremony-timed-out")
     assert owner.visitor.title == "Time is up"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from chatkeep.daemon.service.session import SessionKeys
 from chatkeep.daemon.service.wire import About, Facts, Opening
 from chatkeep.daemon.vault.labels import MANIFEST, MANIFEST_MAGIC, PACK
 
-DEADLINE = 60.0
+DEADLINE = 180.0
 HOUR = 3600 * 10**9
 
 
@@ -72,6 +73,15 @@ def ended(pid: int) -> Iterator[None]:
         assert poll.poll(DEADLINE * 1000), "it runs on"
     finally:
         os.close(process)
+
+
+def named(listener: socket.socket, path: Path) -> None:
+    """Binds it to a name. An address has 107 bytes, and the path of a directory of pytest's may have more."""
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        listener.bind(f"/proc/self/fd/{directory}/{path.name}")
+    finally:
+        os.close(directory)
 
 
 def end_all(directory: Path) -> None:

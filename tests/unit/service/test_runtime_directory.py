@@ -18,7 +18,7 @@ from chatkeep.daemon.service.asking import present
 from chatkeep.daemon.service.errors import ReaderFailed, SocketRefused
 from chatkeep.daemon.service.places import Place, runtime_directory, socket_name, vault_of
 from tests.support.nobody import NOBODY
-from tests.support.sessions import Vault, ask, ended
+from tests.support.sessions import Vault, ask, ended, named
 
 ACTS: dict[str, Callable[[Vault, Path], object]] = {
     "find": lambda vault, path: session.find(vault.id, path),
@@ -116,7 +116,7 @@ def squatted(vault: Vault, tmp_path: Path) -> Iterator[Path]:
 def _squatter(path: Path, stack: ExitStack) -> Path:
     """A real process as nobody; it was let in as who we are, so the name in the directory is ours."""
     listener = stack.enter_context(socket.socket(socket.AF_UNIX))
-    listener.bind(f"{path}")
+    named(listener, path)
     reading, writing = os.pipe()
     stop_reading, stop_writing = os.pipe()
     child = os.fork()
@@ -165,7 +165,7 @@ def test_a_socket_of_another_user(vault: Vault, tmp_path: Path, monkeypatch: pyt
     directory.mkdir(mode=0o700)
     path = directory / socket_name(vault.id)
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
+        named(listener, path)
         listener.listen(1)
         real = os.stat
 
@@ -220,7 +220,7 @@ def test_something_else_that_answers(vault: Vault, tmp_path: Path, said: bytes) 
     directory.mkdir(mode=0o700)
     child = 0
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(directory / socket_name(vault.id)))
+        named(listener, directory / socket_name(vault.id))
         listener.listen(1)
         child = os.fork()
         if child == 0:
