@@ -18,6 +18,7 @@ from tests.support.chromium import REBOUND, Chromium, Tab
 from tests.support.page_client import call, honest
 from tests.support.rehearsal import Rehearsal
 from tests.support.site import Site
+from tests.support.station import until
 from tests.support.visitor import Visitor
 
 SEND = """async ([url, headers, mode]) => {
@@ -289,12 +290,15 @@ def test_a_script_in_the_page_could_send_nothing_away(served: Enrolling, elsewhe
     with Site() as other:
         tab.page.goto(other.url)
         assert tab.page.evaluate(away, elsewhere.url) == "sent"
-    assert {path for _, path in elsewhere.asked} >= {"/", "/image", "/socket"}
+    until(lambda: {path for _, path in elsewhere.asked} >= {"/", "/image", "/socket", "/beacon"})
     elsewhere.asked.clear()
     Visitor(tab).visit(served.ready.url)
     assert tab.page.evaluate(away, elsewhere.url) == "refused"
     with pytest.raises(Error):
         tab.page.evaluate("(url) => import(url)", elsewhere.url)
+    refused = [line for line in tab.seen.errors if "Content Security Policy" in line]
+    for path in ("", "image", "socket", "beacon"):  # each was stopped here, not only late
+        assert any(f"//localhost:{elsewhere.port}/{path}'" in line for line in refused), (path, refused)
     assert elsewhere.asked == []
 
 
