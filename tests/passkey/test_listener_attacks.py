@@ -76,7 +76,7 @@ def test_when_it_is_over_the_port_is_free_again() -> None:
     with Rehearsal(enrol) as served:
         port = served.port
         served.abandon()
-        served.ceremony._process.wait(20)
+        served.ceremony._process.wait(60)
     assert set(bound(port).values()) == {0}
 
 
@@ -110,7 +110,7 @@ def test_a_port_that_somebody_else_has_at_the_other_address_is_not_used(squatted
     apart = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--map-root-user"])]
     network = 'ip link set lo up && echo 47001 47003 > /proc/sys/net/ipv4/ip_local_port_range && exec "$@"'
     words = [*apart, "sh", "-c", network, "sh", sys.executable, "-c", SQUATTED, *map(str, squatted)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().startswith(found)
 
@@ -142,7 +142,7 @@ if os.geteuid() == 0:  # only root can be somebody else
             with ExitStack() as stack:
                 for _ in range(200):
                     held = stack.enter_context(socket.create_connection(("localhost", port)))
-                    held.settimeout(10)
+                    held.settimeout(60)
                     assert held.recv(1) == b""
 
         as_nobody(hold)

@@ -16,7 +16,7 @@ except ModuleNotFoundError as absent:
     raise ModuleNotFoundError("playwright is missing: scripts/env installs it") from absent
 
 EXECUTABLE = "/usr/bin/chromium"
-PATIENCE = 40_000.0  # milliseconds; what a page is waited for comes within
+PATIENCE = 120_000.0  # milliseconds; what a page is waited for comes within
 REBOUND = "rebound.test"  # a name that leads to this machine: what DNS rebinding makes of an attacker's own name
 
 # Nothing but this machine can be reached, by name or by number.

@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-DEADLINE = 60.0  # seconds; a command that opens a page does it within
+DEADLINE = 180.0  # seconds; a command that opens a page does it within
 
 
 class Desktop:

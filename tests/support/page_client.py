@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-PATIENCE = 10.0  # seconds
+PATIENCE = 60.0  # seconds
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Generic, Self, TypeVar
 from chatkeep.daemon.control.ceremony.client import ChildCeremony
 from chatkeep.daemon.control.ceremony.events import Event, Ready
 
-DEADLINE = 30.0  # seconds; what is waited for comes within
+DEADLINE = 120.0  # seconds; what is waited for comes within
 Told = TypeVar("Told", bound=Event)
 Result = TypeVar("Result")
 
@@ -26,7 +26,7 @@ class Rehearsal(Generic[Result]):
         act: Callable[[ChildCeremony], Result],
         *,
         steps: int = 3,
-        deadline: float = 60.0,
+        deadline: float = 300.0,
         open_browser: bool = False,
     ) -> None:
         self.told: list[Event] = []

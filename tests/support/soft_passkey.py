@@ -81,7 +81,7 @@ class SoftPage:
         self.stamp = stamp(self.port)
 
     def post(self, name: str, body: bytes, kind: str = "application/json", token: str | None = None) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("localhost", self.port, timeout=30)
+        connection = http.client.HTTPConnection("localhost", self.port, timeout=120)
         try:
             said = self.ticket if token is None else token
             headers = {"Origin": self.origin, "Content-Type": kind, "X-Token": said, "Sec-Fetch-Site": "same-origin"}
@@ -106,7 +106,7 @@ class SoftPage:
 
     def watch(self) -> http.client.HTTPConnection:
         """Asks whether it is over, as an open tab always does; returns when the question has been heard."""
-        connection = http.client.HTTPConnection("localhost", self.port, timeout=30)
+        connection = http.client.HTTPConnection("localhost", self.port, timeout=120)
         headers = {"Origin": self.origin, "Content-Type": "application/json", "X-Token": self.ticket}
         connection.request("POST", "/api/over", b"{}", headers)
         # Answered after it: the server takes first what comes first.

@@ -99,7 +99,7 @@ class Ports:
         assert self._process.stdout is not None
         self._process.stdin.close()
         try:
-            code = self._process.wait(10)
+            code = self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = self._process.wait()

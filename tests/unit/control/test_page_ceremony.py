@@ -38,7 +38,7 @@ def _nothing_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> Iterator[None
 
 @contextlib.contextmanager
 def ceremony(
-    act: Callable[[SoftPage], object], steps: int = 1, deadline: float = 30
+    act: Callable[[SoftPage], object], steps: int = 1, deadline: float = 300
 ) -> Iterator[tuple[ChildCeremony, Person]]:
     person = Person(act)
     with ChildCeremony(

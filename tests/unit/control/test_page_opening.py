@@ -156,7 +156,7 @@ def test_what_ends_the_whole_group_leaves_no_link_behind(
         for number in ENDS:
             os.kill(asked._process.pid, number)
         asked._channel._socket.shutdown(socket.SHUT_RDWR)
-        assert asked._process.wait(30) == 1
+        assert asked._process.wait(60) == 1
         assert list(runtime.iterdir()) == []
 
 

@@ -19,7 +19,7 @@ def listening(family: socket.AddressFamily, address: str) -> Iterator[socket.soc
     with socket.socket(family, socket.SOCK_STREAM) as found:
         found.bind((address, 0))
         found.listen()
-        found.settimeout(10)
+        found.settimeout(60)
         yield found
 
 

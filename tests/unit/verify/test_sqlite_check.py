@@ -98,7 +98,7 @@ def test_a_bomb_for_the_processor_is_bounded(tmp_path: Path) -> None:
     costly(tmp_path, FOR_EVER)
     begun = time.monotonic()
     assert looked(tmp_path, seconds=1) == Checked(Outcome.UNFINISHED, why="time")
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
 
 
 def test_a_bomb_for_the_memory_is_bounded(tmp_path: Path) -> None:
@@ -281,4 +281,4 @@ def test_cancelled_it_ends_at_once(tmp_path: Path) -> None:
     begun = time.monotonic()
     with pytest.raises(Cancelled):
         check(os.fsencode(tmp_path), cancelled)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
