@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.config.problems import ConfigInvalid, Problem
@@ -12,6 +12,9 @@ from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.measures import printable
 from chatkeep.daemon.cli.words import WORDS
 from chatkeep.daemon.cli.words_of_cases import CASES, MORE, PROBLEMS
+
+
+MOST_SLOTS: Final = 8  # shown of those that are damaged: whoever writes to storage can plant as many as he likes
 
 
 class Told(NamedTuple):
@@ -82,7 +85,8 @@ def _said(name: str, value: Any) -> str:
     if name in {"reason", "what"} and isinstance(value, str):
         return printable(value.replace("-", " "))
     if name == "damaged_slots" and isinstance(value, list):
-        value = [str(slot)[:8] for slot in value]  # as `key list` shows them
+        shown = [str(slot)[:8] for slot in value[:MOST_SLOTS]]  # as `key list` shows them
+        value = [*shown, *([f"and {len(value) - MOST_SLOTS} more"] if len(value) > MOST_SLOTS else [])]
     if isinstance(value, list | tuple):
         return ", ".join(_said("", item) for item in value)
     return printable(value if isinstance(value, bytes) else str(value))

@@ -140,7 +140,8 @@ def test_where_the_true_one_is_gone_nobody_is_asked_for_ever(held: Held, attempt
     hands = AtHand({MINE: RANDOM})
     with pytest.raises(PasskeyRefused) as caught:
         unlock(held.provider, hands.method())
-    assert caught.value.params == {"reason": "crowded", "gestures": MOST_GESTURES, "slots": 100}
+    facts: dict[str, object] = {"reason": "crowded", "gestures": MOST_GESTURES, "slots": 100}
+    assert caught.value.params == facts | {"damaged_slots": [held.mine.hex()]}
     assert len(hands.asked) == MOST_GESTURES
     assert "put them there" in tell(caught.value).remedy
 
@@ -212,7 +213,7 @@ def test_parameters_twice_ask_nobody(held: Held, attempts: Attempts) -> None:
     with pytest.raises(NoSlotOpened) as caught:
         unlock(held.provider, hands.method())
     rows: Any = caught.value.params["slots"]
-    assert [code for _, code, _ in rows] == ["text-malformed"] * 8
+    assert [code for _, code, _ in rows] == ["text-malformed"] * 8 + ["missing-object"]  # which the record lists
     assert hands.asked == []
 
 

@@ -126,6 +126,13 @@ def test_what_is_besides_is_said_besides() -> None:
     assert more.exit is plain.exit
 
 
+def test_damaged_slots_are_shown_up_to_a_bound() -> None:
+    cls = next(cls for cls in errors() if cls.code == "not-on-security-key")
+    few, many = (tell(cls(damaged_slots=[f"{n:08x}{n:024x}" for n in range(count)])).text for count in (8, 256))
+    assert "00000007: if" in few
+    assert "00000007, and 248 more: if" in many
+
+
 @pytest.mark.parametrize("words", MORE.values(), ids=MORE.keys())
 def test_what_is_said_besides_is_sentences(words: Words) -> None:
     assert words.text[-1] in ".?"
