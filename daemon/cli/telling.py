@@ -13,7 +13,6 @@ from chatkeep.daemon.cli.measures import printable
 from chatkeep.daemon.cli.words import WORDS
 from chatkeep.daemon.cli.words_of_cases import CASES, MORE, PROBLEMS
 
-
 MOST_SLOTS: Final = 8  # shown of those that are damaged: whoever writes to storage can plant as many as he likes
 
 
