@@ -162,7 +162,7 @@ def _method(kind: str, file: str) -> Iterator[SlotMethod]:
             method.wipe()
     else:
         with ChildCeremony(
-            "browser", vault="a vault", user="a key", steps=1, tell=_tell, deadline=300, open_browser=False
+            "browser", vault="a vault", user="a key", steps=1, tell=_tell, deadline=120, open_browser=False
         ) as ceremony:
             asking = PasskeyMethod(ceremony)
             try:

@@ -26,7 +26,7 @@ class Rehearsal(Generic[Result]):
         act: Callable[[ChildCeremony], Result],
         *,
         steps: int = 3,
-        deadline: float = 300.0,
+        deadline: float = 120.0,
         open_browser: bool = False,
     ) -> None:
         self.told: list[Event] = []

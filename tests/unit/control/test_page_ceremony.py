@@ -38,7 +38,7 @@ def _nothing_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> Iterator[None
 
 @contextlib.contextmanager
 def ceremony(
-    act: Callable[[SoftPage], object], steps: int = 1, deadline: float = 300
+    act: Callable[[SoftPage], object], steps: int = 1, deadline: float = 60
 ) -> Iterator[tuple[ChildCeremony, Person]]:
     person = Person(act)
     with ChildCeremony(

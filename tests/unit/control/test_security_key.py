@@ -63,7 +63,7 @@ class Session:
         self.events: list[Event] = []
         self.on: dict[type[Event], Callable[[], None]] = {}
 
-    def start(self, deadline: float = 300.0) -> ChildCeremony:
+    def start(self, deadline: float = 60.0) -> ChildCeremony:
         return ChildCeremony("security-key", vault="v", user="u", steps=3, tell=self._tell, deadline=deadline)
 
     def _tell(self, event: Event) -> None:
@@ -71,13 +71,13 @@ class Session:
         if act := self.on.pop(type(event), None):
             act()
 
-    def enrol(self, *exclude: bytes, deadline: float = 300.0) -> NewCredential:
+    def enrol(self, *exclude: bytes, deadline: float = 60.0) -> NewCredential:
         with self.start(deadline) as ceremony:
             made = ceremony.enrol(exclude)
             ceremony.end()
         return made
 
-    def ask(self, *credentials: bytes, asked: bytes = ASKED, deadline: float = 300.0) -> Answer:
+    def ask(self, *credentials: bytes, asked: bytes = ASKED, deadline: float = 60.0) -> Answer:
         with self.start(deadline) as ceremony:
             answer = ceremony.ask([Question(each, asked) for each in credentials])
             ceremony.end()

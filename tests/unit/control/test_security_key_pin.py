@@ -74,11 +74,11 @@ class Command:
         self.environment["PYTHONPATH"] = f"{path}{os.pathsep}{TOP}"
         self._report = tmp_path / "report"
 
-    def argv(self, do: Sequence[Any], deadline: float = 300.0) -> list[str]:
+    def argv(self, do: Sequence[Any], deadline: float = 60.0) -> list[str]:
         plan = json.dumps({"do": do, "deadline": deadline})
         return [sys.executable, "-m", "tests.support.soft_key.command", plan, str(self._report)]
 
-    def run(self, do: Sequence[Any], *talk: tuple[str, Answer], deadline: float = 300.0) -> Ran:
+    def run(self, do: Sequence[Any], *talk: tuple[str, Answer], deadline: float = 60.0) -> Ran:
         code, shown = converse(self.argv(do, deadline), talk, self.environment)
         assert code == 0, shown
         assert "Traceback" not in shown
