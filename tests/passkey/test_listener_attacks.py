@@ -82,7 +82,10 @@ def test_when_it_is_over_the_port_is_free_again() -> None:
 
 # In a network of its own, whose kernel gives out three ports; a squatter sits on some of them at [::1].
 SQUATTED = """
-import socket, sys
+import fcntl, pathlib, socket, struct, sys
+with socket.socket() as any:
+    fcntl.ioctl(any, 0x8914, struct.pack("16sh22x", b"lo", 1))  # SIOCSIFFLAGS, IFF_UP: netdevice(7)
+pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("47001 47003")
 from chatkeep.daemon.control.ceremony.client import ChildCeremony
 from chatkeep.daemon.control.ceremony.events import Ready
 from chatkeep.daemon.control.errors import NoLoopbackPort
@@ -108,8 +111,7 @@ except Exception as error:
 )
 def test_a_port_that_somebody_else_has_at_the_other_address_is_not_used(squatted: list[int], found: str) -> None:
     apart = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--map-root-user"])]
-    network = 'ip link set lo up && echo 47001 47003 > /proc/sys/net/ipv4/ip_local_port_range && exec "$@"'
-    words = [*apart, "sh", "-c", network, "sh", sys.executable, "-c", SQUATTED, *map(str, squatted)]
+    words = [*apart, sys.executable, "-c", SQUATTED, *map(str, squatted)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().startswith(found)
