@@ -59,6 +59,7 @@ def test_progress_shows_on_a_terminal_only(
     monkeypatch: pytest.MonkeyPatch, kind: type[io.StringIO], as_json: bool, single: bool
 ) -> None:
     monkeypatch.setattr(bars, "PATIENCE", 0.0)
+    monkeypatch.setenv("TERM", "xterm")  # on a dumb one nothing is drawn
     output, out, err = pair(kind, as_json=as_json)
     visible = kind is Terminal and not as_json
     with output.progress(sized=True, single=single) as step:
