@@ -207,6 +207,23 @@ def test_what_is_asked_after_the_end_is_not_answered(vault: Vault, runtime: Path
         assert closed(client)
 
 
+def test_it_wakes_up_for_its_end(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not only when it would look around anyway: keys are held for as long as was said, and no longer."""
+    half = 5 * 10**8
+    times = iter([0, 2 * half, 2 * half, 5 * half])
+    waits: list[float] = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        server = Server(listener, None, vault.facts(until=5 * half), 0, lambda: True, lambda: next(times), bool)  # type: ignore[arg-type]
+
+        def wait(seconds: float) -> list[object]:
+            waits.append(seconds)
+            return []
+
+        monkeypatch.setattr(server._selector, "select", wait)
+        server.run()
+    assert waits == [2.0, 1.5]
+
+
 def test_with_few_descriptors_the_most_silent_goes(vault: Vault, runtime: Path, there: Session) -> None:
     """Whoever is refused a connection for want of descriptors must not keep the process busy for ever."""
     used = len(os.listdir(f"/proc/{there.pid}/fd"))
