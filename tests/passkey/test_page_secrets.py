@@ -23,6 +23,28 @@ INSIDE = """() => JSON.stringify([document.documentElement.outerHTML, location.h
   })])"""
 
 
+# Holds on to every secret that the browser gives the page, and to every body that the page sends, as they are.
+HOLDING = """(() => {
+  const some = (bytes) => new Uint8Array(bytes.buffer ?? bytes).some((byte) => byte !== 0);
+  const held = (window.__held = []);
+  const hold = (what, bytes) => held.push({what, bytes, before: some(bytes)});
+  window.__found = () => held.map(({what, bytes, before}) => [what, before, some(bytes)]);
+  const get = navigator.credentials.get.bind(navigator.credentials);
+  navigator.credentials.get = async (options) => {
+    const credential = await get(options);
+    const results = credential.getClientExtensionResults();
+    credential.getClientExtensionResults = () => results;
+    hold("given", results.prf.results.first);
+    return credential;
+  };
+  const fetch = window.fetch.bind(window);
+  window.fetch = (address, options) => {
+    if (typeof options.body !== "string") hold("sent", options.body);
+    return fetch(address, options);
+  };
+})();"""
+
+
 def spellings(secret: bytes) -> list[bytes]:
     """How it could be written down."""
     plain = [base64.b64encode(secret), base64.urlsafe_b64encode(secret), base64.b32encode(secret)]
@@ -71,3 +93,15 @@ def test_it_passes_in_one_body_and_stays_nowhere(tab: Tab, capfd: pytest.Capture
     for secret in secrets:
         assert not found(secret, everywhere)
     assert capfd.readouterr() == ("", "")  # the page's process has the terminal of the command, and says nothing there
+
+
+def test_the_page_overwrites_what_it_was_given_and_what_it_sent(tab: Tab) -> None:
+    tab.authenticator()
+    tab.context.add_init_script(HOLDING)
+    with Rehearsal(asked_twice) as rehearsal:
+        Visitor(tab).visit(rehearsal.ready.url)
+        Visitor(tab).presses("done")
+        assert len(set(rehearsal.result())) == len(WHERE)
+    held = tab.page.evaluate("window.__found()")
+    # There was something in each, and there is nothing any more.
+    assert held == [["given", True, False], ["sent", True, False]] * len(WHERE)
