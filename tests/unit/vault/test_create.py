@@ -17,7 +17,7 @@ from chatkeep.daemon.vault.credential import WriterCredential
 from chatkeep.daemon.vault.errors import EnrolmentFailed, VaultExists, VaultLocked
 from chatkeep.daemon.vault.names import SlotName
 from chatkeep.daemon.vault.unlock import unlock, unlock_to_enrol
-from chatkeep.providers.base import PermissionRefused, QuotaExceeded, Unavailable
+from chatkeep.providers.base import PermissionRefused, Provider, QuotaExceeded, Unavailable
 from tests.support.faulty_provider import Fault, FaultyProvider, Verb
 from tests.support.memory_provider import MemoryProvider
 from tests.support.passkeys import AtHand
@@ -313,7 +313,7 @@ def test_slot_that_is_not_everywhere_is_nowhere(verb: Verb, after: bool) -> None
     one, two = MemoryProvider("one"), MemoryProvider("two")
     create_vault([one, two], [PAPER], NOW)
     fault = Fault(verb, Unavailable(provider="two"), after=after, about="slots/")
-    both = [one, FaultyProvider(two, fault)]
+    both: list[Provider] = [one, FaultyProvider(two, fault)]
     before = dict(one.objects)
     hand = AtHand({b"c" * 32: b"r" * 32})
     with unlock_to_enrol(one, recovery()) as enrolment:
