@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def note(text: str) -> None:
         noted.append(text)
-        sys.stderr.write(f"! {text}\n")
+        sys.stderr.write(f"! {plain(text)}\n")
 
     try:
         storage = Directory(options.vault)
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = chosen(list(snapshots(vault)), options)
         if not options.target:
             for snapshot in found:
-                sys.stdout.write(f"{describe(snapshot)}\n")
+                sys.stdout.write(f"{plain(describe(snapshot))}\n")
         elif not found:
             parser.error("there is no such snapshot: see --list")
         elif len({(it.device, it.source) for it in found}) > 1 or (options.snapshot and len(found) > 1):
@@ -75,14 +75,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             newest = max(found, key=lambda it: (it.time, it.seq))
             restore(vault, newest, options.target)
-            sys.stdout.write(f"snapshot {newest.seq} of {newest.source} is restored into {options.target}\n")
+            sys.stdout.write(f"snapshot {newest.seq} of {plain(newest.source)} is restored into {options.target}\n")
     except (Exception, KeyboardInterrupt) as problem:  # whatever hostile bytes make the code raise
         text, code = next((ending[1:] for ending in ENDINGS if isinstance(problem, ending[0])), ("", 5))
-        sys.stderr.write(f"! {text or str(problem) or type(problem).__name__}\n")
+        sys.stderr.write(f"! {plain(text or str(problem) or type(problem).__name__)}\n")
         return code
     if noted:
         sys.stderr.write(f"! damaged or missing: {len(noted)}, told above; all else is as it was backed up\n")
     return 5 if noted else 0
+
+
+def plain(text: str) -> str:
+    """A line that does nothing to a terminal: names come from storage, or from whoever wrote a snapshot."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -15,6 +15,7 @@ import pytest
 from blake3 import blake3
 
 from chatkeep.daemon.cli.main import main
+from chatkeep.daemon.cli.standalone import command
 from tests import independent_reader
 from tests.support.independent import unlocked
 from tests.support.station import Station, fill, rows
@@ -70,6 +71,15 @@ def test_no_key_no_answer_no_package(tmp_path: Path, capsys: pytest.CaptureFixtu
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert "pip install" in done.stderr
+
+
+def test_names_of_storage_do_nothing_to_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "slots").mkdir()
+    (tmp_path / "slots" / "\x1b]0;owned\x07\x1b[31m\x9b.json").write_text("x")
+    assert command.main([str(tmp_path), "--passkeys"]) == 5
+    said = capsys.readouterr()
+    assert "slots/?]0;owned??[31m?.json" in said.err
+    assert all(letter.isprintable() for letter in (said.out + said.err).replace("\n", ""))
 
 
 def test_what_is_damaged_is_left_out_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
