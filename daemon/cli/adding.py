@@ -108,11 +108,12 @@ def _typed_way(out: Output, kind: str, label: str, key_file: Path | None, passph
 
 
 def ways(providers: Sequence[Provider], vault: UnlockedVault) -> list[dict[str, Any]]:
-    """The ways in that count in the newest epoch, and those of which that cannot be told for damage."""
+    """The ways in that count in the newest epoch, the oldest first; then those of which damage hides it."""
     from chatkeep.daemon.vault.members import slot_members
 
     members = slot_members(providers, vault.records)
     found = [rotating.way_of(vault, slot_id, slot) for slot_id, slot in members.slots.items()]
+    found.sort(key=lambda way: way["since"] or "")
     return found + [rotating.way_of(vault, slot_id, None) for slot_id in members.doubtful_slots]
 
 
