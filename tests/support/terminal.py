@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 DEADLINE = 60.0  # seconds; a child that asks answers within one
-Answer = str | Callable[[str], str]  # what is typed, or how it follows from what was shown so far
+# What is typed, or how it follows from what was shown so far; None: nothing is, something else is done meanwhile.
+Answer = str | Callable[[str], str | None]
 
 # Opening it makes it the terminal of the new session, so that Ctrl-C typed there is a signal.
 _TAKE_IT = "import os, sys; os.open(os.ttyname(0), os.O_RDWR); os.execv(sys.argv[1], sys.argv[1:])"
@@ -36,7 +37,8 @@ def converse(
         for question, answer in talk:
             shown += _until(outer, question)
             typed = answer if isinstance(answer, str) else answer(shown)
-            os.write(outer, typed.encode() + (b"" if typed == "\x03" else b"\r"))
+            if typed is not None:
+                os.write(outer, typed.encode() + (b"" if typed == "\x03" else b"\r"))
         shown += _until(outer, None, again=b"\x03" if talk and talk[-1][1] == "\x03" else b"")
     finally:
         os.close(outer)  # a child that still asks gets an end of file, and ends

@@ -145,7 +145,7 @@ function end({ ok, code }) {
     show("done", {
       title: enrolling ? "Your passkey is ready" : "Unlocked",
       status: enrolling ? "It opens this vault from now on." : "",
-      detail: "You can close this tab.",
+      detail: enrolling ? "You can close this tab." : "The terminal goes on. You can close this tab.",
     });
   } else {
     $("steps").hidden = true;
@@ -182,7 +182,7 @@ async function ready(step) {
       detail: enrolling
         ? "On this device, your phone or a security key. One touch makes it, two more check that it always gives the " +
           "same key."
-        : "From this device, your phone or a security key.",
+        : "With the passkey of this device, your phone or a security key.",
       go: enrolling ? "Create the passkey" : "Unlock with a passkey",
       stop: true,
     });
