@@ -20,6 +20,7 @@ from tests.support.soft_passkey import Person, SoftPage, SoftPasskey
 URL = "http://localhost:1/#" + "t" * 43
 
 
+SECONDS = 20.0  # for a gesture that takes one: what fails is not waited for
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -121,7 +122,7 @@ def test_a_ceremony_opens_the_desktops_browser(tmp_path: Path, runtime: Path, mo
         page.got(page.say(say="next"), passkey)
 
     person = Person(act)
-    with ChildCeremony("browser", vault="V", user="U", steps=1, tell=person.tell) as asked:
+    with ChildCeremony("browser", vault="V", user="U", steps=1, tell=person.tell, deadline=SECONDS) as asked:
         asked.ask([Question(passkey.credential, bytes(32))])
         asked.end()
     person.leave()
@@ -150,7 +151,7 @@ def test_what_ends_the_whole_group_leaves_no_link_behind(
     monkeypatch.setenv("DISPLAY", ":7")
     for name in ("SSH_CONNECTION", "SSH_TTY"):
         monkeypatch.delenv(name, raising=False)
-    with ChildCeremony("browser", vault="V", user="U", steps=1, tell=lambda _: None) as asked:
+    with ChildCeremony("browser", vault="V", user="U", steps=1, tell=lambda _: None, deadline=SECONDS) as asked:
         wait_for(tmp_path / "bin")
         assert len(list(runtime.iterdir())) == 1
         for number in ENDS:
@@ -176,7 +177,9 @@ def test_a_page_that_is_not_opened_says_so(
         page.got(page.say(say="next"), passkey)
 
     person, told_to = Person(act), gone != "told not to"
-    with ChildCeremony("browser", vault="V", user="U", steps=1, tell=person.tell, open_browser=told_to) as asked:
+    with ChildCeremony(
+        "browser", vault="V", user="U", steps=1, tell=person.tell, deadline=SECONDS, open_browser=told_to
+    ) as asked:
         asked.ask([Question(passkey.credential, bytes(32))])
         asked.end()
     person.leave()
