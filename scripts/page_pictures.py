@@ -79,7 +79,7 @@ def page_of(browser: Browser, picture: Picture) -> Iterator[Page]:
             links.put(event.url)
 
     def hold() -> None:
-        user = "Ada's chats: backup key, do not delete"
+        user = "Ada's chats 2026-01-31 08:05 UTC: backup key, do not delete"
         # The tab is closed when the picture is taken: that it was cancelled is how it ends.
         with (
             contextlib.suppress(CeremonyError),

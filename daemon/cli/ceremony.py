@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from chatkeep.daemon.cli.measures import counted, printable
+from chatkeep.daemon.cli.measures import counted, printable, utc_minute
 from chatkeep.daemon.cli.output import Output
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Asking:
                 ChildCeremony(
                     self._means,
                     vault=self._vault,
-                    user=f"{self._vault}: backup key, do not delete",
+                    user=passkey_name(self._vault, time.time_ns()),
                     steps=STEPS[self._purpose],
                     tell=self._tell,
                     deadline=self._deadline,
@@ -116,6 +117,14 @@ class Asking:
 
     def _emphasis(self, text: str) -> str:
         return self._out.remark(text, "head")
+
+
+def passkey_name(vault: str, when_ns: int) -> str:
+    """What a new passkey is listed as, wherever it is kept: nothing else there tells two of them apart.
+
+    The time stands early: a security key may cut a name off after 64 bytes (Web Authentication Level 3, section 6.4.1).
+    """
+    return f"{vault} {utc_minute(when_ns)}: backup key, do not delete"
 
 
 def told(

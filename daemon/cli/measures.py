@@ -57,6 +57,11 @@ def local_time(when_ns: int, zone: dt.tzinfo | None = None) -> str:
     return _moment(when_ns).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def utc_minute(when_ns: int) -> str:
+    """Date and time to the minute, for a name that is read in whichever zone."""
+    return _moment(when_ns).strftime("%Y-%m-%d %H:%M UTC")
+
+
 def stamp(when_ns: int) -> str:
     """Date and time for programs: RFC 3339, UTC, to the microsecond."""
     return _moment(when_ns).isoformat(timespec="microseconds").replace("+00:00", "Z")

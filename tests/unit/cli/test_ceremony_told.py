@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from chatkeep.daemon.cli.ceremony import Means, Purpose, ssh_forward, told
-from chatkeep.daemon.control.ceremony import events
+from chatkeep.daemon.cli.ceremony import Asking, Means, Purpose, passkey_name, ssh_forward, told
+from chatkeep.daemon.cli.output import Output
+from chatkeep.daemon.control.ceremony import client, events
 from chatkeep.daemon.control.ceremony.talk import FAILURES
 
 URL = "http://localhost:41234/#token"
@@ -94,6 +95,28 @@ def test_no_event_is_a_surprise(name: str) -> None:
     values |= {"retries": 3, "wrong": False}
     event = kind(**{field.name: values[field.name] for field in dataclasses.fields(kind)})
     assert bool(told(event, "browser", "enrol", "Chats")) == (name not in {"pin", "page-opened"})
+
+
+def test_two_passkeys_of_one_name_are_told_apart_where_they_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    minute = 60 * 10**9
+    when = 1_769_846_759 * 10**9  # 2026-01-31 08:05:59 UTC
+    assert passkey_name("Chats", when) == "Chats 2026-01-31 08:05 UTC: backup key, do not delete"
+    assert passkey_name("Chats", when) != passkey_name("Chats", when + minute)
+    assert "08:05 UTC" in passkey_name("m" * 40, when)[:64]  # a security key may keep no more
+    given: list[str] = []
+
+    class Given(Exception):
+        pass
+
+    def child(_: object, *, user: str, **__: object) -> None:
+        given.append(user)
+        raise Given
+
+    monkeypatch.setattr(client, "ChildCeremony", child)
+    monkeypatch.setattr("time.time_ns", lambda: when)
+    with pytest.raises(Given), Asking(Output(), "browser", "enrol", "Chats") as asked:
+        asked.enrol([])
+    assert given == [passkey_name("Chats", when)]
 
 
 def test_a_name_cannot_drive_the_terminal() -> None:
