@@ -12,7 +12,7 @@ from chatkeep.daemon.cli import ask, paper, rotating
 from chatkeep.daemon.cli.ceremony import Asking, Means
 from chatkeep.daemon.cli.measures import printable
 from chatkeep.daemon.cli.output import Output
-from chatkeep.daemon.cli.slots import KINDS
+from chatkeep.daemon.cli.slots import KINDS, plain
 from chatkeep.daemon.cli.unlocking import Secret
 from chatkeep.daemon.cli.ways import warnings
 
@@ -117,8 +117,14 @@ def ways(providers: Sequence[Provider], vault: UnlockedVault) -> list[dict[str, 
     return found + [rotating.way_of(vault, slot_id, None) for slot_id in members.doubtful_slots]
 
 
-def tell(out: Output, made: Made, found: Sequence[Mapping[str, Any]], key_file: Path | None) -> None:
-    """The result of `key add`. `found`: the ways in that there are now."""
+def tell(
+    out: Output,
+    made: Made,
+    found: Sequence[Mapping[str, Any]],
+    gone: Mapping[str, list[bytes]],
+    key_file: Path | None,
+) -> None:
+    """The result of `key add`. `found`: the ways in that there are now; `gone`: those that a provider lacks."""
     codes = warnings(found)
     value: dict[str, Any] = {
         "id": made.slot_id.hex(),
@@ -126,6 +132,7 @@ def tell(out: Output, made: Made, found: Sequence[Mapping[str, Any]], key_file: 
         "label": made.label,
         "synced": made.synced,
         "recovery_key_file": key_file,
+        "lacking": plain(gone),
         "warnings": codes,
     }
     lines = [f"Added and tried: a {KINDS[made.kind]} opens the vault now."]
@@ -133,5 +140,5 @@ def tell(out: Output, made: Made, found: Sequence[Mapping[str, Any]], key_file: 
         lines.append(_SYNCED[made.synced])
     out.result(value, *lines)
     if not out.as_json:
-        for line in rotating.warning_lines(out, codes):
+        for line in [*rotating.lacking_lines(out, gone), *rotating.warning_lines(out, codes)]:
             out.note(line)

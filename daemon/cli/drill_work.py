@@ -32,6 +32,7 @@ from chatkeep.daemon.vault.errors import VaultLocked
 from chatkeep.daemon.vault.reader import Snapshot
 from chatkeep.daemon.verify.errors import CapturedDamaged, CheckUnfinished
 from chatkeep.daemon.verify.sqlite_check import Checked, Outcome, check
+from chatkeep.providers.durable import make_directories
 
 MOST_SHOWN = 10
 _TREE = b"tree"
@@ -202,7 +203,7 @@ def _place(frame: Frame, folder: Path | None, scratch: Path | None) -> Path:
     if folder is None:
         own = frame.config().state_dir / FOLDER
         with writing(os.fsencode(own)):
-            own.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directories(own)  # for this user only, the state directory above it too if this is the first in it
         if scratch is None:
             return own
         Scratch(os.fsencode(own)).close()  # what a killed drill left there goes now as well

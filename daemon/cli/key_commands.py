@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +14,7 @@ from chatkeep.daemon.cli import adding, device, paper, proving, rotating, storag
 from chatkeep.daemon.cli.frame import Frame, Group, pass_frame
 from chatkeep.daemon.cli.measures import age, printable, stamp
 from chatkeep.daemon.cli.output import Output
-from chatkeep.daemon.cli.slots import KINDS
+from chatkeep.daemon.cli.slots import KINDS, lacking, plain
 from chatkeep.daemon.cli.unlocking import Secret, secret_options
 from chatkeep.daemon.cli.ways import warnings
 
@@ -55,7 +55,8 @@ def list_keys(frame: Frame, folder: Path | None, secret: Secret, labels: bool) -
     """
     with storage.opened(storage.named(frame, folder)) as providers:
         if labels:
-            _show_labelled(frame, _labelled(frame, folder, providers, secret))
+            found = _labelled(frame, folder, providers, secret)
+            _show_labelled(frame, found, lacking(providers, found))
         else:
             _show_listed(frame.out, _listed(providers))
 
@@ -109,12 +110,13 @@ def add(
             proving.prove(frame, enrolment.vault)
             # Before it is added: what is wrong with the others must not sound as if this one had failed.
             there = adding.ways(providers, enrolment.vault)
+            gone = lacking(providers, there)
             if kind in adding.MEANS:
                 made = adding.passkey(out, providers, enrolment, secret, kind, label)
             else:
                 made = adding.typed(out, providers, enrolment, kind, label, new_key_file, new_passphrase_file)
     used.note(config.state_dir, made.slot_id)  # it was opened with
-    adding.tell(out, made, [*there, {"kind": made.kind, "synced": made.synced}], new_key_file)
+    adding.tell(out, made, [*there, {"kind": made.kind, "synced": made.synced}], gone, new_key_file)
 
 
 @key.command()
@@ -155,7 +157,7 @@ def _show_listed(out: Output, found: list[dict[str, Any]]) -> None:
         out.note(out.remark("Fewer than two ways in. Add one: chatkeep key add", "warn"))
 
 
-def _show_labelled(frame: Frame, found: list[dict[str, Any]]) -> None:
+def _show_labelled(frame: Frame, found: list[dict[str, Any]], gone: Mapping[str, list[bytes]]) -> None:
     out, now = frame.out, time.time_ns()
     state_dir = used.state_dir(frame)
     rows = []
@@ -173,9 +175,10 @@ def _show_labelled(frame: Frame, found: list[dict[str, Any]]) -> None:
             ]
         )
     codes = warnings(found)
-    out.table({"ways": found, "warnings": codes}, ["id", "kind", "label", "since", "used here"], rows)
+    value = {"ways": found, "lacking": plain(gone), "warnings": codes}
+    out.table(value, ["id", "kind", "label", "since", "used here"], rows)
     if not out.as_json:
-        for line in rotating.warning_lines(out, codes):
+        for line in [*rotating.lacking_lines(out, gone), *rotating.warning_lines(out, codes)]:
             out.note(line)
 
 

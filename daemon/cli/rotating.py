@@ -158,6 +158,16 @@ def way_of(vault: UnlockedVault, slot_id: bytes, slot: SlotFile | None) -> dict[
     return way
 
 
+def lacking_lines(out: Output, lacking: Mapping[str, Sequence[bytes]]) -> list[str]:
+    """What is said of ways in that some providers have no whole file of, as `slots.lacking` found them."""
+    lines = []
+    for provider, slot_ids in lacking.items():
+        ids = ", ".join(slot_id.hex()[:8] for slot_id in slot_ids)
+        said = f"{printable(provider)} has lost or damaged {ids}: with that storage alone it opens nothing."
+        lines += [out.remark(said, "warn"), "New keys bring it there: chatkeep key rotate"]
+    return lines
+
+
 def warning_lines(out: Output, codes: Iterable[str]) -> list[str]:
     """What is said of ways in that are not enough, to a person."""
     return [f"{out.remark(WORDS[code][0], 'warn')}\n{WORDS[code][1]}" for code in codes]

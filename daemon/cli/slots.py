@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from chatkeep.daemon.keys.errors import KeysError, TooManySlots
 from chatkeep.daemon.keys.signed import LIMITS
@@ -60,6 +60,27 @@ def counting(providers: Sequence[Provider], vault_id: bytes) -> set[bytes]:
     there = answering(providers)
     members = slot_members(there, walk_from_first(Records(*there), vault_id).records)
     return {*members.slots, *members.doubtful_slots}
+
+
+def lacking(providers: Sequence[Provider], ways: Iterable[Mapping[str, Any]]) -> dict[str, list[bytes]]:
+    """Which of these ways in have no whole file there, by the provider's name: none of a provider that has them all or
+    cannot be asked. A way in that is damaged everywhere is told by itself, and not here.
+    """
+    wanted = [bytes.fromhex(way["id"]) for way in ways if way["kind"] is not None]
+    found = {}
+    for provider in providers:
+        try:
+            there = {slot.slot_id for slot in _at(provider)[0]}
+        except ProviderError:
+            continue
+        if gone := [slot_id for slot_id in wanted if slot_id not in there]:
+            found[provider.name] = gone
+    return found
+
+
+def plain(gone: Mapping[str, Iterable[bytes]]) -> list[dict[str, Any]]:
+    """What `lacking` found, as --json has it."""
+    return [{"provider": name, "ids": [one.hex() for one in slot_ids]} for name, slot_ids in gone.items()]
 
 
 def answering(providers: Sequence[Provider]) -> list[Provider]:
