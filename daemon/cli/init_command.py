@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,15 +73,21 @@ def init(
         paper.require_terminal(out)
     from chatkeep.config.paths import check_paths
     from chatkeep.daemon.keys import recovery
+    from chatkeep.daemon.vault.create import require_empty
 
     with storage.opened(config.providers, create=True) as providers:
         check_paths(config)
+        require_empty(providers)
+        if key_file is not None:
+            paper.require_new(key_file, first=True)
         make_state_dir(config)
-        kind = "security-key" if security_key else _passkey_kind(out, passkey, key_file)
-        phrase = _passphrase(out, wanted, passphrase_file, offered=kind is None)
+        with _nothing_made():
+            kind = "security-key" if security_key else _passkey_kind(out, passkey, key_file)
+            phrase = _passphrase(out, wanted, passphrase_file, offered=kind is None)
         key = recovery.generate()
         try:
-            _keep(out, key, key_file)
+            with _nothing_made():
+                _keep(out, key, key_file)
             made = _create(out, providers, key, phrase, key_file)
             made.credential.save(config.state_dir / CREDENTIAL)
             added = None
@@ -92,6 +98,15 @@ def init(
     if isinstance(added, ChatkeepError) and (passkey or security_key):
         frame.least = tell(added).exit
     _tell(frame, config, made, key_file, added)
+
+
+@contextlib.contextmanager
+def _nothing_made() -> Iterator[None]:
+    """Whoever gives up in the block is told that there is no vault: the key on his paper must be no riddle."""
+    try:
+        yield
+    except (click.Abort, KeyboardInterrupt) as exc:
+        raise Cancelled(reason="no-vault") from exc
 
 
 def refuse_second(config: Config) -> None:

@@ -69,6 +69,21 @@ def hand_over(out: Output, key: RecoveryKey) -> None:
                 out.note(f"    {reason} Look at the paper, or type show.")
 
 
+def require_new(file: Path, *, first: bool = False) -> None:
+    """Raises click.BadParameter when a key cannot be written to this file, before anybody is asked for anything.
+
+    `first`: it is the first key of a vault, and storage has none yet.
+    """
+    if os.path.lexists(file):
+        cut = (
+            "There is no vault in this storage: if an init that was cut short wrote the file, its key opens nothing, "
+            "and the file can be deleted. If it is the key of another vault, keep it, and name another file."
+        )
+        raise click.BadParameter(f"{file} exists; it is not replaced{f'. {cut}' if first else ''}", param_hint=OPTION)
+    if not file.parent.is_dir():
+        raise click.BadParameter(f"there is no directory {file.parent}", param_hint=OPTION)
+
+
 def write(file: Path, key: RecoveryKey) -> None:
     """Writes the key to a new file that only this user may read. Raises click.BadParameter; nothing is replaced."""
     from chatkeep.providers.durable import create_durably

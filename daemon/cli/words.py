@@ -173,7 +173,7 @@ _VAULT: Final = {
     ),
     "vault-exists": Words(
         "There is already a vault, or a part of one, at {provider}. Nothing was changed.",
-        "Join it with chatkeep join, or use an empty directory for a new vault.",
+        "Write it from here too: chatkeep join. For a new vault name an empty directory.",
         Exit.FAILED,
     ),
     "device-removed": Words(

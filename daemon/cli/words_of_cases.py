@@ -227,6 +227,11 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
         Exit.STORAGE,
     ),
     ("cancelled", "kept"): Words("Cancelled. Every snapshot stays.", "", Exit.CANCELLED),
+    ("cancelled", "no-vault"): Words(
+        "Cancelled. No vault was made: a recovery key that was shown opens nothing.",
+        "Begin again whenever you like: chatkeep init",
+        Exit.CANCELLED,
+    ),
     ("cancelled", "declined"): Words("Cancelled. Nothing was changed.", "", Exit.CANCELLED),
     ("prune-refused", "confirm"): Words(
         "Snapshots are lost, and nobody said that they are to be given up. Nothing was pruned.",

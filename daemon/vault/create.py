@@ -81,7 +81,7 @@ def create_vault(providers: Sequence[Provider], ways: Sequence[Way], now_ns: int
     if not providers or not any(way.method.kind == "recovery-64" for way in ways):
         raise EnrolmentFailed(reason="no-provider" if not providers else "no-recovery-key")
     # All of them before anything is written to the first.
-    leftovers = dict.fromkeys(name for provider in providers for name in _left_over(provider))
+    leftovers = require_empty(providers)
     with EpochKeys(RootSecret.generate()) as keys:
         vault_id = vault_id_of(keys.sign.public)
         record = create_record(keys, vault_id)
@@ -99,6 +99,16 @@ def create_vault(providers: Sequence[Provider], ways: Sequence[Way], now_ns: int
             credential.wipe()  # its device will never write
             raise
     return CreatedVault(vault_id, credential, record, tuple(slot_id for slot_id, _ in slots), tuple(leftovers))
+
+
+def require_empty(providers: Sequence[Provider]) -> list[str]:
+    """Names of what an init that was cut short left behind. Returns when a vault can be made there: to be asked before
+    somebody writes down the key of one that will be refused.
+
+    Raises:
+        VaultExists: as `create_vault`. ProviderError: storage could not be read.
+    """
+    return list(dict.fromkeys(name for provider in providers for name in _left_over(provider)))
 
 
 def add_slot(providers: Sequence[Provider], enrolment: Enrolment, way: Way, now_ns: int) -> bytes:

@@ -130,7 +130,8 @@ def test_where_there_is_a_vault_already(made: Station, fresh: Station) -> None:
     assert (done.code, done.error) == (1, "vault-exists")
     assert "chatkeep join" in done.json["error"]["remedy"]
     assert made.objects().keys() == before
-    assert (fresh.key.exists(), (fresh.state / "chatkeep-writer").exists()) == (True, False)
+    # Refused before a key was made: one that nothing was made with must not lie about.
+    assert (fresh.key.exists(), (fresh.state / "chatkeep-writer").exists()) == (False, False)
 
 
 def test_where_the_disk_is_not_mounted(fresh: Station) -> None:
