@@ -425,6 +425,11 @@ MORE: Final[Mapping[str, Words]] = {
         "When storage does as it should again: chatkeep key remove {slot}",
         Exit.STORAGE,
     ),
+    "staging": Words(
+        "The files that were written until then are in {staging}.",
+        "The same restore goes on from there. If you do not want that, remove {staging}: it holds plain files.",
+        Exit.FAILED,
+    ),
 }
 
 # One line per problem of the configuration. {found}, {wanted} and {other} as the problem carries them.

@@ -3,8 +3,9 @@ files were already being given their names, goes on from there."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from chatkeep.config.errors import ChatkeepError
@@ -93,6 +94,8 @@ def apply(
         RestoreError: as the branch says. The target is as it was, but for TargetUnwritable and NoSpace raised while
             files get their names, which a repeated call continues.
         VaultError: something could not be read whole from any provider, and `salvage` is not set. Cancelled.
+
+        With the parameter staging, each of them: the directory that holds what was written until then.
     """
     choices = choices or Choices()
     with writing(target):
@@ -105,7 +108,7 @@ def apply(
         if exists:
             resumes = Staging.resumes(around, short_id)
             _refuse_full(plan, path, around, overwrite=choices.overwrite or resumes)
-        with Staging(around, path if exists else above, short_id) as staging:
+        with Staging(around, path if exists else above, short_id) as staging, _telling(staging):
             attributes = AttributeWriter(choices.attributes)
             filled = Filling(
                 plan,
@@ -126,6 +129,18 @@ def apply(
                 place.place_whole(filled.plan, staging, around, name, attributes)
                 staging.remove()
             return _report(filled, attributes)
+
+
+@contextlib.contextmanager
+def _telling(staging: Staging) -> Iterator[None]:
+    """Has an error say where the files lie that were written until then: they are plaintext, under a name that is not
+    shown by `ls`, and nothing of ours removes them but the same restore."""
+    try:
+        yield
+    except ChatkeepError as exc:
+        if staging.holds_anything():
+            exc.params.setdefault("staging", staging.path)
+        raise
 
 
 def _stands(path: bytes) -> bool:

@@ -104,6 +104,18 @@ class Staging:
                 os.close(self.top.create(_MOVING))
             syncfs(self.top.fd)
 
+    def holds_anything(self) -> bool:
+        """Whether anything of the restore, or what it replaced, lies in it."""
+        with contextlib.suppress(OSError):
+            if self._around.lstat(self._name) is None:
+                return False  # removed, and its descriptors closed: their numbers may be others' by now
+        for part in _PARTS:
+            # Opened anew: what `tree` holds open may by now be the target.
+            with contextlib.suppress(OSError), self.top.inside(part) as found:
+                if os.listdir(found.fd):
+                    return True
+        return False
+
     def put_aside(self, place: Beneath, path: bytes) -> bool:
         """Move what stands at `path` out of the way, if anything does. It stays here until the restore is done."""
         if place.lstat(path) is None:

@@ -283,6 +283,9 @@ def test_the_session_ends_in_the_middle_of_a_restore(open_station: Station) -> N
         assert (done.code, done.error) == (3, "vault-locked")
         assert "The session ended" in done.json["error"]["text"]
         assert not target.exists() or os.listdir(target) == [], "nothing half done"
+        left = [path for path in station.room.glob(".chatkeep-restore-*") if any((path / "tree").iterdir())]
+        assert [done.json["error"]["params"].get("staging")] == [str(path) for path in left] or not left
+        assert all(str(path) in done.json["error"]["text"] for path in left), "where the plain files are is told"
 
 
 def test_a_restore_over_a_source_that_the_session_cuts_short_is_not_backed_up(open_station: Station) -> None:

@@ -155,7 +155,7 @@ def test_a_cancelled_restore_goes_on_where_it_was(sample: Sample, place: Path, m
     reader = sample.maker.reader()
     made = plan(reader, sample.snapshot)
     written: list[int] = []
-    with pytest.raises(Cancelled):
+    with pytest.raises(Cancelled) as raised:
         restore(
             reader,
             sample.snapshot,
@@ -166,6 +166,7 @@ def test_a_cancelled_restore_goes_on_where_it_was(sample: Sample, place: Path, m
         )
     assert not (place / "out").exists()
     (staging,) = place.iterdir()
+    assert raised.value.params == {"staging": os.fsencode(staging)}, "plain files lie there, and nobody knows"
     assert (staging / "tree" / "msg.db").exists(), "the database is first"
     since = len(sample.maker.provider.verbs)
     report = sample.restore(place / "out")

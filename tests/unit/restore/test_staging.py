@@ -10,7 +10,7 @@ import pytest
 from chatkeep.daemon.restore.beneath import Beneath
 from chatkeep.daemon.restore.errors import TargetExists
 from chatkeep.daemon.restore.snapshot import plan, restore
-from chatkeep.daemon.restore.staging import PREFIX
+from chatkeep.daemon.restore.staging import PREFIX, Staging
 from tests.support.restoring import Sample
 from tests.support.vault_maker import VaultMaker
 
@@ -54,3 +54,22 @@ def test_two_files_that_are_one_name_on_this_file_system_are_not_made_one(
         restore(reader, snapshot, plan(reader, snapshot), os.fsencode(place / "out"))
     assert caught.value.params["reason"] == "collision"
     assert not (place / "out").exists()
+
+
+def test_it_says_whether_anything_lies_in_it(place: Path) -> None:
+    """What an error then tells the person to look after: not nothing, and not the target."""
+    with Beneath.without_links(os.fsencode(place)) as around:
+        for part in ("tree", "parts", "replaced"):
+            with Staging(around, os.fsencode(place), b"one") as staging:
+                assert not staging.holds_anything()
+                (Path(os.fsdecode(staging.path)) / part / "7").write_bytes(b"plain")
+                assert staging.holds_anything()
+                staging.finished()
+                staging.remove()
+                assert not staging.holds_anything()
+        with Staging(around, os.fsencode(place), b"one") as staging:
+            staging.tree.make_directory(b"mine")
+            os.rename(Path(os.fsdecode(staging.path)) / "tree", place / "out")
+            assert not staging.holds_anything()  # it has its name: what is open as the tree is the target
+            staging.finished()
+            staging.remove()
