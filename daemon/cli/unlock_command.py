@@ -72,13 +72,12 @@ def lock(frame: Frame, folder: Path | None, every: bool) -> None:
     A command that reads the vault at that moment stops, and says that it is locked. On a device that is not set up,
     every session of this user is ended.
     """
-    from chatkeep.daemon.service.asking import present
-    from chatkeep.daemon.service.session import lock as ended
+    from chatkeep.daemon.service.session import lock_every
 
     if every and folder is not None:
         raise click.UsageError("--all and --from contradict each other.")
     meant = None if every else _meant(frame, folder)
-    vaults = [one for one in (present() if meant is None else meant) if ended(one)]
+    vaults = lock_every(meant)
     told = "Locked." if vaults else "The vault is locked: there was no session."
     frame.out.result({"locked": [one.hex() for one in vaults]}, told)
 

@@ -9,12 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from chatkeep.daemon.keys.secret import Sensitive
-from chatkeep.daemon.service.asking import Session
+from chatkeep.daemon.service.asking import Session, present
 from chatkeep.daemon.service.errors import ReaderFailed, SocketRefused
 from chatkeep.daemon.service.places import Place, lock_name, peer, runtime_directories, runtime_directory, socket_name
 from chatkeep.daemon.service.wire import EPOCH, READY, READY_DONE, READY_SOCKET, STAY, About, Facts, Hello
@@ -96,8 +96,32 @@ def lock(vault_id: bytes, directory: Path | None = None) -> bool:
         SocketRefused: what is in its place is not this user's.
         ReaderFailed: it could not be ended.
     """
-    ended = [_lock(vault_id, each) for each in (runtime_directories() if directory is None else [directory])]
-    return any(ended)
+    return bool(lock_every([vault_id], directory))
+
+
+def lock_every(vault_ids: Sequence[bytes] | None, directory: Path | None = None) -> list[bytes]:
+    """`lock` of each of these vaults, None: of every one that there is; those that had a session.
+
+    What cannot be looked at keeps no other session open: all are tried, then the first trouble is raised.
+    """
+    ended, troubles = set[bytes](), list[Exception]()
+
+    @contextlib.contextmanager
+    def tried() -> Iterator[None]:
+        try:
+            yield
+        except (SocketRefused, ReaderFailed, OSError) as trouble:
+            troubles.append(trouble)
+
+    for each in runtime_directories() if directory is None else [directory]:
+        with tried():
+            for vault_id in present(each) if vault_ids is None else vault_ids:
+                with tried():
+                    if _lock(vault_id, each):
+                        ended.add(vault_id)
+    if troubles:
+        raise troubles[0]
+    return sorted(ended)
 
 
 def _lock(vault_id: bytes, directory: Path) -> bool:

@@ -304,6 +304,25 @@ def test_one_that_was_begun_in_another_environment_is_found_and_ended(
     assert session.lock(vault.id)
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_directory_that_is_refused_keeps_no_session_elsewhere_open(
+    named: bool, vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "login"))
+    (tmp_path / "login").mkdir(mode=0o700)
+    before = default_state_dir() / "run"
+    vault.begin(before)
+    (tmp_path / "login" / "chatkeep").mkdir()
+    (tmp_path / "login" / "chatkeep").chmod(0o755)
+    found = session.find(vault.id, before)
+    assert found is not None
+    with found, ended(found.pid), pytest.raises(SocketRefused) as refused:
+        session.lock_every([vault.id] if named else None)
+    assert refused.value.params["path"] == str(tmp_path / "login" / "chatkeep")
+    assert session.find(vault.id, before) is None
+
+
 def test_a_session_where_there_is_no_login_session(
     vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
