@@ -183,7 +183,7 @@ class FolderProvider:
     def _must_be_in_use(self) -> None:
         with self._edge("open"):
             if not self._in_use():
-                raise base.StorageMissing(provider=self.name)
+                raise base.StorageMissing(provider=self.name, path=str(self._root))
 
     def _staging(self) -> Path:
         """The folder of temporary files; removes what killed writers left there, once in a process."""

@@ -27,7 +27,7 @@ def from_option(command: Decorated) -> Decorated:
         "folder",
         metavar="FOLDER",
         type=click.Path(path_type=Path),
-        help="Read the vault in this folder. No configuration is needed.",
+        help="The vault in this folder, in place of the configured one. No configuration is needed.",
     )(command)
 
 

@@ -43,8 +43,11 @@ def tell(error: ChatkeepError, *, name_provider: bool = True) -> Told:
         WORDS[code] for code in codes if code in WORDS
     )
     values = _Values({name: _said(name, value) for name, value in error.params.items()})
-    # What the system said is not always on record; the sentence ends before it then.
-    text = (words.text if "errno" in values else words.text.replace(": {errno}", "")).format_map(values)
+    text = words.text
+    for name in {"errno", "path"} - values.keys():
+        # What the system said, and where, is not always on record; the sentence ends before it then.
+        text = text.replace(f": {{{name}}}", "")
+    text = text.format_map(values)
     remedy = words.remedy.format_map(values)
     for name, more in MORE.items():
         if error.params.get(name):

@@ -60,8 +60,8 @@ _PROVIDERS: Final = {
         Exit.STORAGE,
     ),
     "storage-missing": Words(
-        "The place where the vault is stored is not there.",
-        "Mount the disk, or put the directory back where it was. What waits for it is kept until then.",
+        "The place where the vault is stored is not there: {path}.",
+        "Mount the disk, or put the directory back where it was. What a backup has for it waits until then.",
         Exit.STORAGE,
     ),
     "invalid-name": Words("{object} cannot be the name of an object.", REPORT, Exit.FAILED),

@@ -200,7 +200,7 @@ class Between:
         with Place.open(directory) as place:  # type: ignore[union-attr]
             self._listener.bind(place.reach(socket_name(vault_of(station))))
         self._listener.listen(1)
-        self._thread = threading.Thread(target=self._pass_on)
+        self._thread = threading.Thread(target=self._pass_on, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -113,6 +113,8 @@ def test_an_error_of_the_engine_in_words(capsys: pytest.CaptureFixture[str], mon
     code, out, err = run(capsys, "fail")
     assert (code, out) == (Exit.STORAGE, "")
     assert err.startswith("chatkeep: disk: The place where the vault is stored is not there.\nMount")
+    plant(monkeypatch, StorageMissing(provider="disk", path="/mnt/disk"))
+    assert "is not there: /mnt/disk.\nMount" in run(capsys, "fail")[2]
 
 
 def test_an_error_of_the_engine_as_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
