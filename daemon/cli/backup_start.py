@@ -15,10 +15,10 @@ from chatkeep.config.model import Config
 from chatkeep.daemon.backup.anew import begin_anew, end_without_trace
 from chatkeep.daemon.backup.lineage import Lineage, inspect
 from chatkeep.daemon.backup.machine import machine_mark
-from chatkeep.daemon.cli import device, storage
 from chatkeep.daemon.cli.backup_report import Report
 from chatkeep.daemon.cli.output import Output
 from chatkeep.daemon.cli.telling import tell
+from chatkeep.daemon.service import device, storage
 from chatkeep.daemon.state import Lost, State, StateCopied, StateDamaged, StateLost, StateMovedAside, StateRolledBack
 from chatkeep.daemon.vault.credential import WriterCredential
 from chatkeep.daemon.vault.errors import VaultError

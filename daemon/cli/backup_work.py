@@ -12,11 +12,12 @@ from chatkeep.config.model import Config, Source
 from chatkeep.daemon.backup.anew import begin_anew, stands_on
 from chatkeep.daemon.backup.run import back_up
 from chatkeep.daemon.backup.writer import Writer
-from chatkeep.daemon.cli import device, storage, sweeping
+from chatkeep.daemon.cli import sweeping
 from chatkeep.daemon.cli.backup_report import ProviderReport, Report, SourceReport
 from chatkeep.daemon.cli.backup_start import Start, records
 from chatkeep.daemon.cli.output import Output, Step
 from chatkeep.daemon.cli.stopping import stopping
+from chatkeep.daemon.service import device, storage
 from chatkeep.daemon.state import OutboxLost, State, StateDamaged
 from chatkeep.daemon.sync import upload as sync
 from chatkeep.daemon.sync.errors import OutboxDamaged

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.config.paths import check_paths
 from chatkeep.config.problems import ConfigInvalid
-from chatkeep.daemon.cli import device, storage
 from chatkeep.daemon.cli.frame import Frame
 from chatkeep.daemon.cli.measures import counted, printable, size
 from chatkeep.daemon.cli.slots import counting, read_slots
 from chatkeep.daemon.cli.telling import problem_line, tell
+from chatkeep.daemon.service import device, storage
 from chatkeep.daemon.state import glance
 from chatkeep.daemon.vault.errors import CredentialRefused, DeviceRemoved, NoVault, VaultError
 from chatkeep.daemon.vault.follow import follow

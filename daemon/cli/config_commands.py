@@ -47,7 +47,7 @@ def _check(found: Config) -> list[str]:
     """The folders that `chatkeep init` will make. Raises ConfigInvalid for what else is wrong on the disk."""
     from chatkeep.config.paths import check_paths
     from chatkeep.config.problems import ConfigInvalid, Reason
-    from chatkeep.daemon.cli.device import is_set_up
+    from chatkeep.daemon.service.device import is_set_up
 
     try:
         check_paths(found)

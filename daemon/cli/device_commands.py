@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chatkeep.daemon.cli import device as this_device
-from chatkeep.daemon.cli import rotating, storage, unlocking
+from chatkeep.daemon.cli import rotating, unlocking
 from chatkeep.daemon.cli.devices_seen import Seen, devices_seen
 from chatkeep.daemon.cli.frame import Frame, Group, pass_frame
 from chatkeep.daemon.cli.measures import local_time, printable, stamp
+from chatkeep.daemon.cli.storage import from_option, named
 from chatkeep.daemon.cli.unlocking import Secret, secret_options
+from chatkeep.daemon.service import device as this_device
+from chatkeep.daemon.service import storage
 
 if TYPE_CHECKING:
     from chatkeep.daemon.vault.members import Members
@@ -25,7 +27,7 @@ def device() -> None:
 
 
 @device.command(name="list", short_help="List the devices of the vault.")
-@storage.from_option
+@from_option
 @secret_options
 @pass_frame
 def list_devices(frame: Frame, folder: Path | None, secret: Secret) -> None:
@@ -36,7 +38,7 @@ def list_devices(frame: Frame, folder: Path | None, secret: Secret) -> None:
     mine = None if folder is not None else this_device.device_id(frame.config())
     pin = None if folder is not None else this_device.pin(frame.config())
     with (
-        storage.opened(storage.named(frame, folder)) as providers,
+        storage.opened(named(frame, folder)) as providers,
         unlocking.unlock(frame.out, providers, secret, pin=pin) as vault,
     ):
         members = device_members(answering(providers), vault.records)

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chatkeep.config.errors import Cancelled, ChatkeepError
-from chatkeep.daemon.cli import adding, ask, paper, rotating, storage, used
+from chatkeep.daemon.cli import adding, ask, paper, rotating, used
 from chatkeep.daemon.cli.adding import Made
-from chatkeep.daemon.cli.device import CREDENTIAL, credential_file, is_set_up, load_credential
 from chatkeep.daemon.cli.errors import AlreadySetUp, RecordsInTheWay
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.measures import printable
@@ -21,6 +20,8 @@ from chatkeep.daemon.cli.output import Output, fields
 from chatkeep.daemon.cli.telling import plain_error, tell
 from chatkeep.daemon.cli.unlocking import Secret, patience_option
 from chatkeep.daemon.cli.ways import warnings
+from chatkeep.daemon.service import storage
+from chatkeep.daemon.service.device import CREDENTIAL, credential_file, is_set_up, load_credential
 
 if TYPE_CHECKING:
     from chatkeep.config.model import Config

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
-from chatkeep.daemon.cli import storage, unlocking
-from chatkeep.daemon.cli.device import CREDENTIAL, removed_device, set_aside
+from chatkeep.daemon.cli import unlocking
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.init_command import make_state_dir, refuse_second
 from chatkeep.daemon.cli.measures import printable
 from chatkeep.daemon.cli.output import fields
 from chatkeep.daemon.cli.unlocking import Secret, secret_options
+from chatkeep.daemon.service import storage
+from chatkeep.daemon.service.device import CREDENTIAL, removed_device, set_aside
 
 
 @click.command(cls=Command, short_help="Let this device write a vault that exists.")

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from chatkeep.daemon.cli import adding, device, paper, proving, rotating, storage, unlocking, used
+from chatkeep.daemon.cli import adding, paper, proving, rotating, unlocking, used
 from chatkeep.daemon.cli.frame import Frame, Group, pass_frame
 from chatkeep.daemon.cli.measures import age, printable, stamp
 from chatkeep.daemon.cli.output import Output
 from chatkeep.daemon.cli.slots import KINDS, lacking, plain
+from chatkeep.daemon.cli.storage import from_option, named
 from chatkeep.daemon.cli.unlocking import Secret, secret_options
 from chatkeep.daemon.cli.ways import warnings
+from chatkeep.daemon.service import device, storage
 
 if TYPE_CHECKING:
     from chatkeep.providers.base import Provider
@@ -43,7 +45,7 @@ def key() -> None:
 
 
 @key.command(name="list")
-@storage.from_option
+@from_option
 @secret_options
 @click.option("--labels", is_flag=True, help="Unlock, and show those that count, with what they are called.")
 @pass_frame
@@ -53,7 +55,7 @@ def list_keys(frame: Frame, folder: Path | None, secret: Secret, labels: bool) -
     Without --labels no secret is needed, and nobody vouches for the list: it is what lies in the storage, and may show
     ways in that were removed. With --labels it shows those that open the vault today, and no others.
     """
-    with storage.opened(storage.named(frame, folder)) as providers:
+    with storage.opened(named(frame, folder)) as providers:
         if labels:
             found = _labelled(frame, folder, providers, secret)
             _show_labelled(frame, found, lacking(providers, found))

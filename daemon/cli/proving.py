@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chatkeep.config.errors import ChatkeepError
-from chatkeep.daemon.cli import device
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.frame import Frame
 from chatkeep.daemon.cli.telling import tell
+from chatkeep.daemon.service import device
 
 if TYPE_CHECKING:
     from chatkeep.config.model import Config

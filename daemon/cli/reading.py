@@ -12,15 +12,17 @@ import click
 
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.config.problems import nearest
-from chatkeep.daemon.cli import device, proving, storage, unlocking
+from chatkeep.daemon.cli import proving, unlocking
 from chatkeep.daemon.cli.choosing import Wanted, understand
 from chatkeep.daemon.cli.errors import NoSuchSnapshot, SeveralSnapshots
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.frame import Frame
 from chatkeep.daemon.cli.measures import local_time
 from chatkeep.daemon.cli.output import Output
+from chatkeep.daemon.cli.storage import named
 from chatkeep.daemon.cli.telling import tell
 from chatkeep.daemon.cli.unlocking import Secret
+from chatkeep.daemon.service import device, storage
 from chatkeep.daemon.vault.epoch import EpochPin
 from chatkeep.daemon.vault.errors import CapsuleFailed
 from chatkeep.daemon.vault.reader import Snapshot, VaultReader
@@ -129,7 +131,7 @@ class OpenVault:
 @contextlib.contextmanager
 def opened(frame: Frame, folder: Path | None, secret: Secret) -> Iterator[OpenVault]:
     """Unlocks the vault at the folder, or at the configured providers. Raises as unlocking does."""
-    configs = storage.named(frame, folder)
+    configs = named(frame, folder)
     with (
         storage.opened(configs) as providers,
         unlocking.unlock(frame.out, providers, secret, pin=_pin(frame, folder)) as vault,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
-from chatkeep.daemon.cli import device, storage, unlocking
+from chatkeep.daemon.cli import unlocking
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.measures import counted, size
 from chatkeep.daemon.cli.telling import plain_error
 from chatkeep.daemon.cli.unlocking import Secret, secret_options
+from chatkeep.daemon.service import device, storage
 
 
 @click.command(cls=Command, short_help="Read back what is in the vault, after records were lost.")

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chatkeep.daemon.cli import storage
 from chatkeep.daemon.cli.errors import TargetInsideVault
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.measures import counted, local_time, printable, size, stamp
 from chatkeep.daemon.cli.output import Output, fields
 from chatkeep.daemon.cli.stopping import stopping
-from chatkeep.daemon.cli.storage import from_option
+from chatkeep.daemon.cli.storage import from_option, named
 from chatkeep.daemon.cli.telling import plain_error, tell
 from chatkeep.daemon.cli.unlocking import Secret, secret_options
 
@@ -107,7 +106,7 @@ def refuse_vault(frame: Frame, folder: Path | None, target: Path) -> None:
 
     with writing(os.fsencode(target)):  # there may be no current directory any more
         real = Path(os.path.realpath(target))
-    places = [one.options.path for one in storage.named(frame, folder) if isinstance(one.options, FolderOptions)]
+    places = [one.options.path for one in named(frame, folder) if isinstance(one.options, FolderOptions)]
     if folder is None:
         places.append(frame.config().state_dir)
     for place in places:

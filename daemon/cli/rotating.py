@@ -10,7 +10,7 @@ import click
 
 from chatkeep.config.errors import Cancelled, ChatkeepError
 from chatkeep.config.problems import nearest
-from chatkeep.daemon.cli import ask, device, proving, sessions, storage, unlocking, used
+from chatkeep.daemon.cli import ask, proving, sessions, unlocking, used
 from chatkeep.daemon.cli.choosing import LEAST_PREFIX
 from chatkeep.daemon.cli.devices_seen import Seen, devices_seen
 from chatkeep.daemon.cli.frame import Frame
@@ -20,6 +20,7 @@ from chatkeep.daemon.cli.slots import KINDS
 from chatkeep.daemon.cli.telling import plain_error, tell
 from chatkeep.daemon.cli.unlocking import Secret
 from chatkeep.daemon.cli.ways import WORDS, warnings
+from chatkeep.daemon.service import device, storage
 from chatkeep.daemon.service.errors import SessionError
 from chatkeep.daemon.vault.errors import VaultLocked
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chatkeep.config.errors import ChatkeepError
-from chatkeep.daemon.cli.device import CREDENTIAL, is_set_up, pinned
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.measures import age, counted, local_time, printable, size, stamp
 from chatkeep.daemon.cli.output import Output, fields
 from chatkeep.daemon.cli.telling import Told, tell, tell_code
+from chatkeep.daemon.service.device import CREDENTIAL, is_set_up, pinned
 
 if TYPE_CHECKING:
     from chatkeep.config.model import Config, ProviderConfig, Source

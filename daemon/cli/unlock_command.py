@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chatkeep.config.errors import ChatkeepError
-from chatkeep.daemon.cli import adding, device, proving, reading, rotating, sessions, storage, unlocking
+from chatkeep.daemon.cli import adding, proving, reading, rotating, sessions, unlocking
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.slots import answering
+from chatkeep.daemon.cli.storage import from_option, named
 from chatkeep.daemon.cli.unlocking import Secret, secret_options
 from chatkeep.daemon.cli.ways import warnings
+from chatkeep.daemon.service import device, storage
 
 if TYPE_CHECKING:
     from chatkeep.daemon.keys.seeds import ReadingSeeds
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command, short_help="Open the vault for a while: one secret for many commands.")
-@storage.from_option
+@from_option
 @secret_options
 @click.option("--again", is_flag=True, help="Begin a new session, also when there is one.")
 @pass_frame
@@ -38,7 +40,7 @@ def unlock(frame: Frame, folder: Path | None, secret: Secret, again: bool) -> in
 
     With a session, whatever runs as this user can read the vault. Commands that change keys ask for the secret still.
     """
-    with storage.opened(storage.named(frame, folder)) as providers:
+    with storage.opened(named(frame, folder)) as providers:
         pin = None if folder is not None else device.pin(frame.config())
         about = None if again else _there(providers, pin)
         began, codes, weight = about is None, list[str](), 0
@@ -63,7 +65,7 @@ def unlock(frame: Frame, folder: Path | None, secret: Secret, again: bool) -> in
 
 
 @click.command(cls=Command, short_help="Close the vault again.")
-@storage.from_option
+@from_option
 @click.option("--all", "every", is_flag=True, help="End every session of this user, of whichever vault.")
 @pass_frame
 def lock(frame: Frame, folder: Path | None, every: bool) -> None:
@@ -116,7 +118,7 @@ def _meant(frame: Frame, folder: Path | None) -> Sequence[bytes] | None:
         from chatkeep.daemon.vault.names import VAULTS, VaultName
         from chatkeep.daemon.vault.unlock import MOST_VAULTS
 
-        with storage.opened(storage.named(frame, folder)) as (provider,):
+        with storage.opened(named(frame, folder)) as (provider,):
             return [name.vault_id for name in listed(provider, VAULTS, VaultName, MOST_VAULTS)]
     try:
         pinned = device.pinned(frame.config())

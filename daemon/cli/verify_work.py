@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from chatkeep.config.errors import Cancelled, ChatkeepError
-from chatkeep.daemon.cli import device, reading, storage
+from chatkeep.daemon.cli import reading
 from chatkeep.daemon.cli.exits import Exit, worst
 from chatkeep.daemon.cli.frame import Frame
 from chatkeep.daemon.cli.measures import counted, printable, size
 from chatkeep.daemon.cli.output import Output
 from chatkeep.daemon.cli.stopping import stopping
+from chatkeep.daemon.cli.storage import named
 from chatkeep.daemon.cli.telling import plain_error, tell
 from chatkeep.daemon.cli.unlocking import Secret
+from chatkeep.daemon.service import device, storage
 from chatkeep.daemon.state import glance
 from chatkeep.daemon.vault.errors import CheckpointOutdated, MissingObject, VaultError
 from chatkeep.daemon.verify.deep import DeepReport, deep
@@ -149,10 +151,10 @@ def run(frame: Frame, folder: Path | None, fraction: float) -> Verdict:
     verdict = Verdict()
     with (
         stopping() as stopped,
-        storage.opened(storage.named(frame, folder)) as providers,
+        storage.opened(named(frame, folder)) as providers,
         frame.out.progress(sized=True) as step,
     ):
-        for config, provider in zip(storage.named(frame, folder), providers, strict=True):
+        for config, provider in zip(named(frame, folder), providers, strict=True):
             one = ProviderVerdict(provider.name, config.required)
             verdict.providers.append(one)
             try:

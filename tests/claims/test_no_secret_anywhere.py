@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from chatkeep.daemon.cli.device import CREDENTIAL
 from chatkeep.daemon.keys.methods import PassphraseMethod, RecoveryMethod
 from chatkeep.daemon.keys.recovery import generate, parse
+from chatkeep.daemon.service.device import CREDENTIAL
 from chatkeep.daemon.vault.credential import WriterCredential
 from tests.support import secret_hunt
 from tests.support.secret_hunt import Hunt, found_in, spellings, typed

@@ -17,8 +17,8 @@ from typing import Self
 
 import pytest
 
-from chatkeep.daemon.cli.device import CREDENTIAL
 from chatkeep.daemon.service.asking import Session
+from chatkeep.daemon.service.device import CREDENTIAL
 from chatkeep.daemon.service.places import Place, socket_name
 from chatkeep.daemon.service.wire import FRAME, OPEN
 from tests.support.nobody import NOBODY

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from chatkeep.daemon.backup.writer import Writer
-from chatkeep.daemon.cli import backup_work, storage
+from chatkeep.daemon.cli import backup_work
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.main import main
+from chatkeep.daemon.service import storage
 from tests.support.station import Station
 from tests.support.trees import describe
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from chatkeep.daemon.cli import device
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.main import main
 from chatkeep.daemon.keys.hybrid import HybridPublic
+from chatkeep.daemon.service import device
 from chatkeep.daemon.state import State, glance
 from chatkeep.daemon.vault.labels import MANIFEST, MANIFEST_CAPSULE, PACK, PACK_CAPSULE
 from tests.support.station import Station

@@ -168,7 +168,7 @@ def removed_device(config: Config) -> bytes | None:
 
     One that systemd passes its credential to is none: a new credential would have to be given to systemd.
     """
-    from chatkeep.daemon.cli import storage
+    from chatkeep.daemon.service import storage
     from chatkeep.daemon.vault.errors import DeviceRemoved
     from chatkeep.daemon.vault.follow import follow as followed
     from chatkeep.providers.base import ProviderError

@@ -9,8 +9,8 @@ import pytest
 
 from chatkeep.config.loader import load
 from chatkeep.config.model import Config
-from chatkeep.daemon.cli import device
 from chatkeep.daemon.keys.root import EpochKeys, RootSecret
+from chatkeep.daemon.service import device
 from chatkeep.daemon.vault.credential import WriterCredential
 from chatkeep.daemon.vault.epoch import DeviceEntry, EpochRecord, create_record
 from chatkeep.providers import base

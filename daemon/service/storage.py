@@ -1,0 +1,63 @@
+"""The providers of a configuration, open; and whether the right vault is there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chatkeep.config.model import ProviderConfig
+    from chatkeep.providers.base import Provider
+
+
+@contextlib.contextmanager
+def opened(
+    configs: Sequence[ProviderConfig], *, create: bool = False, patient: bool = True
+) -> Iterator[list[Provider]]:
+    """The providers, open, in the order given. Raises ProviderError.
+
+    `create`: make the places that are not there. `patient`: calls are repeated while that may help.
+    """
+    from chatkeep.providers.registry import open_provider
+    from chatkeep.providers.wrap import Retrying
+
+    with contextlib.ExitStack() as stack:
+        found: list[Provider] = []
+        for config in configs:
+            provider = open_provider(config, create=create)
+            stack.callback(provider.close)
+            found.append(Retrying(provider) if patient else provider)
+        yield found
+
+
+def require_all(providers: Sequence[Provider]) -> None:
+    """Returns when every provider can be asked: a way in that one of them lacks would fail on the day that this one is
+    all there is. Raises ProviderError.
+    """
+    from chatkeep.daemon.vault.names import VAULTS
+
+    for provider in providers:
+        any(True for _ in provider.list(VAULTS))
+
+
+def require_vault(provider: Provider, vault_id: bytes) -> None:
+    """Returns when the vault is at the provider.
+
+    Another disk in place of the right one would otherwise be filled, and called up to date.
+
+    Raises:
+        WrongVault, NoVault: another vault is there, or none.
+        ProviderError: it cannot be asked.
+    """
+    from chatkeep.daemon.vault.errors import NoVault, WrongVault
+    from chatkeep.daemon.vault.names import VAULTS, VaultName
+    from chatkeep.providers.base import ObjectNotFound
+
+    try:
+        provider.stat(str(VaultName(vault_id)))
+    except ObjectNotFound as exc:
+        others = [found.name for found in provider.list(VAULTS)]
+        if others:
+            raise WrongVault(what="storage", provider=provider.name) from exc
+        raise NoVault(reason="expected", provider=provider.name) from exc
