@@ -6,18 +6,11 @@ Texts name parameters in braces; `telling` fills them in. They name only what ev
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 from chatkeep.daemon.cli.exits import Exit
-
-
-class Words(NamedTuple):
-    """What is said about one error code."""
-
-    text: str
-    remedy: str
-    exit: Exit
-
+from chatkeep.daemon.cli.saying import Words as Words
+from chatkeep.daemon.cli.words_of_daemon import DAEMON
 
 REPORT: Final = "This should not happen. Please report it with the output of: chatkeep doctor --json"
 VERIFY: Final = "Look for the extent of the damage with: chatkeep verify --deep"
@@ -456,4 +449,5 @@ WORDS: Final[Mapping[str, Words]] = {
     **_STATE,
     **_RESTORE,
     **_PRUNE,
+    **DAEMON,
 }

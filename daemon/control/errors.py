@@ -1,4 +1,4 @@
-"""What can keep a ceremony with a passkey from coming to its end.
+"""What can keep a ceremony with a passkey from coming to its end, and a command from the daemon.
 
 CeremonyError
   CeremonyCancelled       the person stopped it, in the terminal or in the page
@@ -14,6 +14,15 @@ CeremonyError
   PinWrong                the PIN is wrong
   PinBlocked              the key takes no more PINs
   NoTerminal              there is nowhere to type the PIN
+
+ControlError
+  DaemonSilent            it listens, and does not answer
+  DaemonLost              it ended before it had answered
+  DaemonForeign           it is of another version
+  DaemonRefused           it does not take what was asked
+  DaemonRunning           there is one already
+
+A socket that is not this user's is `SocketRefused` of the service, as for a session.
 """
 
 from __future__ import annotations
@@ -120,3 +129,45 @@ class NoTerminal(CeremonyError):
     """Something must be typed, and there is no terminal. Parameter: what, `pin`."""
 
     code = "no-terminal"
+
+
+class ControlError(ChatkeepError):
+    """The daemon cannot be asked."""
+
+    code = "control-error"
+
+
+class DaemonSilent(ControlError):
+    """It listens, and does not answer. Parameter: seconds that were waited."""
+
+    code = "daemon-silent"
+    disposition = Disposition.RETRY
+
+
+class DaemonLost(ControlError):
+    """It ended, or was ended, before it had answered: what it was asked for may have been done, or not."""
+
+    code = "daemon-lost"
+    disposition = Disposition.RETRY
+
+
+class DaemonForeign(ControlError):
+    """What it says is not of this version. Parameter: reason, `path` (it does not know what was asked for), `version`
+    (it names another one) or `answer` (it answers what no daemon of this version does).
+    """
+
+    code = "daemon-foreign"
+    disposition = Disposition.NEEDS_USER
+
+
+class DaemonRefused(ControlError):
+    """It does not take the request. Parameter: reason, as docs/control.md lists them."""
+
+    code = "daemon-refused"
+
+
+class DaemonRunning(ControlError):
+    """A daemon of this state directory listens already. Parameter: path, of its socket."""
+
+    code = "daemon-running"
+    disposition = Disposition.NEEDS_USER

@@ -1,8 +1,13 @@
-"""What can be wrong with the session: the process that holds the keys of an unlocked vault.
+"""What can be wrong with the session (the process that holds the keys of an unlocked vault), and with the daemon.
 
 SessionError
   SocketRefused   what is where the session's socket should be is not this user's session of this vault
   ReaderFailed    the process that holds the keys did not start, or does not answer as it should
+
+DaemonError
+  NotReady        the daemon has just been started, is ending, or has lent the state directory
+  NoSuchJob       it has no job of this name
+  UploadsHeld     uploads wait until somebody unlocks the vault
 
 That there is no session, or not any more, is `VaultLocked`; that the keys were changed since, `SessionOutdated`.
 """
@@ -47,3 +52,30 @@ class ReaderFailed(SessionError):
     """
 
     code = "reader-failed"
+
+
+class DaemonError(ChatkeepError):
+    """The daemon cannot do what it is asked for."""
+
+    code = "daemon-error"
+
+
+class NotReady(DaemonError):
+    """Not now. Parameter: reason, `starting`, `stopping` or `lent` (a command has the state directory)."""
+
+    code = "not-ready"
+    disposition = Disposition.RETRY
+
+
+class NoSuchJob(DaemonError):
+    """It has no job of this name. Parameters: name; known, the names that there are."""
+
+    code = "no-such-job"
+    disposition = Disposition.NEEDS_USER
+
+
+class UploadsHeld(DaemonError):
+    """Nothing is sent until somebody unlocks the vault in this login session. Parameter: provider."""
+
+    code = "uploads-held"
+    disposition = Disposition.NEEDS_USER

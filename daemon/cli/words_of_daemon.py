@@ -1,0 +1,52 @@
+"""The words for what can be wrong with the running daemon, and with the way to it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from chatkeep.daemon.cli.exits import Exit
+from chatkeep.daemon.cli.saying import Words
+
+RESTART: Final = "systemctl --user restart chatkeep"
+
+DAEMON: Final = {
+    "daemon-error": Words("The daemon could not do it.", "See how it is: chatkeep status", Exit.FAILED),
+    "not-ready": Words(
+        "The daemon cannot do this now ({reason}).",
+        "Look what it is at, and try again: chatkeep status",
+        Exit.FAILED,
+    ),
+    "no-such-job": Words("The daemon has no job called {name}. There are: {known}.", "", Exit.USAGE),
+    "uploads-held": Words(
+        "Nothing is sent before somebody unlocks the vault in this login session. What was backed up waits on this "
+        "device.",
+        "Run: chatkeep unlock. To send without it: session.require_unlock: false in the configuration.",
+        Exit.LOCKED,
+    ),
+    "control-error": Words(
+        "The daemon could not be asked.", "See how it is: systemctl --user status chatkeep", Exit.FAILED
+    ),
+    "daemon-silent": Words(
+        "The daemon runs, and does not answer (waited {seconds} s).", f"If it stays so: {RESTART}", Exit.FAILED
+    ),
+    "daemon-lost": Words(
+        "The daemon ended, or was ended, before it had answered.",
+        "What was committed stands. See what happened: journalctl --user -u chatkeep. Then run the command again.",
+        Exit.FAILED,
+    ),
+    "daemon-foreign": Words(
+        "The daemon that runs is of another version, and does not understand this command ({reason}).",
+        f"After an update it has to be started anew: {RESTART}",
+        Exit.FAILED,
+    ),
+    "daemon-refused": Words(
+        "The daemon refused the request ({reason}).",
+        f"After an update it has to be started anew: {RESTART}",
+        Exit.FAILED,
+    ),
+    "daemon-running": Words(
+        "A daemon is running already with {path}.",
+        "One is enough. See how it is: chatkeep status",
+        Exit.FAILED,
+    ),
+}
