@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from chatkeep.config.errors import Cancelled, ChatkeepError
 from chatkeep.daemon.cli import adding, ask, paper, rotating, used
 from chatkeep.daemon.cli.adding import Made
 from chatkeep.daemon.cli.errors import AlreadySetUp, RecordsInTheWay
+from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.measures import printable
 from chatkeep.daemon.cli.output import Output, fields
@@ -64,14 +66,60 @@ def init(
     The recovery key is shown once and typed back. It opens the backup when everything else is lost. A passkey opens it
     with one touch. It is added once the vault is whole, or later: chatkeep key add passkey
     """
-    config, out = frame.config(), frame.out
+    config = frame.config()
     refuse_second(config)
     if wanted is False and passphrase_file is not None:
         raise click.UsageError("--no-passphrase and --passphrase-file contradict each other.")
-    if passkey is False and security_key:
-        raise click.UsageError("--no-passkey and --security-key contradict each other.")
-    if key_file is None:
-        paper.require_terminal(out)
+    wishes = Wishes(key_file, passkey, security_key, wanted, passphrase_file, passkey_timeout)
+    outcome = perform(frame, config, wishes)
+    frame.least = outcome.exit
+    frame.out.result(outcome.value, *outcome.lines, "", "Next: chatkeep backup")
+    for remark in outcome.remarks:
+        frame.out.note(remark)
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What is wanted of a new vault. None where a person is to be asked, if there is one.
+
+    Attributes:
+        key_file: where the recovery key goes; None: on paper. patience: seconds for one gesture with a passkey.
+    """
+
+    key_file: Path | None
+    passkey: bool | None
+    security_key: bool
+    passphrase: bool | None
+    passphrase_file: Path | None
+    patience: float
+
+    def check(self, out: Output) -> None:
+        """Returns when the wishes can be fulfilled, as far as can be told before anything is done. Raises
+        click.UsageError."""
+        if self.passkey is False and self.security_key:
+            raise click.UsageError("--no-passkey and --security-key contradict each other.")
+        if self.key_file is None:
+            paper.require_terminal(out)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A vault that was made: as a value, in lines, what is remarked besides, and how a command ends that did nothing
+    more."""
+
+    value: dict[str, Any]
+    lines: tuple[str, ...]
+    remarks: tuple[str, ...]
+    exit: Exit
+
+
+def perform(frame: Frame, config: Config, wishes: Wishes) -> Outcome:
+    """Makes the vault with its ways in and enrols this device; what has to be asked is asked first.
+
+    Raises click.UsageError, Cancelled when a person gave up, and what keeps it from being made.
+    """
+    out, key_file = frame.out, wishes.key_file
+    wishes.check(out)
     from chatkeep.config.paths import check_paths
     from chatkeep.daemon.keys import recovery
     from chatkeep.daemon.vault.create import require_empty
@@ -83,8 +131,8 @@ def init(
             paper.require_new(key_file, first=True)
         make_state_dir(config)
         with _nothing_made():
-            kind = "security-key" if security_key else _passkey_kind(out, passkey, key_file)
-            phrase = _passphrase(out, wanted, passphrase_file, offered=kind is None)
+            kind = "security-key" if wishes.security_key else _passkey_kind(out, wishes.passkey, key_file)
+            phrase = _passphrase(out, wishes.passphrase, wishes.passphrase_file, offered=kind is None)
         key = recovery.generate()
         try:
             with _nothing_made():
@@ -93,12 +141,13 @@ def init(
             made.credential.save(config.state_dir / CREDENTIAL)
             added = None
             if kind is not None:
-                added = _add_passkey(out, providers, key, made, kind, Secret(patience=passkey_timeout, frame=frame))
+                added = _add_passkey(out, providers, key, made, kind, Secret(patience=wishes.patience, frame=frame))
         finally:
             key.wipe()
-    if isinstance(added, ChatkeepError) and (passkey or security_key):
-        frame.least = tell(added).exit
-    _tell(frame, config, made, key_file, added)
+    exit_code = Exit.DONE
+    if isinstance(added, ChatkeepError) and (wishes.passkey or wishes.security_key):
+        exit_code = tell(added).exit
+    return _outcome(frame, config, made, key_file, added, exit_code)
 
 
 @contextlib.contextmanager
@@ -210,9 +259,14 @@ def make_state_dir(config: Config) -> None:
         raise StateUnusable(path=str(config.state_dir), errno=exc.errno) from exc
 
 
-def _tell(
-    frame: Frame, config: Config, made: CreatedVault, key_file: Path | None, added: Made | ChatkeepError | None
-) -> None:
+def _outcome(
+    frame: Frame,
+    config: Config,
+    made: CreatedVault,
+    key_file: Path | None,
+    added: Made | ChatkeepError | None,
+    exit_code: Exit,
+) -> Outcome:
     out = frame.out
     kinds = ["recovery-64", "passphrase"][: len(made.slots)]
     slots: list[dict[str, Any]] = [
@@ -243,18 +297,16 @@ def _tell(
         ("this device", f"writes with {printable(str(config.state_dir / CREDENTIAL))}, and cannot read"),
     ]
     head = out.styled("The vault is made, and every way into it was tried.", "head")
-    out.result(value, head, "", *fields(rows), "", "Next: chatkeep backup")
-    if not out.as_json:
-        _remark(out, key_file, failed, codes)
+    remarks = () if out.as_json else tuple(_remarks(out, key_file, failed, codes))
+    return Outcome(value, (head, "", *fields(rows)), remarks, exit_code)
 
 
-def _remark(out: Output, key_file: Path | None, failed: ChatkeepError | None, codes: Sequence[str]) -> None:
+def _remarks(out: Output, key_file: Path | None, failed: ChatkeepError | None, codes: Sequence[str]) -> Iterator[str]:
     if key_file is not None:
-        out.note(f"Move {printable(str(key_file))} to a safe place that is not this machine.")
+        yield f"Move {printable(str(key_file))} to a safe place that is not this machine."
     if failed is not None:
-        out.note(
+        yield (
             f"{out.remark('There is no passkey yet.', 'warn')} {tell(failed).text.removesuffix(_NOTHING)}\n"
             "The vault is whole, and the recovery key opens it. Add a passkey later: chatkeep key add passkey"
         )
-    for line in rotating.warning_lines(out, codes):
-        out.note(line)
+    yield from rotating.warning_lines(out, codes)
