@@ -7,6 +7,10 @@ CommandError
   NoSuchSnapshot      no snapshot is meant by what was typed
   SeveralSnapshots    more than one is
   TargetInsideVault   a restore would write into the storage, or among this device's records
+  ConfigDiffers       the configuration that is there does not say what setup was asked for
+  NothingToKeep       setup was given no directory, and found none
+  UnitNotOurs         another unit of systemd has the name of ours
+  ServiceManagerFailed  systemd did not do what it was asked
 """
 
 from __future__ import annotations
@@ -55,3 +59,27 @@ class TargetInsideVault(CommandError):
     """A restore would leave plain files where the vault or the state is. Parameters: path, folder."""
 
     code = "target-inside-vault"
+
+
+class ConfigDiffers(CommandError):
+    """The configuration is there and does not have what setup was asked for. Parameters: file, lacking (options)."""
+
+    code = "config-differs"
+
+
+class NothingToKeep(CommandError):
+    """There is nothing that setup could keep: nothing was named, nothing was found."""
+
+    code = "nothing-to-keep"
+
+
+class UnitNotOurs(CommandError):
+    """A unit of that name is there that was not written by setup. Parameter: path."""
+
+    code = "unit-not-ours"
+
+
+class ServiceManagerFailed(CommandError):
+    """A command of systemd failed. Parameters: command, said (its first line)."""
+
+    code = "service-manager-failed"

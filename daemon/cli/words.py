@@ -284,6 +284,27 @@ _COMMANDS: Final = {
         "Restore to a place outside it.",
         Exit.USAGE,
     ),
+    "config-differs": Words(
+        "The configuration {file} is there already, and does not have what was asked for: {lacking}.",
+        "Add it there by hand, and run chatkeep setup again. Or begin anew with --replace-config: the file that is "
+        "there is kept beside the new one.",
+        Exit.USAGE,
+    ),
+    "nothing-to-keep": Words(
+        "No chat application was found on this machine, and no directory was named.",
+        "Name one: chatkeep setup --source DIRECTORY",
+        Exit.USAGE,
+    ),
+    "unit-not-ours": Words(
+        "There is a unit at {path} that chatkeep setup did not write, or that somebody changed. It was left as it is.",
+        "Take it out of the way yourself: systemctl --user disable --now chatkeep, then delete the file.",
+        Exit.FAILED,
+    ),
+    "service-manager-failed": Words(
+        "systemd did not do what it was asked ({command}): {said}.",
+        "Look for why: journalctl --user -u chatkeep. Then run chatkeep setup again.",
+        Exit.FAILED,
+    ),
     "no-such-snapshot": Words("There is no snapshot {wanted}.", "{known} See: chatkeep snapshots", Exit.USAGE),
     "several-snapshots": Words(
         "{wanted} can mean several snapshots: {candidates}.",
