@@ -301,7 +301,7 @@ _COMMANDS: Final = {
         Exit.FAILED,
     ),
     "service-manager-failed": Words(
-        "systemd did not do what it was asked ({command}): {said}.",
+        "The service manager did not do what it was asked ({command}): {said}.",
         "Look for why: journalctl --user -u chatkeep. Then run chatkeep setup again.",
         Exit.FAILED,
     ),
