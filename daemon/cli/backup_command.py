@@ -8,7 +8,7 @@ import click
 
 from chatkeep.config.model import Config, Source
 from chatkeep.config.problems import nearest
-from chatkeep.daemon.cli.backup_report import Report
+from chatkeep.daemon.cli.backup_report import exit_of, lines_of, value_of
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 
 
@@ -29,9 +29,9 @@ def backup(frame: Frame, sources: tuple[str, ...], no_upload: bool, anew: bool) 
 
     allocator.keep_blocks()
 
-    report: Report = backup_work.run(config, wanted, frame.out, upload=not no_upload, anew=anew)
-    frame.out.result(report.value(), *report.lines(frame.out))
-    return report.exit()
+    report = backup_work.run(config, wanted, frame.out, upload=not no_upload, anew=anew)
+    frame.out.result(value_of(report), *lines_of(report, frame.out))
+    return exit_of(report)
 
 
 def named_sources(config: Config, names: Sequence[str]) -> list[Source]:

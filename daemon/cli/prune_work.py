@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from chatkeep.config.errors import Cancelled, ChatkeepError
 from chatkeep.config.model import Config
-from chatkeep.daemon.cli import ask, proving, sweeping, unlocking
+from chatkeep.daemon.cli import ask, proving, unlocking
 from chatkeep.daemon.cli.frame import Frame
 from chatkeep.daemon.cli.output import Output
 from chatkeep.daemon.cli.prune_report import ALARMS, PruneReport
@@ -23,6 +23,7 @@ from chatkeep.daemon.prune.own import OwnVault
 from chatkeep.daemon.prune.plan import Terms, make_plan
 from chatkeep.daemon.prune.put_back import put_back
 from chatkeep.daemon.service import device, storage
+from chatkeep.daemon.service.engine import sweeping
 from chatkeep.daemon.state import State
 from chatkeep.daemon.state.pruning import CHECKPOINTS
 from chatkeep.daemon.sync import upload as sync

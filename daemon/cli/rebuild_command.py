@@ -7,7 +7,7 @@ import click
 from chatkeep.daemon.cli import unlocking
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.measures import counted, size
-from chatkeep.daemon.cli.telling import plain_error
+from chatkeep.daemon.cli.telling import plain_error, tell
 from chatkeep.daemon.cli.unlocking import Secret, secret_options
 from chatkeep.daemon.service import device, storage
 
@@ -23,7 +23,7 @@ def rebuild(frame: Frame, secret: Secret) -> int:
     """
     from chatkeep.daemon.backup.rebuild import rebuild as read_back
     from chatkeep.daemon.cli import proving, reading
-    from chatkeep.daemon.cli.backup_start import look_again, records
+    from chatkeep.daemon.service.engine.start import look_again, records
     from chatkeep.daemon.vault.reader import VaultReader
     from chatkeep.providers.wrap import Retrying
 
@@ -34,7 +34,7 @@ def rebuild(frame: Frame, secret: Secret) -> int:
             providers = [Retrying(one) for one in opened]
             with (
                 unlocking.unlock(out, providers, secret, pin=credential.pin) as vault,
-                records(config, credential, out) as state,
+                records(config, credential, lambda notice: out.note(tell(notice).text)) as state,
                 out.progress() as step,
             ):
                 proving.prove_in(frame, config, state, vault)

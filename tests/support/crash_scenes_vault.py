@@ -10,12 +10,12 @@ from chatkeep.config.model import Retention
 from chatkeep.daemon.backup.lineage import inspect
 from chatkeep.daemon.backup.rebuild import rebuild
 from chatkeep.daemon.backup.writer import Writer
-from chatkeep.daemon.cli.sweeping import condemned_by
 from chatkeep.daemon.keys.methods import RecoveryMethod
 from chatkeep.daemon.prune.commit import carry_out
 from chatkeep.daemon.prune.outbox_first import OutboxFirst
 from chatkeep.daemon.prune.own import OwnVault
 from chatkeep.daemon.prune.plan import Terms, make_plan
+from chatkeep.daemon.service.engine.sweeping import condemned_by
 from chatkeep.daemon.sync import sweep
 from chatkeep.daemon.sync.upload import Pace, release, upload
 from chatkeep.daemon.vault.agree import unlock_newest

@@ -15,7 +15,6 @@ from chatkeep.config.amounts import ALL, Amount, Duration
 from chatkeep.config.model import Retention, Source
 from chatkeep.daemon.backup.run import SourceResult, back_up
 from chatkeep.daemon.backup.writer import BUDGET, Writer
-from chatkeep.daemon.cli.sweeping import condemned_by
 from chatkeep.daemon.keys.methods import RecoveryMethod
 from chatkeep.daemon.keys.recovery import RecoveryKey, generate
 from chatkeep.daemon.prune.commit import carry_out
@@ -26,6 +25,7 @@ from chatkeep.daemon.prune.put_back import put_back
 from chatkeep.daemon.restore.apply import Choices
 from chatkeep.daemon.restore.snapshot import plan as plan_restore
 from chatkeep.daemon.restore.snapshot import restore
+from chatkeep.daemon.service.engine.sweeping import condemned_by
 from chatkeep.daemon.state import State
 from chatkeep.daemon.sync import sweep
 from chatkeep.daemon.sync.upload import Pace, release, upload

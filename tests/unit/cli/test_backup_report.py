@@ -13,9 +13,10 @@ from chatkeep.daemon.backup.publish import Changes, Published
 from chatkeep.daemon.backup.run import SourceResult
 from chatkeep.daemon.capture.errors import DatabaseDamaged, SourceBusy, SourceMissing
 from chatkeep.daemon.capture.walk import Problem, Reason
-from chatkeep.daemon.cli.backup_report import MOST_SHOWN, ProviderReport, Report, SourceReport
+from chatkeep.daemon.cli.backup_report import MOST_SHOWN, exit_of, lines_of, value_of
 from chatkeep.daemon.cli.exits import Exit, worst
 from chatkeep.daemon.cli.output import Output
+from chatkeep.daemon.service.engine.report import Captured, ProviderReport, Report, SourceReport
 from chatkeep.daemon.sync.errors import OutboxDamaged
 from chatkeep.daemon.sync.upload import UploadResult
 from chatkeep.providers.base import QuotaExceeded
@@ -29,16 +30,16 @@ def source(*made: Published, error: ChatkeepError | None = None, **result: objec
     found = SourceResult("chat", last_seq=len(made), snapshots=list(made))
     for name, value in result.items():
         setattr(found, name, value)
-    return SourceReport("chat", None if error else found, error, len(made), 0.5)
+    return SourceReport("chat", None if error else Captured.of(found), error, len(made), 0.5)
 
 
 def provider(*problems: ChatkeepError, required: bool = True, waiting: int = 0) -> ProviderReport:
     result = UploadResult("disk", 1, 1000, {}, problems, cancelled=False)
-    return ProviderReport(result, required, (waiting, waiting * 100), 0.1)
+    return ProviderReport.of(result, required=required, waiting=(waiting, waiting * 100), seconds=0.1)
 
 
 def text(report: Report) -> str:
-    return "\n".join(report.lines(Output(out=io.StringIO(), err=io.StringIO())))
+    return "\n".join(lines_of(report, Output(out=io.StringIO(), err=io.StringIO())))
 
 
 def test_what_changed() -> None:
@@ -48,7 +49,7 @@ def test_what_changed() -> None:
     assert "1 database, 2 files: 5.00 kB" in said
     assert "2.00 kB, compressed and sealed" in said
     assert "disk: has everything, 1.00 kB sent" in said
-    assert report.exit() is Exit.DONE
+    assert exit_of(report) is Exit.DONE
 
 
 @pytest.mark.parametrize(
@@ -88,28 +89,28 @@ def test_problems_are_told_and_weighed() -> None:
     assert "secret\\x1b cannot be read: Permission denied" in said
     assert "ends in the middle of a page" in said
     assert "1 file could not be read at rest" in said
-    assert report.exit() is Exit.FAILED
-    assert Report([source(published(), problems=remarks[:1])]).exit() is Exit.DONE
+    assert exit_of(report) is Exit.FAILED
+    assert exit_of(Report([source(published(), problems=remarks[:1])])) is Exit.DONE
     busy = [DatabaseProblem(b"a.db", SourceBusy(path=b"a.db", reason="pin"))]
-    assert Report([source(published(), problems=busy)]).exit() is Exit.DONE  # the next backup has it
+    assert exit_of(Report([source(published(), problems=busy)])) is Exit.DONE  # the next backup has it
 
 
 def test_a_long_list_is_cut_for_people_and_whole_for_programs() -> None:
     many = [Problem(b"pipe%d" % n, Reason.SPECIAL) for n in range(MOST_SHOWN + 5)]
     report = Report([source(published(), problems=many)])
     assert "and 5 more, all in --json" in text(report)
-    assert len(report.value()["sources"][0]["problems"]) == MOST_SHOWN + 5
+    assert len(value_of(report)["sources"][0]["problems"]) == MOST_SHOWN + 5
 
 
 def test_the_worst_decides() -> None:
     missing = source(error=SourceMissing(path="/chat"))
     assert "chat: not backed up" in text(Report([missing]))
-    assert Report([missing]).exit() is Exit.FAILED
+    assert exit_of(Report([missing])) is Exit.FAILED
     full, damaged = QuotaExceeded(provider="disk"), OutboxDamaged(name="p", path="/o", reason="hash")
-    assert Report([missing], [provider(full, waiting=2)]).exit() is Exit.STORAGE
-    assert Report([source(published())], [provider(full, required=False, waiting=2)]).exit() is Exit.DONE
-    assert Report([source(published())], [provider(damaged, required=False)]).exit() is Exit.INTEGRITY
-    assert Report([missing], [provider(full)], cancelled=True).exit() is Exit.CANCELLED
+    assert exit_of(Report([missing], [provider(full, waiting=2)])) is Exit.STORAGE
+    assert exit_of(Report([source(published())], [provider(full, required=False, waiting=2)])) is Exit.DONE
+    assert exit_of(Report([source(published())], [provider(damaged, required=False)])) is Exit.INTEGRITY
+    assert exit_of(Report([missing], [provider(full)], cancelled=True)) is Exit.CANCELLED
     assert worst([]) is Exit.DONE
     assert worst([Exit.FAILED, Exit.LOCKED, Exit.USAGE]) is Exit.LOCKED
 

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from chatkeep.daemon.backup.writer import Writer
-from chatkeep.daemon.cli import backup_work
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.main import main
 from chatkeep.daemon.service import storage
+from chatkeep.daemon.service.engine import capturing, once
+from chatkeep.daemon.service.engine.sending import Uploads
 from tests.support.station import Station
 from tests.support.trees import describe
 
@@ -38,16 +39,16 @@ def test_a_large_first_backup_never_fills_the_outbox(
 ) -> None:
     for number in range(6):
         (station.source / f"{number}").write_bytes(os.urandom(1 << 20))
-    monkeypatch.setattr(backup_work, "Writer", functools.partial(Writer, budget=1 << 20))
+    monkeypatch.setattr(once, "Writer", functools.partial(Writer, budget=1 << 20))
     after: list[tuple[int, int]] = []
-    send = backup_work.Uploads.send
+    send = Uploads.send
 
-    def sending(uploads: backup_work.Uploads) -> None:
+    def sending(uploads: Uploads) -> None:
         assert uploads._state.outbox.waiting()[0] > 0
         send(uploads)
         after.append(uploads._state.outbox.waiting())
 
-    monkeypatch.setattr(backup_work.Uploads, "send", sending)
+    monkeypatch.setattr(Uploads, "send", sending)
     done = run(station, capsys, "backup")
     assert done["sources"][0]["snapshots"] > 2
     assert len(after) == done["sources"][0]["snapshots"] - 1 or len(after) == done["sources"][0]["snapshots"]
@@ -64,7 +65,7 @@ def test_one_that_is_down_is_not_asked_after_every_snapshot(
     for number in range(6):
         (station.source / f"{number}").write_bytes(os.urandom(1 << 20))
     station.storage("usb").rename(station.room / "away")
-    monkeypatch.setattr(backup_work, "Writer", functools.partial(Writer, budget=1 << 20))
+    monkeypatch.setattr(once, "Writer", functools.partial(Writer, budget=1 << 20))
     asked: list[str] = []
     require = storage.require_vault
 
@@ -121,7 +122,7 @@ def test_what_the_system_refuses_is_told_and_is_no_traceback(
     def refusing(*_: object) -> None:
         raise OSError(number, os.strerror(number), "/somewhere")
 
-    monkeypatch.setattr(backup_work, "back_up", refusing)
+    monkeypatch.setattr(capturing, "back_up", refusing)
     error = run(station, capsys, "backup", code=Exit.FAILED)["error"]
     assert (error["code"], error["text"]) == ("system", f"/somewhere: {os.strerror(number)}.")
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from chatkeep.daemon.cli import backup_start
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.main import main
+from chatkeep.daemon.service.engine import start as backup_start
 from chatkeep.daemon.vault.names import ManifestName, parse
 from tests.support.station import Station
 from tests.support.trees import describe

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.config.model import Config
 from chatkeep.daemon.backup.anew import begin_anew, end_without_trace
 from chatkeep.daemon.backup.lineage import Lineage, inspect
 from chatkeep.daemon.backup.machine import machine_mark
-from chatkeep.daemon.cli.backup_report import Report
-from chatkeep.daemon.cli.output import Output
-from chatkeep.daemon.cli.telling import tell
 from chatkeep.daemon.service import device, storage
+from chatkeep.daemon.service.engine.report import Report
 from chatkeep.daemon.state import Lost, State, StateCopied, StateDamaged, StateLost, StateMovedAside, StateRolledBack
 from chatkeep.daemon.vault.credential import WriterCredential
 from chatkeep.daemon.vault.errors import VaultError
@@ -158,8 +156,9 @@ def look_again(config: Config, credential: WriterCredential, state: State, provi
 
 
 @contextlib.contextmanager
-def records(config: Config, credential: WriterCredential, out: Output) -> Iterator[State]:
-    """This device's records; damaged ones are moved aside, now or when it turns out, and empty ones begun."""
+def records(config: Config, credential: WriterCredential, told: Callable[[StateMovedAside], None]) -> Iterator[State]:
+    """This device's records; damaged ones are moved aside, now or when it turns out, and empty ones begun. Where they
+    are then is told in the end."""
     with device.open_state(config, credential, anew=True) as state:
         moved = state.moved_aside
         try:
@@ -171,4 +170,4 @@ def records(config: Config, credential: WriterCredential, out: Output) -> Iterat
             raise
         finally:
             if moved is not None:
-                out.note(tell(StateMovedAside(path=str(moved))).text)
+                told(StateMovedAside(path=str(moved)))
