@@ -1,24 +1,35 @@
-"""How long and how many, as people write them: `1 day`, `36 hours`; `48`, `all`."""
+"""How long, how many, how much, as people write them: `1 day`, `36h`; `48`, `all`; `20 GB`; `1%`; `never`."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from typing import Final
+from typing import Final, Self
 
-_SECONDS: Final = {"minute": 60, "hour": 3600, "day": 86_400, "week": 7 * 86_400}  # a month has no fixed length
-_SPOKEN: Final = (("day", 86_400), ("hour", 3600), ("minute", 60))
+# A month has no fixed length. Single letters stand for what they can only mean: an m is a minute to some and a month to
+# others, and a policy of 6 minutes would delete what one of 6 months keeps.
+_SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 7 * 86_400}
+_SHORT: Final = {"s": "second", "min": "minute", "h": "hour", "d": "day", "w": "week"}
+_SPOKEN: Final = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 LONGEST: Final = 100 * 365 * 86_400
 MOST: Final = 999_999
-LASTING: Final = r"^[1-9][0-9]{0,7} (minute|hour|day|week)s?$"  # more than no time
-WRITTEN: Final = r"^(0|[1-9][0-9]{0,7}) (minute|hour|day|week)s?$"
+_COUNT: Final = "[1-9][0-9]{0,8}"
+_FROM_MINUTES: Final = "( (minute|hour|day|week)s?|min|h|d|w)"
+_ANY: Final = "( (second|minute|hour|day|week)s?|s|min|h|d|w)"
+WRITTEN: Final = f"^(0|{_COUNT}){_ANY}$"
+LASTING: Final = f"^{_COUNT}{_ANY}$"  # more than no time
+_MINUTE: Final = f"^({_COUNT}{_FROM_MINUTES}|([6-9][0-9]|[1-9][0-9]{{2,8}})( seconds|s))$"  # a minute or more
+
+_BYTES: Final = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
+SIZE: Final = "^[1-9][0-9]{0,5} ?(MB|GB|TB)$"
+SHARE: Final = r"^(?!0+(\.0+)?%)(100|[0-9]{1,2}(\.[0-9]{1,2})?)%$"
 
 
 class Duration(int):
     """A span in seconds; its text is what the configuration would say."""
 
     def __str__(self) -> str:
-        unit, per = next((unit, per) for unit, per in _SPOKEN if not self % per or per == 60)
+        unit, per = next((unit, per) for unit, per in _SPOKEN if not self % per)
         count = self // per
         return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
 
@@ -28,12 +39,14 @@ class Duration(int):
         return int(self) * 10**9
 
     @classmethod
-    def parse(cls, text: str) -> Duration | None:
-        """A whole number and a unit, one space between; None for anything else, and for more than 100 years."""
-        found = re.fullmatch(WRITTEN[1:-1], text, re.ASCII)
-        if found is None:
+    def parse(cls, text: str) -> Self | None:
+        """A whole number and a unit: `36 hours` with one space between, or `36h`. None for anything else, and for more
+        than 100 years."""
+        found = re.fullmatch(r"([0-9]+)( ?)([a-z]+)", text, re.ASCII)
+        if found is None or re.search(WRITTEN, text, re.ASCII) is None:
             return None
-        seconds = int(found[1]) * _SECONDS[found[2]]
+        unit = found[3].removesuffix("s") if found[2] else _SHORT[found[3]]
+        seconds = int(found[1]) * _SECONDS[unit]
         return cls(seconds) if seconds <= LONGEST else None
 
     @classmethod
@@ -51,6 +64,27 @@ class Duration(int):
         return meant if unit and cls.parse(meant) is not None else ""
 
 
+class Every(Duration):
+    """A span in seconds, or `NEVER`, which is longer than any span that can be written."""
+
+    def __str__(self) -> str:
+        return "never" if self >= NEVER else super().__str__()
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """As of a duration; and `never`."""
+        return cls(NEVER) if text == "never" else super().parse(text)
+
+    @classmethod
+    def nearest(cls, text: str) -> str:
+        """What was probably meant by a text that is neither, or nothing."""
+        close = difflib.get_close_matches(text.strip().lower(), ["never", "none", "off"], n=1, cutoff=0.7)
+        return "never" if close else super().nearest(text)
+
+
+NEVER: Final = Every(LONGEST + 1)
+
+
 class Amount(int):
     """How many are kept; `ALL` is written `all`."""
 
@@ -66,3 +100,51 @@ class Amount(int):
 
 
 ALL: Final = Amount(MOST + 1)
+
+
+class Size(int):
+    """So many bytes. The units are those of disks: 1 GB is 1,000,000,000 bytes."""
+
+    def __str__(self) -> str:
+        unit, per = next((unit, per) for unit, per in reversed(_BYTES.items()) if not self % per or unit == "MB")
+        return f"{self // per} {unit}"
+
+    @classmethod
+    def parse(cls, text: str) -> Size | None:
+        """A whole number of MB, GB or TB, with a space between or without; None for anything else, and for nothing."""
+        if re.search(SIZE, text, re.ASCII) is None:
+            return None
+        return cls(int(text[:-2]) * _BYTES[text[-2:]])
+
+    @classmethod
+    def nearest(cls, text: str) -> str:
+        """What was probably meant by a text that is no size, or nothing."""
+        found = re.fullmatch(r"\s*([0-9]{1,6})\s*([MGT])i?B?\s*", text, re.IGNORECASE | re.ASCII)
+        meant = f"{int(found[1])} {found[2].upper()}B" if found is not None else ""
+        return meant if cls.parse(meant) is not None else ""
+
+
+class Share(float):
+    """A part of a whole: more than 0, at most 1. Written in per cent."""
+
+    def __str__(self) -> str:
+        return f"{self * 100:.2f}".rstrip("0").rstrip(".") + "%"
+
+    @classmethod
+    def parse(cls, text: str) -> Share | None:
+        """`1%`, `0.5%`, `100%`; None for anything else, and for nothing."""
+        if re.search(SHARE, text, re.ASCII) is None:
+            return None
+        return cls(float(text[:-1]) / 100)
+
+    @classmethod
+    def nearest(cls, text: str) -> str:
+        """What was probably meant by a text that is no share, or nothing."""
+        found = re.fullmatch(r"\s*([0-9.]{1,6})\s*%?\s*", text, re.ASCII)
+        meant = f"{found[1]}%" if found is not None else ""
+        return meant if cls.parse(meant) is not None else ""
+
+
+def at_least(least: Duration) -> str:
+    """The pattern of a duration that is not shorter. Raises KeyError for a least that no key has."""
+    return {0: WRITTEN, 1: LASTING, 60: _MINUTE}[int(least)]

@@ -8,12 +8,14 @@ import typing
 from collections.abc import Iterator
 from typing import Any, Final
 
-from chatkeep.config.model import Config, Key, Shape, choice, shapes, unwrap
+from chatkeep.config.key import Key, unwrap
+from chatkeep.config.model import Config, Shape, choice, shapes
 
 _WIDTH: Final = 100
 _HEAD: Final = """\
 # The configuration of Chatkeep, in its usual place: ~/.config/chatkeep/chatkeep.yaml
 # A key behind "#" without a space is optional and shows the value that holds when it is left out, or a sample.
+# Durations are numbers of seconds, minutes, hours, days or weeks: 30 seconds, 36 hours; short: 30s, 5min, 36h, 7d, 2w.
 # chatkeep config check    says what is wrong with the file
 # chatkeep config schema   prints the JSON Schema, for editors that complete and check
 """
@@ -27,7 +29,8 @@ def example() -> str:
 def _mapping(model: type, indent: str, *, whole: bool = False) -> Iterator[str]:
     for shape in _keys(model):
         yield from _comment(shape.key.doc, indent)
-        yield from _value(shape, indent, active=whole or shape.required)
+        # A sample is not what holds without it: it stays behind its "#" also when that of the block is removed.
+        yield from _value(shape, indent, active=shape.required or (whole and not shape.key.example), whole=whole)
         if not indent:
             yield ""
 
@@ -41,13 +44,16 @@ def _keys(model: type) -> Iterator[Shape]:
             yield from shapes(chosen[1].table[shape.key.example])
 
 
-def _value(shape: Shape, indent: str, *, active: bool) -> Iterator[str]:
+def _value(shape: Shape, indent: str, *, active: bool, whole: bool) -> Iterator[str]:
     mark = indent if active else f"{indent}#"
     if dataclasses.is_dataclass(shape.type):
         yield f"{mark}{shape.name}:"
-        yield from _mapping(typing.cast("type", shape.type), f"{mark}  ", whole=not active)
+        yield from _mapping(typing.cast("type", shape.type), f"{mark}  ", whole=whole or not active)
     elif typing.get_origin(shape.type) is tuple:
         inner, key = unwrap(typing.get_args(shape.type)[0])
+        if shape.default and not dataclasses.is_dataclass(inner):
+            yield f"{mark}{shape.name}: [{', '.join(map(str, typing.cast('tuple[str, ...]', shape.default)))}]"
+            return
         yield f"{mark}{shape.name}:"
         yield from _item(inner, key, f"{mark}  ")
     else:

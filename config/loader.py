@@ -15,12 +15,20 @@ from typing import Any, Final, Literal
 import yaml
 
 from chatkeep.config import document
-from chatkeep.config.amounts import Amount, Duration
-from chatkeep.config.model import Config, Key, Origin, ProviderConfig, Source, choice, shapes, unwrap
+from chatkeep.config.amounts import Amount, Duration, Every, Share, Size
+from chatkeep.config.key import Key, unwrap
+from chatkeep.config.model import Config, Origin, ProviderConfig, Source, choice, shapes
 from chatkeep.config.places import default_file, default_state_dir
 from chatkeep.config.problems import ConfigInvalid, Problem, Reason, nearest
-from chatkeep.config.relations import clashes
+from chatkeep.config.relations import clashes, contradictions
 
+_AMOUNTS: Final[dict[type, Reason]] = {
+    Duration: Reason.BAD_DURATION,
+    Every: Reason.BAD_EVERY,
+    Amount: Reason.BAD_AMOUNT,
+    Size: Reason.BAD_SIZE,
+    Share: Reason.BAD_SHARE,
+}
 INVALID: Final = object()  # stands for a value that was refused; its problem is on the list
 
 
@@ -76,7 +84,7 @@ class _Reader:
             return (
                 node.value.lower() == "true" if found == "true or false" else self.wrong_type(node, at, _wanted(hint))
             )
-        if hint in (Duration, Amount) and found in ("text", "number"):
+        if hint in _AMOUNTS and found in ("text", "number"):
             return self.amount(hint, node, at, key)
         if found != "text":
             return self.wrong_type(node, at, _wanted(hint))
@@ -94,15 +102,15 @@ class _Reader:
             return self.refuse(key.refused, at, node, found=node.value)
         return node.value
 
-    def amount(self, hint: type[Duration | Amount], node: yaml.ScalarNode, at: str, key: Key | None) -> Any:
+    def amount(self, hint: Any, node: yaml.ScalarNode, at: str, key: Key | None) -> Any:
         value = hint.parse(node.value)
-        if value is not None:
-            if key is not None and not key.accepts(node.value):
-                return self.refuse(key.refused, at, node, found=node.value)
-            return value
-        if hint is Amount:
-            return self.refuse(Reason.BAD_AMOUNT, at, node, found=node.value, nearest=nearest(node.value, ["all"]))
-        return self.refuse(Reason.BAD_DURATION, at, node, found=node.value, nearest=Duration.nearest(node.value))
+        if value is None:
+            close = nearest(node.value, ["all"]) if hint is Amount else hint.nearest(node.value)
+            return self.refuse(_AMOUNTS[hint], at, node, found=node.value, nearest=close)
+        if isinstance(value, Duration) and key is not None and value < key.least:
+            reason = Reason.TOO_SHORT if value else Reason.ZERO_DURATION
+            return self.refuse(reason, at, node, found=node.value, wanted=str(key.least))
+        return value
 
     def path(self, node: yaml.ScalarNode, at: str) -> Any:
         expanded = os.path.expanduser(node.value)
@@ -196,6 +204,11 @@ class _Reader:
         found = clashes(sources, providers, state_dir if isinstance(state_dir, Path) else None, _lexical)
         for clash in found:
             self.refuse(clash.reason, clash.key, found=clash.found, other=clash.other)
+        for clash in contradictions([value for _, value in self.placed]):
+            # One of the two may be a default: then the line is that of the other.
+            line, column = self.origin.mark(clash.key if clash.key in self.marks else clash.other)
+            words = {"found": clash.found, "wanted": clash.wanted, "other": clash.other}
+            self.problems.append(Problem(str(self.origin.file), line, column, clash.key, clash.reason, **words))
 
 
 def _lexical(path: Path) -> Path:
@@ -218,4 +231,5 @@ def _printable(text: str) -> bool:
 def _wanted(hint: Any) -> str:
     if typing.get_origin(hint) is Literal:
         return " or ".join(typing.get_args(hint))
-    return {bool: "true or false", Path: "path", Duration: "a duration", Amount: "a number"}.get(hint, "text")
+    words = {bool: "true or false", Path: "path", Amount: "a number", Size: "a size", Share: "a share such as 1%"}
+    return words.get(hint, "a duration" if hint in _AMOUNTS else "text")

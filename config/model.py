@@ -1,15 +1,14 @@
 """The configuration as typed values.
 
-These classes are the one description of the file: the loader, the commented example and the JSON Schema are all made
-from the annotations and the `Key` of each field. A new key is a new field, nothing else; a new type of provider is a
-class of options, a word in the annotation of `type` and a row in `PROVIDER_OPTIONS`.
+These classes, and those of `running`, are the one description of the file: the loader, the commented example and the
+JSON Schema are all made from the annotations and the `Key` of each field. A new key is a new field, nothing else; a new
+type of provider is a class of options, a word in the annotation of `type` and a row in `PROVIDER_OPTIONS`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,37 +16,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from chatkeep.config.amounts import ALL, LASTING, Amount, Duration
+from chatkeep.config.amounts import ALL, Amount, Duration
+from chatkeep.config.key import Choose, Key, unwrap
 from chatkeep.config.places import default_state_dir
 from chatkeep.config.problems import Reason
+from chatkeep.config.running import JobsConfig, OutboxConfig, SessionConfig, TellConfig, WatchConfig
 
 # Names are shown, stored in snapshots and typed as arguments: nothing that looks like an option or a path, nothing
 # invisible.
 NAME: Final = r"^[^\s/\x00-\x1f\x7f-]([^/\x00-\x1f\x7f]{0,98}[^\s/\x00-\x1f\x7f])?$"
 # Relative to the source and never out of it.
 PATTERN: Final = r"^(?!/)(?!(.*/)?\.\.(/|$))[^\x00]+$"
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What is said about a field besides its type: its documentation, a value for the example, a rule for text."""
-
-    doc: str
-    example: str = ""
-    pattern: str = ""
-    refused: Reason = Reason.BAD_TEXT  # the reason given when `pattern` does not match
-
-    def accepts(self, text: str) -> bool:
-        """Whether a text obeys the rule of this key."""
-        return not self.pattern or re.search(self.pattern, text) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Choose:
-    """The keys of this field stand beside those of its owner; which ones they are, another key says."""
-
-    by: str
-    table: Mapping[str, type]
 
 
 Compression = Literal["auto", "off"]
@@ -153,11 +132,9 @@ class ProviderConfig:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Which snapshots stay when chatkeep prune is run. The newest always does. Nothing is pruned by itself."""
+    """Which snapshots stay when chatkeep prune is run. The newest always does. By itself nothing is, see jobs.prune."""
 
-    everything_for: Annotated[
-        Duration, Key("So long every snapshot stays: a number of minutes, hours, days or weeks.")
-    ] = Duration(86_400)
+    everything_for: Annotated[Duration, Key("So long every snapshot stays.")] = Duration(86_400)
     hourly: Annotated[
         Amount,
         Key(
@@ -177,21 +154,6 @@ class Retention:
             "back, and a restore that is running goes on.",
         ),
     ] = Duration(7 * 86_400)
-
-
-@dataclass(frozen=True, slots=True)
-class SessionConfig:
-    """How long the vault stays open after chatkeep unlock."""
-
-    lock_after: Annotated[
-        Duration,
-        Key(
-            "The session that chatkeep unlock begins ends by itself after so long: a number of minutes, hours, days or "
-            "weeks. Time asleep counts. It also ends with chatkeep lock and, where systemd keeps them, the last login.",
-            pattern=LASTING,
-            refused=Reason.ZERO_DURATION,
-        ),
-    ] = Duration(12 * 3600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +180,13 @@ class Config:
     providers: Annotated[tuple[ProviderConfig, ...], Key("Where the vault is stored. At least one.")]
     vault: Annotated[VaultConfig, Key("The vault that all sources are kept in.")] = VaultConfig()
     retention: Annotated[Retention, Key("Which snapshots stay when chatkeep prune is run.")] = Retention()
-    session: Annotated[SessionConfig, Key("How long the vault stays open after chatkeep unlock.")] = SessionConfig()
+    watch: Annotated[WatchConfig, Key("When a source that changes is kept again.")] = WatchConfig()
+    session: Annotated[
+        SessionConfig, Key("How long the vault stays open after chatkeep unlock, and what waits for it.")
+    ] = SessionConfig()
+    outbox: Annotated[OutboxConfig, Key("What waits on this device to be uploaded.")] = OutboxConfig()
+    jobs: Annotated[JobsConfig, Key("What the daemon does from time to time.")] = JobsConfig()
+    tell: Annotated[TellConfig, Key("Who is told when something is wrong, and how.")] = TellConfig()
     state_dir: Annotated[
         Path,
         Key(
@@ -273,11 +241,3 @@ def choice(model: type) -> tuple[str, Choose] | None:
             if isinstance(extra, Choose):
                 return name, extra
     return None
-
-
-def unwrap(hint: Any) -> tuple[Any, Key | None]:
-    """A type without its annotations, and its `Key` if it has one."""
-    for extra in getattr(hint, "__metadata__", ()):
-        if isinstance(extra, Key):
-            return hint.__origin__, extra
-    return hint, None

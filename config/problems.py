@@ -40,8 +40,12 @@ class Reason(enum.StrEnum):
     NOT_ABSOLUTE = "not-absolute"
     NO_HOME = "no-home"
     BAD_DURATION = "bad-duration"
+    BAD_EVERY = "bad-every"
     ZERO_DURATION = "zero-duration"
+    TOO_SHORT = "too-short"
     BAD_AMOUNT = "bad-amount"
+    BAD_SIZE = "bad-size"
+    BAD_SHARE = "bad-share"
     # several values together
     DUPLICATE_NAME = "duplicate-name"
     SAME_DIRECTORY = "same-directory"
@@ -49,6 +53,8 @@ class Reason(enum.StrEnum):
     STATE_IN_SOURCE = "state-in-source"
     STATE_IN_PROVIDER = "state-in-provider"
     PROVIDER_IN_SOURCE = "provider-in-source"
+    LONGER_THAN = "longer-than"
+    ALARM_TOO_SOON = "alarm-too-soon"
     # the disk
     PATH_MISSING = "path-missing"
     NOT_A_DIRECTORY = "not-a-directory"

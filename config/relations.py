@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+from chatkeep.config.amounts import NEVER, Duration
 from chatkeep.config.model import NAME, FolderOptions, ProviderConfig, Source
 from chatkeep.config.problems import Reason
+from chatkeep.config.running import SessionConfig, TellConfig, VerifyJob, WatchConfig
 
 
 class Clash(NamedTuple):
@@ -18,8 +20,10 @@ class Clash(NamedTuple):
     key: str
     found: str
     other: str = ""
+    wanted: str = ""
 
 
+_Model = TypeVar("_Model")
 Placed = tuple[str, Path]  # key, path in comparable form
 
 
@@ -52,6 +56,30 @@ def clashes(
         yield from _inside("state_dir", state, places, Reason.STATE_IN_SOURCE)
         # The state directory holds the device's key for writing: in a synchronised folder it would leave the machine.
         yield from _inside("state_dir", state, folders, Reason.STATE_IN_PROVIDER)
+
+
+def contradictions(values: Sequence[object]) -> Iterator[Clash]:
+    """Every pair of durations that cannot hold together, among the values of the file that came out whole. What the
+    file leaves out has its default."""
+
+    def said(model: type[_Model]) -> _Model:
+        return next((value for value in values if isinstance(value, model)), model())
+
+    watch, session = said(WatchConfig), said(SessionConfig)
+    yield from _longer("watch.quiet", watch.quiet, "watch.max_delay", watch.max_delay)
+    yield from _longer("watch.max_delay", watch.max_delay, "watch.compare_every", watch.compare_every)
+    yield from _longer("watch.min_interval", watch.min_interval, "watch.compare_every", watch.compare_every)
+    yield from _longer("watch.poll_every", watch.poll_every, "watch.compare_every", watch.compare_every)
+    if "idle" in session.lock_on:
+        yield from _longer("session.idle_after", session.idle_after, "session.lock_after", session.lock_after)
+    every, alarm = said(VerifyJob).every, said(TellConfig).unverified_after
+    if alarm <= every and alarm < NEVER:
+        yield Clash(Reason.ALARM_TOO_SOON, "jobs.verify.every", str(every), "tell.unverified_after", str(alarm))
+
+
+def _longer(key: str, span: Duration, other: str, most: Duration) -> Iterator[Clash]:
+    if span > most:
+        yield Clash(Reason.LONGER_THAN, key, str(span), other, str(most))
 
 
 def _names(named: Iterable[tuple[str, str]]) -> Iterator[Clash]:

@@ -7,8 +7,9 @@ import typing
 from pathlib import Path
 from typing import Any, Literal
 
-from chatkeep.config.amounts import MOST, WRITTEN, Amount, Duration
-from chatkeep.config.model import Config, Key, Shape, choice, shapes, unwrap
+from chatkeep.config.amounts import MOST, SHARE, SIZE, WRITTEN, Amount, Duration, Every, Share, Size
+from chatkeep.config.key import Key, unwrap
+from chatkeep.config.model import Config, Shape, choice, shapes
 
 Json = dict[str, Any]
 
@@ -48,6 +49,10 @@ def _property(shape: Shape) -> Json:
     default = shape.default
     if isinstance(default, Duration | Amount):
         made["default"] = str(default) if isinstance(default, Duration) or default > MOST else int(default)
+    elif isinstance(default, Size | Share):
+        made["default"] = str(default)
+    elif isinstance(default, tuple) and default:
+        made["default"] = list(default)
     elif isinstance(default, bool | str) and default != "":
         made["default"] = default
     return made
@@ -70,8 +75,11 @@ def _type(hint: Any, key: Key | None) -> Json:
         return {"type": "boolean"}
     if hint is Amount:
         return {"anyOf": [{"type": "integer", "minimum": 0, "maximum": MOST}, {"const": "all"}]}
-    if hint is Duration:
-        return {"type": "string", "pattern": WRITTEN if key is None or not key.pattern else key.pattern}
+    if hint in (Duration, Every):
+        span = {"type": "string", "pattern": WRITTEN if key is None else key.lasting}
+        return span if hint is Duration else {"anyOf": [span, {"const": "never"}]}
+    if hint in (Size, Share):
+        return {"type": "string", "pattern": SIZE if hint is Size else SHARE}
     if hint is Path:
         return {"type": "string", "pattern": "^[/~]"}
     return {"type": "string", "minLength": 1} | ({"pattern": key.pattern} if key is not None and key.pattern else {})

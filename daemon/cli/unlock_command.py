@@ -96,7 +96,7 @@ def _there(providers: Sequence[Provider], pin: EpochPin | None) -> About | None:
 
 
 def _begun(frame: Frame, ways: Sequence[Mapping[str, Any]], vault: UnlockedVault, seeds: ReadingSeeds) -> About:
-    from chatkeep.config.model import SessionConfig
+    from chatkeep.config.running import SessionConfig
     from chatkeep.daemon.service.session import SessionKeys, start
     from chatkeep.daemon.service.wire import Facts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from chatkeep.config.example import example
+from chatkeep.config.key import unwrap
 from chatkeep.config.loader import parse
 from chatkeep.config.model import (
     PROVIDER_OPTIONS,
@@ -24,15 +26,31 @@ from chatkeep.config.model import (
     shapes,
 )
 from chatkeep.config.problems import ConfigInvalid
+from chatkeep.config.running import (
+    DrillJob,
+    JobsConfig,
+    OutboxConfig,
+    PruneJob,
+    SessionConfig,
+    TellConfig,
+    VerifyJob,
+    WatchConfig,
+)
 from chatkeep.config.schema import schema
 
 FILE = Path("example.yaml")
-MODELS: list[type] = [Config, Source, ProviderConfig, VaultConfig, Retention, FolderOptions]
+RUNNING: list[type] = [WatchConfig, SessionConfig, OutboxConfig, JobsConfig, VerifyJob, DrillJob, PruneJob, TellConfig]
+MODELS: list[type] = [Config, Source, ProviderConfig, VaultConfig, Retention, FolderOptions, *RUNNING]
+
+
+def switched_on(text: str) -> str:
+    """An example with one "#" less before every key; "# text" is documentation."""
+    return re.sub(r"(?m)^( *)#(?! [^ ])", r"\1", text)
 
 
 def full() -> str:
-    """The example with every optional key switched on."""
-    return re.sub(r"(?m)^( *)#(?! [^ ])", r"\1", example())  # "# text" is documentation
+    """The example with every optional key switched on, also those that are samples inside an optional block."""
+    return switched_on(switched_on(example()))
 
 
 def test_the_example_loads() -> None:
@@ -47,6 +65,32 @@ def test_the_example_with_every_key_loads_and_shows_the_defaults() -> None:
     assert config.retention == plain.retention
     assert config.sources[0].compression == plain.sources[0].compression
     assert config.providers == plain.providers
+    for key in ("watch", "session", "outbox", "jobs"):
+        assert getattr(config, key) == getattr(plain, key), key
+
+
+def test_a_block_that_is_switched_on_changes_nothing() -> None:
+    """Samples of programs to run and of files to write stay off when only the "#" of their block is removed."""
+    plain, blocks = parse(example(), FILE), parse(switched_on(example()), FILE)
+    for key in ("retention", "watch", "session", "outbox", "jobs", "tell"):
+        assert getattr(blocks, key) == getattr(plain, key), key
+    assert parse(full(), FILE).tell.command == ("/usr/local/bin/tell-me",)
+
+
+def test_every_model_is_looked_at_here() -> None:
+    found, rest = set(), [Config, *PROVIDER_OPTIONS.values()]
+    while rest:
+        model = rest.pop()
+        found.add(model)
+        kinds = [shape.type for shape in shapes(model)]
+        inner = [unwrap(kind.__args__[0])[0] for kind in kinds if getattr(kind, "__origin__", None) is tuple]
+        rest += [kind for kind in (*kinds, *inner) if dataclasses.is_dataclass(kind)]
+    assert found == set(MODELS)
+
+
+def test_the_page_of_the_configuration_is_the_example() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert f"```yaml\n{example()}```\n" in page, "put the output of chatkeep config example there"
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -100,6 +144,31 @@ GOOD = "sources: [/a]\nproviders: [{name: d, type: folder, path: /m}]\n"
         (GOOD + "retention: {grace: 7}", False),
         (GOOD + "retention: {grace: 7 fortnights}", False),
         (GOOD + "retention: {grace: 0 days}", True),
+        (GOOD + "watch: {quiet: 0s, max_delay: 5 seconds, min_interval: 5s, poll_every: 5min}", True),
+        (GOOD + "watch: {quiet: 5m}", False),
+        (GOOD + "watch: {quiet: 5}", False),
+        (GOOD + "watch: {max_delay: 0s}", False),
+        (GOOD + "watch: {compare_every: 59s}", False),
+        (GOOD + "watch: {compare_every: 60s, poll_every: 60s, min_interval: 60s}", True),
+        (GOOD + "watch: {compare_every: never}", False),
+        (GOOD + "session: {lock_on: []}", True),
+        (GOOD + "session: {lock_on: [idle, screen-lock, suspend, logout], require_unlock: false}", True),
+        (GOOD + "session: {lock_on: [lunch]}", False),
+        (GOOD + "session: {lock_on: idle}", False),
+        (GOOD + "session: {lock_after: 59 seconds}", False),
+        (GOOD + "session: {lock_after: 61 seconds}", True),
+        (GOOD + "session: {lock_after: never}", False),
+        (GOOD + "outbox: {limit: 500 MB}", True),
+        (GOOD + "outbox: {limit: 500}", False),
+        (GOOD + "jobs: {prune: {every: 1 week}, drill: {every: never}}", True),
+        (GOOD + "jobs: {prune: {every: 30 seconds}}", False),
+        (GOOD + "jobs: {verify: {sample: 1%}}", True),
+        (GOOD + "jobs: {verify: {sample: 1}}", False),
+        (GOOD + "jobs: {drill: never}", False),
+        (GOOD + "tell: {webhook_file: ~/x, command: [tell, --now], metrics_file: /m, held_after: never}", True),
+        (GOOD + "tell: {webhook_file: 'https://example.org/x'}", False),
+        (GOOD + "tell: {command: tell}", False),
+        (GOOD + "tell: {desktop: 'off'}", False),
         (GOOD + "state_dir: relative", False),
         ("sources: [/a]\n", False),
         ("sources: []\nproviders: [{name: d, type: folder, path: /m}]", False),
