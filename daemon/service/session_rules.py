@@ -13,7 +13,7 @@ its end, also while the vault is locked again (`session.require_unlock`); what i
 
 A session that is being ended counts until it is gone: who asks is never told that a vault is locked which can be read.
 Where `lock_on` spares the logout a session goes on, and a daemon that is started again takes it for one of the login in
-which it found it: uploads are open again until that one ends.
+which it found it: uploads are open again. So does one that was killed between a signal and the end that it demanded.
 
 Every lock ends what there is, also a session that the daemon had not noticed, and one that cannot be ended is tried
 again for as long as it takes.

@@ -288,13 +288,15 @@ class World:
         raise AssertionError("it never settles")
 
     def restart(self) -> None:
+        if self.rules.ending and self.alive is not None:
+            self.unlocked_in_login = True  # killed before it did what it was told: the next one cannot know
         self.queue.clear()
         self.rules = SessionRules(self.config, remembered=self.remembered)
         if self.alive is not None:
             self.give(Opened(self.alive, self.until))
 
     def check(self) -> None:
-        # Where `lock_on` spares the logout, a session goes on into the next login; one that is only found then counts as
+        # Where `lock_on` spares the logout a session goes on into the next login; one that is only found then counts as
         # unlocked in it.
         if self.config.require_unlock and self.rules.uploads and "logout" in self.config.lock_on:
             assert self.unlocked_in_login or self.alive is not None or self.rules.session
