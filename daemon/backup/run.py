@@ -54,12 +54,13 @@ class SourceResult:
     bytes_read: int = 0
 
 
-def back_up(writer: Writer, source: Source) -> SourceResult:
+def back_up(writer: Writer, source: Source, result: SourceResult | None = None) -> SourceResult:
     """Make snapshots of `source` until the vault has all of it. Raises CaptureError, StateError, VaultError, Cancelled.
 
-    Whatever ends it early, every snapshot committed before stands and the next call continues.
+    Whatever ends it early, every snapshot committed before stands and the next call continues. `result`: of an earlier
+    call that was ended; what this one makes is added to it.
     """
-    result = SourceResult(source.name)
+    result = SourceResult(source.name) if result is None else result
     works = Works()
     try:
         for _ in range(MAX_ROUNDS):

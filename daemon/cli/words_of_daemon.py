@@ -17,11 +17,21 @@ DAEMON: Final = {
         Exit.FAILED,
     ),
     "no-such-job": Words("The daemon has no job called {name}. There are: {known}.", "", Exit.USAGE),
+    "no-such-source": Words(
+        "The daemon knows no source called {name}. It has: {known}.",
+        "If it is new in the configuration, have it read again: systemctl --user reload chatkeep",
+        Exit.USAGE,
+    ),
     "uploads-held": Words(
         "Nothing is sent before somebody unlocks the vault in this login session. What was backed up waits on this "
         "device.",
         "Run: chatkeep unlock. To send without it: session.require_unlock: false in the configuration.",
         Exit.LOCKED,
+    ),
+    "outbox-full": Words(
+        "So much waits to be uploaded that nothing more is backed up until some of it is sent.",
+        "See which storage lags behind, and why: chatkeep status. How much may wait: outbox.limit in the configuration.",
+        Exit.FAILED,
     ),
     "control-error": Words(
         "The daemon could not be asked.", "See how it is: systemctl --user status chatkeep", Exit.FAILED

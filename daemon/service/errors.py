@@ -7,7 +7,9 @@ SessionError
 DaemonError
   NotReady        the daemon has just been started, is ending, or has lent the state directory
   NoSuchJob       it has no job of this name
+  NoSuchSource    its configuration has no source of this name
   UploadsHeld     uploads wait until somebody unlocks the vault
+  OutboxFull      so much waits to be uploaded that no snapshot is begun
 
 That there is no session, or not any more, is `VaultLocked`; that the keys were changed since, `SessionOutdated`.
 """
@@ -74,8 +76,23 @@ class NoSuchJob(DaemonError):
     disposition = Disposition.NEEDS_USER
 
 
+class NoSuchSource(DaemonError):
+    """The configuration that it works with has no source of this name. Parameters: name; known, the names that it has."""
+
+    code = "no-such-source"
+    disposition = Disposition.NEEDS_USER
+
+
 class UploadsHeld(DaemonError):
     """Nothing is sent until somebody unlocks the vault in this login session. Parameter: provider."""
 
     code = "uploads-held"
     disposition = Disposition.NEEDS_USER
+
+
+class OutboxFull(DaemonError):
+    """More waits to be uploaded than the configuration allows, so no snapshot is begun. What was committed stands.
+    Parameters: limit, waiting (both in bytes)."""
+
+    code = "outbox-full"
+    disposition = Disposition.RETRY

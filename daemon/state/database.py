@@ -16,6 +16,7 @@ from chatkeep.daemon.state.capsules import Capsules
 from chatkeep.daemon.state.commit import apply_commit
 from chatkeep.daemon.state.connection import Connection
 from chatkeep.daemon.state.errors import StateBusy, StateDamaged, StateUnusable, refusals
+from chatkeep.daemon.state.figures import Figures
 from chatkeep.daemon.state.known import Known, KnownBlob
 from chatkeep.daemon.state.lineage import Lineage
 from chatkeep.daemon.state.outbox import Outbox
@@ -56,6 +57,7 @@ class State:
         self.capsules = Capsules(connection)
         self.known = Known(connection)
         self.lineage = Lineage(connection)
+        self.figures = Figures(connection)
         self._connection = connection
         self._lock = lock
 

@@ -6,14 +6,16 @@ import time
 
 from chatkeep.config.errors import Cancelled, ChatkeepError
 from chatkeep.config.model import Source
-from chatkeep.daemon.backup.run import back_up
+from chatkeep.daemon.backup.run import SourceResult, back_up
 from chatkeep.daemon.backup.writer import Writer
 from chatkeep.daemon.service.engine.report import Captured, SourceReport
 from chatkeep.daemon.state import StateDamaged
 
 
-def capture(writer: Writer, source: Source) -> SourceReport:
+def capture(writer: Writer, source: Source, result: SourceResult | None = None) -> SourceReport:
     """Snapshots of a source until the vault has all of it; what goes wrong is in the report, and noted for `status`.
+
+    `result`: what an earlier call had made, which `Captured` then counts too; `made` and `seconds` are of this one.
 
     Raises:
         StateDamaged: the records are damaged for good: nothing can be noted in them, they are to be moved aside.
@@ -23,7 +25,7 @@ def capture(writer: Writer, source: Source) -> SourceReport:
     before = writer.state.stream(source.name).seq
     captured, error = None, None
     try:
-        result = back_up(writer, source)
+        result = back_up(writer, source, result)
         captured = Captured.of(result)
         writer.state.note_backup(source.name, writer.clock(), len(result.problems), None)
     except Cancelled:

@@ -21,7 +21,7 @@ from chatkeep.daemon.state import Lost, State, StateCopied, StateDamaged, StateL
 from chatkeep.daemon.vault.credential import WriterCredential
 from chatkeep.daemon.vault.errors import VaultError
 from chatkeep.providers.base import Provider, ProviderError
-from chatkeep.providers.wrap import Retrying
+from chatkeep.providers.wrap import Patience, Retrying
 
 
 class Start:
@@ -30,24 +30,45 @@ class Start:
     Attributes:
         credential: of the epoch that this device is in.
         refused: by provider, why nothing may be sent there; None: it may.
+        report: what is found and what follows is added to its findings and notices.
+
+    Args:
+        blank: whether these records never had a snapshot; left out: as they are now.
+        patience: how hard to try to ask a provider.
     """
 
-    def __init__(self, config: Config, credential: WriterCredential, state: State, report: Report) -> None:
+    def __init__(
+        self,
+        config: Config,
+        credential: WriterCredential,
+        state: State,
+        report: Report,
+        *,
+        blank: bool | None = None,
+        patience: Patience | None = None,
+    ) -> None:
         self._config = config
         self.credential = credential
         self._state = state
-        self._report = report
+        self.report = report
         self._found = Lineage()
         self._names = [provider.name for provider in config.providers]
         # Looked at before this backup makes any: records that say nothing cannot be told from those of a new device.
-        self._blank = state.lineage.is_blank()
+        self._blank = state.lineage.is_blank() if blank is None else blank
+        self._patience = patience
         self.refused: dict[str, ChatkeepError | None] = {}
 
     def look(self, providers: Sequence[Provider]) -> None:
         """Asks every provider; one that is away is asked again before anything is sent to it."""
         for provider in providers:
             self.refused[provider.name] = self._ask(provider, self._found)
-        self._report.findings += [one for one in self._found.findings if isinstance(one, VaultError)]
+        self.report.findings += [one for one in self._found.findings if isinstance(one, VaultError)]
+
+    @property
+    def ends_chains(self) -> bool:
+        """Whether `settle` would end chains of snapshots, or refuse to go on: nobody may seal or upload meanwhile."""
+        lost = self._state.lineage.lost() is not None
+        return lost or bool(self._found.checkpoint or (self._blank and self._found.strangers)) or bool(self._copied())
 
     def settle(self, *, anew: bool) -> None:
         """Does what follows for the chains of snapshots, before anything is captured. `anew`: everything may be sent
@@ -103,7 +124,7 @@ class Start:
         return None
 
     def _ask(self, provider: Provider, found: Lineage) -> ChatkeepError | None:
-        patient = Retrying(provider)
+        patient = Retrying(provider, self._patience)
         try:
             storage.require_vault(patient, self.credential.vault_id)
             found.join(inspect(patient, self.credential, self._state))
@@ -126,7 +147,7 @@ class Start:
             raise _lost(lost, self._config)
 
     def _note(self, notice: ChatkeepError) -> None:
-        self._report.notices.append(notice)
+        self.report.notices.append(notice)
         if isinstance(notice, StateCopied):
             self._state.lineage.note_copied(time.time_ns(), str(notice.params["reason"]))
 
