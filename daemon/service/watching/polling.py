@@ -113,9 +113,9 @@ class Poller:
         return total
 
     def _choose(self, databases: list[tuple[int, bytes]]) -> None:
-        chosen = {path for _, path in heapq.nlargest(2 * QUICK_DATABASES, databases)}
+        newest = heapq.nlargest(3 * QUICK_DATABASES, databases)  # each one thrice, as its companions name it too
         paths: set[bytes] = set()
-        for path in list(chosen)[:QUICK_DATABASES]:
+        for path in list(dict.fromkeys(path for _, path in newest))[:QUICK_DATABASES]:
             paths.update((path, path + WAL, path + JOURNAL, os.path.dirname(path)))
         # What is known stays as it was last seen: taking it anew here would hide a change since the quick look.
         self._quick = {path: self._quick[path] if path in self._quick else self._facts(path) for path in paths}
