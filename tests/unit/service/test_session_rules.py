@@ -244,11 +244,16 @@ class World:
         self.now = 100.0
         self.queue: list[Order | Signal] = []
         self.names = itertools.count()
-        self.unlocked_in_login = False
+        self.opened_in_login = False  # a session was told or found since the last logout
         self.failed_ends = 0
+        self.everything = False
         self.rules = SessionRules(config, remembered=False)
 
     def give(self, said: Input) -> None:
+        if said is Signal.LOGOUT:
+            self.opened_in_login = False
+        elif isinstance(said, Opened) and not self.rules.ending:
+            self.opened_in_login = True
         for order in self.rules.take(said, self.now):
             if order is Order.REMEMBER:
                 self.remembered = True
@@ -262,7 +267,7 @@ class World:
         """The next thing that the daemon was told to do, or that it is to hear of."""
         if not self.queue:
             return
-        order = self.queue.pop(0)
+        order = self.queue.pop(self.chance.randrange(len(self.queue)))  # they are carried out on threads
         if isinstance(order, Signal):
             self.give(order)
         elif order is Order.LOOK:
@@ -288,27 +293,28 @@ class World:
         raise AssertionError("it never settles")
 
     def restart(self) -> None:
-        if self.rules.ending and self.alive is not None:
-            self.unlocked_in_login = True  # killed before it did what it was told: the next one cannot know
         self.queue.clear()
         self.rules = SessionRules(self.config, remembered=self.remembered)
+        self.everything = False
         if self.alive is not None:
             self.give(Opened(self.alive, self.until))
 
     def check(self) -> None:
-        # Where `lock_on` spares the logout a session goes on into the next login; one that is only found then counts as
-        # unlocked in it.
-        if self.config.require_unlock and self.rules.uploads and "logout" in self.config.lock_on:
-            assert self.unlocked_in_login or self.alive is not None or self.rules.session
+        if self.config.require_unlock and self.rules.uploads:
+            assert self.opened_in_login or self.rules.session  # one that was left unlocked
         if self.alive is None and not self.queue:
             assert not self.rules.session
+
+    def reload(self) -> None:
+        """With everything in `lock_on`, or as it was."""
+        self.everything = not self.everything
+        self.rules.reload(EVERYTHING if self.everything else self.config)
 
     def step(self, what: str) -> None:
         self.now += self.chance.choice([0.0, 0.1, 3.0, 60.0])
         match what:
             case "unlock":
                 self.alive, self.until = next(self.names), self.now + self.config.lock_after
-                self.unlocked_in_login = True
                 if self.chance.random() < 0.7:  # else nobody tells, and it is found later
                     self.give(Opened(self.alive, self.until))
             case "look":
@@ -325,8 +331,9 @@ class World:
                 self.give(Signal.RESUME)
             case "restart":
                 self.restart()
+            case "reload":
+                self.reload()
             case "logout":
-                self.unlocked_in_login = False
                 self.give(Signal.LOGOUT)
             case "tick":
                 self.give(Signal.TICK)
@@ -395,11 +402,11 @@ def test_the_walks_meet_every_row() -> None:
     failed = 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session_rules, "TABLE", Watched(TABLE))
-        for _ in range(400):
+        for _ in range(1500):
             words: tuple[Locking, ...] = chance.choice([ALL, (), ("suspend", "logout")])
             world = World(SessionConfig(lock_on=words), chance)
             for _ in range(60):
-                world.step(chance.choice(STEPS))
+                world.step(chance.choice([*STEPS, "reload", "fail", "fail", "command", "unlock", "logout"]))
             failed += world.failed_ends
     assert seen == set(TABLE)
     assert failed > 100
