@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from watchdog.observers.inotify_c import Mask, WatchDescriptor, inotify_add_watch
 
 from chatkeep.config.model import Source
+from chatkeep.daemon.service.watching import feed
 from tests.support.sources import Clock
 from tests.support.sqlite_app import App
 from tests.support.watching import Scene, watched
@@ -173,6 +175,35 @@ def test_a_deep_tree_made_at_once_is_watched_to_its_end(scene: Scene) -> None:
     scene.marked()
     (deep / "file").touch()
     assert scene.marked() == {b"a/b/c/d/e/f/g/h/i/j/file"}
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_what_comes_while_a_directory_is_entered_is_found(
+    top: Path, before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Right before it is watched, or right after."""
+    came: list[bytes] = []
+
+    def come(path: bytes) -> None:
+        if path.endswith(b"Media") and not came:
+            (top / "Media" / "late").mkdir()
+            came.append(path)
+
+    def add(descriptor: int, path: bytes, mask: Mask) -> WatchDescriptor:
+        if before:
+            come(path)
+        found = inotify_add_watch(descriptor, path, mask)
+        if not before:
+            come(path)
+        return found
+
+    monkeypatch.setattr(feed, "inotify_add_watch", add)
+    with watched(top) as scene:
+        assert came
+        scene.heard.until(lambda: scene.seen.feeds[0].watched == 4)
+        scene.marked()
+        (top / "Media" / "late" / "file").touch()
+        assert scene.marked() == {b"Media/late/file"}
 
 
 GROW = """
