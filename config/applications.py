@@ -57,15 +57,11 @@ class Application:
     note: str = ""
 
 
-# Directories of Chromium, on which Electron's applications stand: each is made again when it is missing. Session data
-# lies beside them: https://www.electronjs.org/docs/latest/api/app#appgetpathname (userData, sessionData).
-_CACHES: Final = (
-    *("Cache", "Code Cache", "GPUCache", "ShaderCache", "GrShaderCache", "GraphiteDawnCache"),
-    *("DawnCache", "DawnGraphiteCache", "DawnWebGPUCache", "Service Worker/CacheStorage", "Service Worker/ScriptCache"),
-)
+# Directories of Chromium, on which Electron's applications stand: Cache, Code Cache, GPUCache, DawnWebGPUCache and
+# their like are made again when they are missing. Session data lies beside them, in other directories:
+# https://www.electronjs.org/docs/latest/api/app#appgetpathname (userData, sessionData).
 _ELECTRON: Final = (
-    *(f"{name}/" for name in _CACHES),
-    *(f"Partitions/*/{name}/" for name in _CACHES),
+    *("*Cache/", "Service Worker/*Cache*/", "Partitions/*/*Cache/", "Partitions/*/Service Worker/*Cache*/"),
     *("Crashpad/", "Crash Reports/", "logs/", "blob_storage/"),
     "Singleton*",  # SingletonLock and its two companions: which process runs now
 )
@@ -86,9 +82,10 @@ _SIGNAL = Application(
     (*_ELECTRON, "temp/", "update-cache/"),
     # github.com/signalapp/Signal-Desktop pull request 6849, issues 6944 and 7944: "key" in plain, or "encryptedKey" and
     # "safeStorageBackend". github.com/bepaald/signalbackup-tools issue 348: a move that worked, with the plain key.
-    "Signal encrypts its database. The key is in config.json, which is kept; since version 7.16 a secret of this "
-    "system's keyring locks that key. A restore on another machine needs it too: keep a copy of the keyring "
-    "(~/.local/share/keyrings or kwalletd). Linked to your phone, Signal Desktop itself begins anew without it.",
+    "Signal encrypts its database. The key is in config.json, which is kept; since version 7.16 a secret in this "
+    "system's keyring locks that key. To use a restore on another machine, you need the keyring too: keep a copy of it "
+    "(~/.local/share/keyrings, or kwalletd beside it). Without it, link Signal Desktop to your phone anew; it begins "
+    "with little or no history then.",
 )
 _TELEGRAM = Application(
     "Telegram",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_WIDTH: Final = 100
+_WIDTH: Final = 77  # shown indented by two, on a terminal of 80
 # A word that YAML 1.2 and this file's loader take for text as it stands, whatever is around it.
 _PLAIN: Final = re.compile(r"(?:~/|/|[A-Za-z])[A-Za-z0-9_./+@-]*(?: [A-Za-z0-9_./+@-]+)*", re.ASCII)
 _WORDS: Final = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
@@ -45,10 +45,14 @@ def text(sources: Sequence[ProposedSource], provider: ProposedProvider, home: Pa
     for source in sources:
         lines += _source(source, home)
     lines += ["", "providers:", f"  - name: {scalar(provider.name)}", f"    type: {scalar(provider.type)}"]
-    lines += [f"    {key}: {scalar(short(Path(value), home))}" for key, value in provider.options.items()]
+    lines += [f"    {key}: {scalar(_option(value, home))}" for key, value in provider.options.items()]
     if state_dir is not None:
         lines += ["", f"state_dir: {scalar(short(state_dir, home))}"]
     return "\n".join(lines) + "\n"
+
+
+def _option(value: str, home: Path) -> str:
+    return short(Path(value), home) if value.startswith("/") else value
 
 
 def _source(source: ProposedSource, home: Path) -> Iterator[str]:
@@ -61,8 +65,16 @@ def _source(source: ProposedSource, home: Path) -> Iterator[str]:
 
 
 def _patterns(patterns: Iterable[str]) -> Iterator[str]:
+    """Several on one line: thirty lines of caches would hide the four that matter."""
     # In quotes, all of them: most would be something else in YAML, and a list of which half is quoted reads badly.
-    yield from (f"      - {_quoted(pattern)}" for pattern in patterns)
+    line = "      ["
+    for pattern in patterns:
+        word = f"{_quoted(pattern)},"
+        if len(line) + len(word) > _WIDTH:
+            yield line.rstrip()
+            line = "       "
+        line += f"{word} "
+    yield line.rstrip(" ,") + "]"
 
 
 def short(path: Path, home: Path) -> str:

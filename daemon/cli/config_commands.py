@@ -26,7 +26,7 @@ def config() -> None:
 def check(frame: Frame) -> None:
     """Name everything that is wrong with the file and with the directories it names."""
     found = frame.config()
-    made = _check(found)
+    made = folders_to_be_made(found)
     value = {
         "file": found.origin.file,
         "vault": found.vault_name,
@@ -43,7 +43,7 @@ def check(frame: Frame) -> None:
     )
 
 
-def _check(found: Config) -> list[str]:
+def folders_to_be_made(found: Config) -> list[str]:
     """The folders that `chatkeep init` will make. Raises ConfigInvalid for what else is wrong on the disk."""
     from chatkeep.config.paths import check_paths
     from chatkeep.config.problems import ConfigInvalid, Reason

@@ -10,7 +10,7 @@ CommandError
   ConfigDiffers       the configuration that is there does not say what setup was asked for
   NothingToKeep       setup was given no directory, and found none
   UnitNotOurs         another unit of systemd has the name of ours
-  ServiceManagerFailed  systemd did not do what it was asked
+  SystemdFailed       systemd did not do what it was asked
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class UnitNotOurs(CommandError):
     code = "unit-not-ours"
 
 
-class ServiceManagerFailed(CommandError):
+class SystemdFailed(CommandError):
     """A command of systemd failed. Parameters: command, said (its first line)."""
 
-    code = "service-manager-failed"
+    code = "systemd-failed"

@@ -41,6 +41,7 @@ _OF_THE_SYSTEM = frozenset(
     }
 )
 COMMANDS = {
+    "setup": Later(f"{_CLI}.setup_command", "setup", "Set everything up, from nothing to a first backup."),
     "init": Later(f"{_CLI}.init_command", "init", "Make the vault, its recovery key, and a passkey."),
     "backup": Later(f"{_CLI}.backup_command", "backup", "Back up what changed. Needs no secret."),
     "unlock": Later(f"{_CLI}.unlock_command", "unlock", "Open the vault for a while: one secret for many commands."),

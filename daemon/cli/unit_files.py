@@ -18,6 +18,7 @@ from typing import Final
 
 UNIT: Final = "chatkeep.service"
 PACKAGE: Final = "chatkeep.systemd"
+NONE: Final = "#"  # no unit: what is there cannot be the same
 _MADE: Final = "# Written by chatkeep setup ({digest}). For changes of your own: systemctl --user edit chatkeep\n"
 _FIRST_LINE: Final = re.compile(rb"# Written by chatkeep setup \(([0-9a-f]{16})\)[^\n]*\n")
 _PLAIN_WORD: Final = re.compile(r"[A-Za-z0-9_./:=@+,%$-]+", re.ASCII)

@@ -13,7 +13,7 @@ from typing import Final
 
 import platformdirs
 
-from chatkeep.daemon.cli.errors import ServiceManagerFailed
+from chatkeep.daemon.cli.errors import SystemdFailed
 from chatkeep.daemon.cli.unit_files import UNIT
 
 _QUICK: Final = 20.0  # seconds; a question, or a word to the manager
@@ -51,19 +51,19 @@ def active() -> bool:
 
 
 def reload() -> None:
-    """Has the manager read its units again. Raises ServiceManagerFailed."""
+    """Has the manager read its units again. Raises SystemdFailed."""
     _must(["systemctl", "--user", "daemon-reload"])
 
 
 def start() -> None:
-    """Has the unit started at every login, and now; returns when it is ready. Raises ServiceManagerFailed."""
+    """Has the unit started at every login, and now; returns when it is ready. Raises SystemdFailed."""
     _must(["systemctl", "--user", "enable", UNIT])
     # Not `enable --now`: one that runs already has to take up what changed in its unit.
     _must(["systemctl", "--user", "restart", UNIT], _STARTING)
 
 
 def stop() -> None:
-    """Ends the unit and has it not started again. Raises ServiceManagerFailed."""
+    """Ends the unit and has it not started again. Raises SystemdFailed."""
     _must(["systemctl", "--user", "disable", "--now", UNIT], _STARTING)
 
 
@@ -74,7 +74,7 @@ def lingers() -> bool | None:
 
 
 def linger() -> None:
-    """Has this user's services run from boot on. May ask for a password. Raises ServiceManagerFailed."""
+    """Has this user's services run from boot on. May ask for a password. Raises SystemdFailed."""
     _must(["loginctl", "enable-linger"], _STARTING)
 
 
@@ -82,7 +82,7 @@ def _must(argv: Sequence[str], seconds: float = _QUICK) -> None:
     done = _run(argv, seconds)
     if done.returncode != 0:
         said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[0].rstrip(".")
-        raise ServiceManagerFailed(command=" ".join(argv), said=said)
+        raise SystemdFailed(command=" ".join(argv), said=said)
 
 
 def _run(argv: Sequence[str], seconds: float = _QUICK) -> subprocess.CompletedProcess[str]:

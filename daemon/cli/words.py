@@ -300,7 +300,7 @@ _COMMANDS: Final = {
         "Take it out of the way yourself: systemctl --user disable --now chatkeep, then delete the file.",
         Exit.FAILED,
     ),
-    "service-manager-failed": Words(
+    "systemd-failed": Words(
         "The service manager did not do what it was asked ({command}): {said}.",
         "Look for why: journalctl --user -u chatkeep. Then run chatkeep setup again.",
         Exit.FAILED,

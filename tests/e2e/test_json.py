@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tests.support.newcomer import Newcomer
 from tests.support.station import Station, fill
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
@@ -94,6 +95,11 @@ def test_every_promise(station: Station, tmp_path: Path) -> None:
     fresh.mkdir()
     station = Station(fresh)
     see("init", "init", "--recovery-key-file", station.key)
+    room = tmp_path / "newcomer"
+    room.mkdir()
+    newcomer = Newcomer(room)
+    newcomer.signal()
+    seen["setup"] = [newcomer.set_up()]
 
     assert set(promised) - set(seen) == {"Exit codes", "Secrets", "Which snapshot", "cat"}
     wrong = {

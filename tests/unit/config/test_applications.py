@@ -107,7 +107,10 @@ def test_what_makes_it_worth_keeping_is_not_left_out(application: Application) -
     ("name", "entry"),
     [
         ("Signal", "Cache/"),
+        ("Signal", "Code Cache/"),
+        ("Signal", "DawnWebGPUCache/"),
         ("Signal", "Partitions/x/Code Cache/"),
+        ("Element", "Service Worker/CacheStorage/"),
         ("Signal", "SingletonLock"),
         ("Signal", "update-cache/"),
         ("Telegram", "tdata/user_data#2/media_cache/"),
@@ -126,7 +129,16 @@ def test_what_comes_again_by_itself_is_left_out(name: str, entry: str) -> None:
 KEPT = {
     "Signal": ["sql/db.sqlite-wal", "attachments.noindex/", "stickers.noindex/", "avatars.noindex/", "Local Storage/"],
     "Telegram": ["tdata/temp_data#2/", "tdata/settingss", "tdata/D877F783D5D3EF8C/"],
-    "Element": ["EventStore/", "EventStore/events.db", "Local Storage/", "electron-config.json", "Cookies"],
+    "Element": [
+        "Service Worker/",
+        "Service Worker/Database/",
+        "Partitions/x/Local Storage/",
+        "EventStore/",
+        "EventStore/events.db",
+        "Local Storage/",
+        "electron-config.json",
+        "Cookies",
+    ],
     "Beeper": ["media/", "local-whatsapp/", "local-whatsapp/megabridge.db"],
     "WhatsApp-phone": ["Media/", "Media/WhatsApp Images/", "Backups/"],
 }

@@ -40,7 +40,7 @@ def test_every_known_application_can_be_proposed() -> None:
         (one.name, one.path, one.exclude) for one in sources
     ]
     assert config.state_dir == HOME / "state"
-    assert max(map(len, text.splitlines())) <= 100
+    assert max(map(len, text.splitlines())) <= 78
     assert all(f"path: ~/{one.name}" in text for one in APPLICATIONS)
 
 
