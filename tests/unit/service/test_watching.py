@@ -17,6 +17,7 @@ from watchdog.observers.inotify_c import Mask, WatchDescriptor, inotify_add_watc
 
 from chatkeep.config.model import Source
 from chatkeep.daemon.service.watching import feed
+from chatkeep.daemon.service.watching.scope import Scope
 from tests.support.sources import Clock
 from tests.support.sqlite_app import App
 from tests.support.watching import Scene, watched
@@ -365,8 +366,12 @@ def test_after_stop_there_is_no_hint_no_thread_and_no_descriptor(top: Path) -> N
     assert not any(thread.name.startswith("watch") for thread in threading.enumerate())
 
 
-def test_one_that_is_stopped_at_once_leaves_no_descriptor_either(top: Path) -> None:
+def test_one_that_is_stopped_before_its_first_reading_leaves_no_descriptor_either(top: Path) -> None:
     before = set(os.listdir("/proc/self/fd"))
+    one = feed.Feed(os.fsencode(top), Scope(), lambda: None, lambda _: None, lambda _: False)
+    assert set(os.listdir("/proc/self/fd")) > before
+    one.stop()
+    assert set(os.listdir("/proc/self/fd")) <= before
     for _ in range(20):
         scene = Scene(top)
         scene.watcher.start()
