@@ -22,6 +22,11 @@ DAEMON: Final = {
         "If it is new in the configuration, have it read again: systemctl --user reload chatkeep",
         Exit.USAGE,
     ),
+    "reload-refused": Words(
+        "The configuration names another state directory. The daemon goes on with the one it has.",
+        f"It follows once it is started anew: {RESTART}",
+        Exit.USAGE,
+    ),
     "uploads-held": Words(
         "Nothing is sent before somebody unlocks the vault in this login session. What was backed up waits on this "
         "device.",
@@ -53,6 +58,15 @@ DAEMON: Final = {
         "The daemon refused the request ({reason}).",
         f"After an update it has to be started anew: {RESTART}",
         Exit.FAILED,
+    ),
+    "telling-error": Words("A problem could not be told.", "It is in the log and in: chatkeep status", Exit.FAILED),
+    "address-refused": Words(
+        "The file {path} gives no address that may be used ({reason}).",
+        "It must be yours alone (chmod 600), and its first line a URL: https://...",
+        Exit.USAGE,
+    ),
+    "undelivered": Words(
+        "A notice did not get through by {channel} ({reason}).", "It is tried again for three days.", Exit.FAILED
     ),
     "daemon-running": Words(
         "A daemon is running already with {path}.",

@@ -8,6 +8,7 @@ DaemonError
   NotReady        the daemon has just been started, is ending, or has lent the state directory
   NoSuchJob       it has no job of this name
   NoSuchSource    its configuration has no source of this name
+  ReloadRefused   the configuration says now what only another start can follow
   UploadsHeld     uploads wait until somebody unlocks the vault
   OutboxFull      so much waits to be uploaded that no snapshot is begun
 
@@ -77,9 +78,18 @@ class NoSuchJob(DaemonError):
 
 
 class NoSuchSource(DaemonError):
-    """The configuration that it works with has no source of this name. Parameters: name; known, the names that it has."""
+    """Its configuration has no source of this name. Parameters: name; known, the names that it has."""
 
     code = "no-such-source"
+    disposition = Disposition.NEEDS_USER
+
+
+class ReloadRefused(DaemonError):
+    """The configuration is sound, and cannot be followed without another start. Parameter: reason, one of
+    state-dir   it names another state directory
+    """
+
+    code = "reload-refused"
     disposition = Disposition.NEEDS_USER
 
 

@@ -1,7 +1,8 @@
 """Whether the daemon gets anywhere: what the service manager's watchdog is told goes by this. Pure.
 
-A loop that turns proves little when every worker hangs. So each piece of work says when it moved, and one that has not
-for too long keeps the watchdog from being fed: the service manager then restarts the daemon, which loses nothing.
+That the loop turns shows by itself, since it is the loop that feeds the watchdog; and it proves little when every
+worker hangs. So each piece of work says when it moved, and one that has not for too long keeps the watchdog from being
+fed: the service manager then restarts the daemon, which loses nothing.
 
 Times are seconds of a clock that stands still while the machine sleeps (CLOCK_MONOTONIC, as the service manager's own):
 by one that counts sleep everything would have hung for the whole night.
@@ -15,24 +16,14 @@ from typing import Final
 WORK_LIMIT: Final = 900.0
 """Seconds without a sign of life. One object on a slow line, with its retries, takes minutes."""
 
-LOOP_LIMIT: Final = 30.0
-"""Seconds that a turn of the loop may take."""
-
 
 class Progress:
     """What is busy, and when it last moved. For any thread."""
 
-    def __init__(self, work_limit: float = WORK_LIMIT, loop_limit: float = LOOP_LIMIT) -> None:
-        self._work_limit = work_limit
-        self._loop_limit = loop_limit
+    def __init__(self, limit: float = WORK_LIMIT) -> None:
+        self._limit = limit
         self._lock = threading.Lock()
         self._moved: dict[str, float] = {}
-        self._turned: float | None = None
-
-    def turned(self, now: float) -> None:
-        """The loop turned."""
-        with self._lock:
-            self._turned = now
 
     def began(self, work: str, now: float) -> None:
         """A piece of work began; each has a name of its own."""
@@ -51,9 +42,6 @@ class Progress:
             self._moved.pop(work, None)
 
     def stuck(self, now: float) -> tuple[str, ...]:
-        """What has not moved for too long, `loop` for the loop; empty: all is well."""
+        """What has not moved for too long; empty: all is well."""
         with self._lock:
-            found = [work for work, moved in self._moved.items() if now - moved > self._work_limit]
-            if self._turned is not None and now - self._turned > self._loop_limit:
-                found.append("loop")
-            return tuple(found)
+            return tuple(work for work, moved in self._moved.items() if now - moved > self._limit)

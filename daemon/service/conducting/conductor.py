@@ -101,6 +101,18 @@ class Conductor:
         """When each source is next (seconds of `Moment.boot`, may have passed when it waits for others)."""
         return {name: one.due_at(now.boot) for name, one in self._captures.items()}
 
+    def changed(self, source: str) -> bool:
+        """Whether something of a source is supposed to have changed since its last snapshot began."""
+        return source in self._captures and self._captures[source].pace.open_since is not None
+
+    def wants(self, provider: str) -> bool:
+        """Whether something waits for a provider, as far as is known."""
+        return provider in self._sendings and self._sendings[provider].wanted
+
+    def covers(self, provider: str) -> bool:
+        """Whether an upload to a provider runs that began after everything there is to send."""
+        return provider in self._sendings and self._sendings[provider].covers
+
     def next_try(self, provider: str) -> float | None:
         """When a provider is tried next (seconds of `Moment.boot`); None: nothing waits for it, or it is tried now."""
         return self._sendings[provider].due_at() if provider in self._sendings else None

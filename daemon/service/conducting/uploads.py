@@ -26,6 +26,11 @@ class Sending:
         """Whether the last attempt failed."""
         return self._backoff.failures > 0
 
+    @property
+    def covers(self) -> bool:
+        """Whether the upload that runs began after everything there is to send."""
+        return self.running and not self._again
+
     def want(self) -> None:
         """Something waits for it: a run that began before may have seen nothing of it."""
         if self.running:

@@ -7,14 +7,14 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Final, TypeVar
 
 from chatkeep.daemon.service.progress import Progress
 
 Result = TypeVar("Result")
 
 
-class Piece(Generic[Result]):
+class Piece:
     """A piece of work that runs. Made by `Workers.begin`.
 
     Attributes:
@@ -52,28 +52,28 @@ class Workers:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._loop = asyncio.get_running_loop()
-        self._pieces: dict[str, Piece[object]] = {}
+        self._pieces: dict[str, Piece] = {}
         self._idle = asyncio.Event()
         self._idle.set()
 
     @property
-    def pieces(self) -> tuple[Piece[object], ...]:
+    def pieces(self) -> tuple[Piece, ...]:
         """What runs now."""
         return tuple(self._pieces.values())
 
     def begin(
         self,
         name: str,
-        work: Callable[[Piece[Result]], Result],
+        work: Callable[[Piece], Result],
         ended: Callable[[Result | None, BaseException | None], None],
-    ) -> Piece[Result]:
+    ) -> Piece:
         """Begins a piece of work; `ended` is called in the loop with what it returned, or raised.
 
         The thread is a daemon thread: one that hangs in a call of the system must not keep the process from ending.
         """
-        piece: Piece[Result] = Piece(name, self._progress)
+        piece: Piece = Piece(name, self._progress)
         assert name not in self._pieces, name
-        self._pieces[name] = piece  # type: ignore[assignment]
+        self._pieces[name] = piece
         self._idle.clear()
         self._progress.began(name, time.monotonic())
 
@@ -114,6 +114,15 @@ class Workers:
             number += 1
         self.begin(unique, lambda _piece: work(), ended)
         return await future
+
+    def say(self, what: Callable[[], object]) -> None:
+        """Has something called in the loop. For any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(what)
+
+    def complain(self, error: BaseException) -> None:
+        """A mistake of ours, which is nobody's to mend but ours."""
+        self._loop.call_exception_handler({"message": "work failed", "exception": error})
 
     def stop(self, *names: str) -> None:
         """Asks these pieces to end at their next safe point; none named: all."""

@@ -45,7 +45,7 @@ def test_work_is_asked_to_stop_and_ends_when_it_can() -> None:
     async def play() -> None:
         workers = Workers(Progress())
 
-        def until_stopped(piece: Piece[str]) -> str:
+        def until_stopped(piece: Piece) -> str:
             while not piece.stopped():
                 piece.moved(piece.done + 1, None)
             return "stopped"
@@ -87,7 +87,7 @@ def test_who_waits_may_leave() -> None:
 
 def test_work_that_hangs_is_seen() -> None:
     async def play() -> None:
-        progress = Progress(work_limit=10)
+        progress = Progress(10)
         workers = Workers(progress)
         go = threading.Event()
         workers.begin("hangs", lambda _: go.wait(SOON), lambda *_: None)

@@ -1,0 +1,108 @@
+"""The state directory: ours, or lent to a command that needs it for itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from chatkeep.config.model import Config
+from chatkeep.daemon.service.conducting import inputs
+from chatkeep.daemon.service.conducting.inputs import Input
+from chatkeep.daemon.service.engine.engine import Engine
+from chatkeep.daemon.service.events import Bus, Event, Kind
+from chatkeep.daemon.service.moment import now
+from chatkeep.daemon.service.running.workers import Workers
+from chatkeep.daemon.state import StateBusy
+
+BUSY_AGAIN: Final = 1.0
+"""Seconds until a state directory that another process has is asked for again."""
+
+
+class Tenancy:
+    """For the thread of the loop. The conductor is to have been told `Lend` when it is made: nothing is open yet.
+
+    Attributes:
+        engine: while the state directory is ours.
+        tenant: the command that has it, or waits for it.
+    """
+
+    def __init__(
+        self,
+        config: Callable[[], Config],
+        workers: Workers,
+        bus: Bus,
+        tell: Callable[[Input], None],
+        opened: Callable[[Engine], None],
+    ) -> None:
+        self._config, self._workers, self._bus, self._tell, self._opened = config, workers, bus, tell, opened
+        self.engine: Engine | None = None
+        self.tenant: str | None = None
+        self._one = asyncio.Lock()
+        self._handed = asyncio.Event()
+        self._busy = False
+        self._closed = False
+
+    def handed(self) -> None:
+        """The conductor says that nothing uses it any more."""
+        self._handed.set()
+
+    async def try_open(self) -> bool:
+        """Opens it; whether nobody else has it. Raises ChatkeepError: it cannot be opened."""
+        try:
+            engine = await self._workers.call("open", lambda: Engine.open(self._config()))
+        except StateBusy as exc:
+            if not self._busy:
+                self._busy = True
+                self._bus.publish(Event.failed(Kind.PROBLEM, now(), exc, problem="state-busy", subject="state"))
+            return False
+        if self._busy:
+            self._busy = False
+            self._bus.publish(Event.now(Kind.PROBLEM_OVER, problem="state-busy", subject="state"))
+        self.engine = engine
+        self._handed.clear()
+        self._opened(engine)
+        return True
+
+    async def open(self) -> None:
+        """The same, as soon as nobody else has it."""
+        while not await self.try_open():
+            await asyncio.sleep(BUSY_AGAIN)
+
+    @contextlib.asynccontextmanager
+    async def lent_to(self, command: str | None) -> AsyncIterator[None]:
+        """Closed for the block, once what uses it came to a safe point; opened again before the next one gets it. None:
+        for ourselves."""
+        async with self._one:
+            self.tenant = command
+            try:
+                self._tell(inputs.Lend())
+                await self._handed.wait()
+                await self._close()
+                yield
+            finally:
+                # Whoever had it may be gone because the daemon ends.
+                if not self._closed:
+                    await asyncio.shield(asyncio.ensure_future(self._take_back()))
+
+    async def close(self) -> None:
+        """For good."""
+        self._closed = True
+        await self._close()
+
+    async def _take_back(self) -> None:
+        self.tenant = None
+        if self.engine is None:
+            await self.open()
+        else:  # whoever asked went away before it was handed over
+            self._handed.clear()
+            self._tell(inputs.Returned())
+
+    async def _close(self) -> None:
+        engine, self.engine = self.engine, None
+        if engine is None:
+            return
+        moved = await asyncio.to_thread(engine.close)
+        if moved is not None:
+            self._bus.publish(Event.failed(Kind.PROBLEM, now(), moved, problem=moved.code, subject="state"))
