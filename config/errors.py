@@ -15,6 +15,7 @@ Words for people, remedies and exit codes are added in one place, `chatkeep.daem
       PruneError         daemon.prune             what keeps prune from saying what may be deleted
       SessionError       daemon.service           the process that holds the keys of an unlocked vault
       DaemonError        daemon.service           what the running daemon cannot do
+      TellingError       daemon.service           the ways that problems are told
       ControlError       daemon.control           the way to the running daemon: silent, lost, of another version
       CeremonyError      daemon.control           a passkey's ceremony: cancelled, timed out, no key, wrong PIN
       CommandError       daemon.cli               what a command refuses before the engine is asked

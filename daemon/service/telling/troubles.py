@@ -30,7 +30,7 @@ MOST: Final = 3  # notices about one thing within a day
 
 # Nothing went wrong when these end a backup, an upload or a job: each has its own kind of event, or its own limit.
 _NO_FAILURE: Final = frozenset(
-    {"cancelled", "outbox-full", "vault-locked", "session-outdated", "held", "state-in-use", "lent"}
+    {"cancelled", "outbox-full", "uploads-held", "not-ready", "vault-locked", "session-outdated"}
 )
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _CHECKS: Final = frozenset({"verify", "drill"})  # what they find, nobody may learn late
