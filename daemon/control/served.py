@@ -32,6 +32,9 @@ class Served(Protocol):
     async def standing(self) -> Standing:
         """How things stand now. Never waits for work that goes on, nor for storage: it answers within a second."""
 
+    def metrics(self) -> str:
+        """The same as figures, in the text format of Prometheus."""
+
     async def backup(self, sources: Sequence[str], step: Step) -> Report:
         """Takes a snapshot of each of these sources now (none named: of all), whatever their pace, and sends everything
         that waits to every provider, once. A snapshot that runs already may have missed the latest change: another
@@ -42,7 +45,8 @@ class Served(Protocol):
         daemon, or a lend, stops this: `report.cancelled`. Cancelled (the caller went away), the work goes on, and
         nobody is told.
 
-        Raises ChatkeepError: what keeps a backup from beginning, as without a daemon; `NotReady` while it is lent.
+        Raises ChatkeepError: what keeps a backup from beginning, as without a daemon; NoSuchSource; NotReady while it
+        is lent.
         """
 
     async def session(self) -> bool:

@@ -12,6 +12,7 @@ import os
 import socket
 import stat
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self
@@ -21,6 +22,7 @@ from chatkeep.daemon.service.errors import SocketRefused
 
 _NAME: Final = "chatkeep"
 _OTHERS: Final = 0o077
+_NAP: Final = 0.01  # seconds between two tries to connect to one who is flooded
 _CREDENTIALS: Final = struct.Struct("iII")  # struct ucred of unix(7)
 
 
@@ -125,18 +127,25 @@ class Place:
             raise SocketRefused(path=str(self.path / name), reason=_kind(facts.st_mode))
         if facts.st_uid != os.geteuid():
             raise SocketRefused(path=str(self.path / name), reason="owner")
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                return self._connected(name, seconds)
+            except (ConnectionRefusedError, FileNotFoundError):
+                return None
+            except BlockingIOError as exc:
+                # So many wait there that it does not even take another; the system waits for nobody here.
+                if time.monotonic() >= end:
+                    raise TimeoutError from exc
+                time.sleep(_NAP)
+
+    def _connected(self, name: str, seconds: float) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             connection.settimeout(seconds)
             connection.connect(self.reach(name))
             if peer(connection)[1] != os.geteuid():
                 raise SocketRefused(path=str(self.path / name), reason="peer")
-        except (ConnectionRefusedError, FileNotFoundError):
-            connection.close()
-            return None
-        except BlockingIOError as exc:
-            connection.close()
-            raise TimeoutError from exc  # so many wait there that it does not even take another
         except BaseException:
             connection.close()
             raise
