@@ -101,14 +101,14 @@ def watcher(top: Path) -> Iterator[tuple[int, Path | None]]:
 
 
 @contextlib.contextmanager
-def daemon(top: Path) -> Iterator[tuple[int, Path | None]]:
+def daemon(top: Path, more: str = "") -> Iterator[tuple[int, Path | None]]:
     """The daemon, with a vault in a folder, after its first backup; and the file that grows with each provider call."""
     room = top.parent
     config, calls = room / "chatkeep.yaml", room / "calls"
     (room / "vault").mkdir()
     config.write_text(
         f"sources: [{top}]\nproviders: [{{name: storage, type: folder, path: {room / 'vault'}}}]\n"
-        f"state_dir: {room / 'state'}\nsession: {{require_unlock: false}}\n"
+        f"state_dir: {room / 'state'}\nsession: {{require_unlock: false}}\n" + more
     )
     environment = os.environ | {"XDG_RUNTIME_DIR": str(room / "run")}
     (room / "run").mkdir(mode=0o700)
@@ -135,21 +135,21 @@ def main() -> int:
         profile(top, asked.databases)
         with (daemon if asked.daemon else watcher)(top) as (pid, calls):
             settle(pid)
-            used, turns = spent(pid)
+            before, turns_before = spent(pid)
             asked_before = calls.stat().st_size if calls is not None and calls.exists() else 0
             began = time.monotonic()
             time.sleep(asked.seconds)
             wall = time.monotonic() - began
-            used, turns = (after - before for after, before in zip(spent(pid), (used, turns), strict=True))
+            after, turns_after = spent(pid)
             made = calls.stat().st_size - asked_before if calls is not None else None
-            share = 100 * used / wall
+            share = 100 * (after - before) / wall
             threads = sum(1 for _ in itertools.islice(Path(f"/proc/{pid}/task").iterdir(), 1000))
             result = {
                 "what": "daemon" if asked.daemon else "watcher",
                 "databases": asked.databases,
                 "seconds": round(wall, 1),
                 "cpu_percent": round(share, 4),
-                "wakeups_per_second": round(turns / wall, 2),
+                "wakeups_per_second": round((turns_after - turns_before) / wall, 2),
                 "resident_mib": round(resident(pid) / MIB, 1),
                 "threads": threads,
                 "provider_calls": made,

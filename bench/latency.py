@@ -86,7 +86,7 @@ def observe(
     long, so a long backup gets an equal share of silence.
     """
     records = work / "commits"
-    with _writing(database, records, rate, seed):
+    with writing(database, records, rate, seed):
         time.sleep(PAUSE)
         windows: list[Window] = []
         for number in range(rounds):
@@ -115,7 +115,8 @@ def _idle(_backup: Callable[[], object], length: int) -> Window:
 
 
 @contextmanager
-def _writing(database: Path, records: Path, rate: float, seed: int) -> Iterator[None]:
+def writing(database: Path, records: Path, rate: float, seed: int) -> Iterator[None]:
+    """An application that writes while the block runs. RuntimeError when it did not start, or ended."""
     words = ["-m", "bench.commits", str(database), str(records), "--rate", str(rate), "--seed", str(seed)]
     writer = subprocess.Popen([sys.executable, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_TOP)
     assert writer.stdin is not None
