@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from chatkeep.config.errors import ChatkeepError
+from chatkeep.daemon.control.errors import ControlError
 
 VERSION: Final = "1"
 """Of all of this. It is in every path and in every answer; another one is another language."""
@@ -84,7 +85,7 @@ REASONS: Final[Mapping[str, int]] = {
 """Why a request is refused before the daemon is asked (error `daemon-refused`), and the status of the answer."""
 
 
-class Remembered(ChatkeepError):
+class Remembered(ControlError):
     """An error of the daemon, where it was told. It has the code of the one that was raised there."""
 
 
@@ -99,8 +100,8 @@ def revived(value: object) -> ChatkeepError:
     params = value.get("params") if isinstance(value, Mapping) else None
     if not isinstance(code, str) or not isinstance(params, Mapping):
         return Remembered()
-    # A class of its own, since codes are of classes: what tells an error looks there.
-    error = type("Told", (Remembered,), {"code": code})(**{str(name): one for name, one in params.items()})
+    # A class of its own, since codes are of classes: what tells an error looks there. It is of no module of ours.
+    error = type("Told", (Remembered,), {"code": code, "__module__": "told"})(**{str(name): one for name, one in params.items()})
     assert isinstance(error, ChatkeepError)
     return error
 
