@@ -101,7 +101,9 @@ def revived(value: object) -> ChatkeepError:
     if not isinstance(code, str) or not isinstance(params, Mapping):
         return Remembered()
     # A class of its own, since codes are of classes: what tells an error looks there. It is of no module of ours.
-    error = type("Told", (Remembered,), {"code": code, "__module__": "told"})(**{str(name): one for name, one in params.items()})
+    error = type("Told", (Remembered,), {"code": code, "__module__": "told"})(
+        **{str(name): one for name, one in params.items()}
+    )
     assert isinstance(error, ChatkeepError)
     return error
 
