@@ -95,7 +95,8 @@ def setup(frame: Frame, /, **options: Any) -> int:
     else:
         draft = _draft(frame, wishes, file, seen, asks=asks)
         config = draft.config
-    named = file if file != default_file() else None
+    # Where XDG_CONFIG_HOME leads elsewhere, the service manager may not know of it.
+    named = file if file != Path.home() / ".config/chatkeep/chatkeep.yaml" else None
     facts = setup_work.look(config, configured=there, daemon=daemon, named=named)
     steps = plan(facts, Wanted(wishes.replace_config, wishes.backup, wishes.unit))
     init = _init_wishes(frame, config, wishes, asks=asks, needed=not facts.vault)

@@ -116,6 +116,8 @@ def lines(out: Output, shown: Shown, work: Work) -> Iterator[str]:
         rows.insert(1, ("", f"the old one is {_path(work.kept_old)}"))
     rows.append(("keeps", _wrapped(", ".join(printable(source.name) for source in shown.config.sources))))
     rows.append(("stored in", "\n".join(_stores(shown.config))))
+    if titles := _with_notes(shown):
+        rows.append(("to know", _wrapped(f"what {titles} needs besides for a restore stands in the configuration")))
     yield from fields(rows)
     if work.error is not None:
         yield ""
@@ -223,6 +225,13 @@ def _not_kept(out: Output, shown: Shown) -> Iterator[str]:
             yield out.styled("Found, and not kept:", "warn")
             yield from (f"  {line}" for line in setup_draft.described(one))
             yield f"  To keep it, add it to {_path(shown.file)}"
+
+
+def _with_notes(shown: Shown) -> str:
+    """The applications that are kept and of which a person has to know something."""
+    kept = {source.path for source in shown.config.sources}
+    known = (one.finding for one in shown.seen if one.finding.path in kept)
+    return ", ".join(dict.fromkeys(one.application.title for one in known if one.application and one.application.note))
 
 
 def _stores(config: Config) -> Iterator[str]:

@@ -19,13 +19,13 @@ from chatkeep.daemon.cli.frame import Frame
 from chatkeep.daemon.cli.init_command import Wishes as InitWishes
 from chatkeep.daemon.cli.setup_plan import Facts, Name, State, Step, UnitFacts, Why
 from chatkeep.daemon.cli.telling import tell
-from chatkeep.daemon.cli.unit_files import Standing
+from chatkeep.daemon.cli.unit_files import ForUser, Standing
 
 if TYPE_CHECKING:
     from chatkeep.config.model import Config
 
 OLD: Final = ".old"
-_MOST_UNIT: Final = 256 * 1024  # bytes; a longer file is not ours
+MOST_UNIT: Final = 256 * 1024  # bytes; a longer file is not ours
 
 
 @dataclass
@@ -122,19 +122,15 @@ class Work:
     def _service(self, why: Why | None) -> State:
         file = user_services.unit_file()
         if why is not Why.EDITED:
-            write_unit(file, self.unit())
+            write_unit(file, wanted_unit(self.config, self.file if self.config_named else None))
         user_services.reload()
         user_services.start()
-        lingers = user_services.lingers()
-        if lingers is False and self.linger():
+        # Known from here on: whatever becomes of the question that follows, the service runs.
+        self.values[Name.SERVICE] = {"unit": file, "lingers": user_services.lingers()}
+        if self.values[Name.SERVICE]["lingers"] is False and self.linger():
             user_services.linger()
-            lingers = True
-        self.values[Name.SERVICE] = {"unit": file, "lingers": lingers}
+            self.values[Name.SERVICE] = {"unit": file, "lingers": True}
         return State.DONE
-
-    def unit(self) -> str:
-        """The unit as it has to be for this user and this configuration."""
-        return wanted_unit(self.file if self.config_named else None)
 
     def _show(self, *lines: str) -> None:
         if not self.frame.out.as_json:
@@ -147,7 +143,7 @@ def look(config: Config, *, configured: bool, daemon: bool, named: Path | None) 
     from chatkeep.daemon.service.device import is_set_up
 
     vault = is_set_up(config)
-    unit = unit_facts(wanted_unit(named)) if daemon else None
+    unit = unit_facts(wanted_unit(config, named)) if daemon else None
     return Facts(configured, vault, vault and _has_snapshots(config), unit)
 
 
@@ -159,9 +155,20 @@ def unit_facts(wanted: str) -> UnitFacts:
     return UnitFacts(True, standing, user_services.enabled(), user_services.active())
 
 
-def wanted_unit(config: Path | None) -> str:
-    """The unit for this user. `config`: None for the usual file."""
-    return unit_files.rendered(unit_files.shipped(), user_services.own_command(), config)
+def wanted_unit(config: Config, named: Path | None) -> str:
+    """The unit for this user and what this configuration needs. `named`: its file; None for the usual one."""
+    from chatkeep.config.model import FolderOptions
+
+    stores = [one.options.path for one in config.providers if isinstance(one.options, FolderOptions)]
+    state = os.environ.get("XDG_STATE_HOME", "")
+    user = ForUser(
+        user_services.own_command(),
+        named,
+        unit_files.out_of_reach([*stores, config.state_dir], Path.home()),
+        # Set in a shell only, it would have the service look for its records elsewhere.
+        {"XDG_STATE_HOME": state} if os.path.isabs(state) else {},
+    )
+    return unit_files.rendered(unit_files.shipped(), user)
 
 
 def read_unit(file: Path) -> bytes | None:
@@ -169,7 +176,7 @@ def read_unit(file: Path) -> bytes | None:
     from chatkeep.providers.durable import read_bounded
 
     try:
-        return read_bounded(file, _MOST_UNIT)
+        return read_bounded(file, MOST_UNIT)
     except FileNotFoundError:
         return b"" if os.path.islink(file) else None  # a link to nothing is how systemd masks a unit
     except OSError:

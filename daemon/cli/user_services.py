@@ -16,7 +16,7 @@ import platformdirs
 from chatkeep.daemon.cli.errors import SystemdFailed
 from chatkeep.daemon.cli.unit_files import UNIT
 
-_QUICK: Final = 20.0  # seconds; a question, or a word to the manager
+QUICK: Final = 20.0  # seconds; a question, or a word to the manager
 _STARTING: Final = 120.0  # systemd's own limit for a start is 90
 
 
@@ -78,14 +78,14 @@ def linger() -> None:
     _must(["loginctl", "enable-linger"], _STARTING)
 
 
-def _must(argv: Sequence[str], seconds: float = _QUICK) -> None:
+def _must(argv: Sequence[str], seconds: float = 0.0) -> None:
     done = _run(argv, seconds)
     if done.returncode != 0:
         said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[0].rstrip(".")
         raise SystemdFailed(command=" ".join(argv), said=said)
 
 
-def _run(argv: Sequence[str], seconds: float = _QUICK) -> subprocess.CompletedProcess[str]:
+def _run(argv: Sequence[str], seconds: float = 0.0) -> subprocess.CompletedProcess[str]:
     """The program, in words that do not depend on the user's language. One that is missing or hangs has failed."""
     if shutil.which(argv[0]) is None:
         return subprocess.CompletedProcess(argv, 127, "", f"there is no {argv[0]}")
@@ -96,11 +96,11 @@ def _run(argv: Sequence[str], seconds: float = _QUICK) -> subprocess.CompletedPr
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=seconds,
+            timeout=seconds or QUICK,
             env={**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"},
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(argv, 124, "", f"no answer within {seconds:.0f} seconds")
+        return subprocess.CompletedProcess(argv, 124, "", f"no answer within {seconds or QUICK:.0f} seconds")
     except OSError as exc:
         return subprocess.CompletedProcess(argv, 126, "", str(exc.strerror))
