@@ -15,6 +15,7 @@ import pytest
 from chatkeep.config.model import Source
 from chatkeep.daemon.service.events import Kind
 from chatkeep.daemon.service.watching import feed
+from chatkeep.daemon.service.watching.sentry import Rhythm
 from tests.support.watch_child import Child
 from tests.support.watching import Scene, watched
 
@@ -286,6 +287,20 @@ def test_a_hint_that_nobody_took_is_given_again(top: Path) -> None:
         (top / "file").mkdir()
         scene.heard.until(lambda: scene.heard.since(mark))
         assert scene.heard.refuse == 0
+
+
+def test_a_whole_hint_that_nobody_took_stays_whole(top: Path) -> None:
+    scene = Scene(top, rhythm=Rhythm(check=600))  # so that it is an event that brings the next one
+    scene.heard.refuse = 1
+    try:
+        scene.start()
+        assert scene.heard.refuse == 0
+        assert scene.heard.hints == []
+        (top / "file").mkdir()
+        scene.heard.until(lambda: scene.heard.hints)
+        assert scene.heard.hints == [("chat", True)]
+    finally:
+        scene.watcher.stop()
 
 
 def test_a_mistake_of_ours_is_told_and_tried_again(top: Path) -> None:
