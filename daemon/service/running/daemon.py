@@ -27,7 +27,7 @@ from chatkeep.daemon.service.conducting.actions import (
     TakeSnapshot,
     Upload,
 )
-from chatkeep.daemon.service.conducting.conductor import Conductor, JobTerms, Settings
+from chatkeep.daemon.service.conducting.conductor import Conductor, Settings
 from chatkeep.daemon.service.conducting.inputs import Input
 from chatkeep.daemon.service.engine.engine import Engine
 from chatkeep.daemon.service.engine.figures import EngineStanding
@@ -35,6 +35,7 @@ from chatkeep.daemon.service.engine.report import Report
 from chatkeep.daemon.service.engine.steps import Step
 from chatkeep.daemon.service.errors import NoSuchJob, NotReady, ReloadRefused
 from chatkeep.daemon.service.events import Bus, Event, Kind, Plain
+from chatkeep.daemon.service.job_notes import JobNotes, JobResult
 from chatkeep.daemon.service.logind import Login, LoginSignal, Note
 from chatkeep.daemon.service.moment import now
 from chatkeep.daemon.service.notify import Supervisor
@@ -48,6 +49,7 @@ from chatkeep.daemon.service.running.pulse import Pulse
 from chatkeep.daemon.service.running.tenancy import Tenancy
 from chatkeep.daemon.service.running.work import Work
 from chatkeep.daemon.service.running.workers import Workers
+from chatkeep.daemon.service.schedule import TERMS, Schedule, intervals
 from chatkeep.daemon.service.standing import Fault, Mode, Standing
 from chatkeep.daemon.service.uploads_open import UploadsOpen
 from chatkeep.daemon.service.watching.sentry import Rhythm
@@ -64,12 +66,6 @@ FIGURES_SECONDS: Final = 0.5
 STATUS_PACE: Final = 0.5
 """Seconds between two words to the service manager."""
 
-JOBS: Final = {
-    "verify": JobTerms(),
-    "drill": JobTerms(session=True),
-    "prune": JobTerms(session=True),  # it asks for the state directory itself
-}
-
 _REOPENS: Final = ("sources", "providers", "outbox", "retention", "rebuild_patience")
 """What of the configuration the open engine works by."""
 
@@ -82,6 +78,7 @@ class Terms:
         load: reads the configuration. Raises ConfigError.
         job: the command line that does a job, in a process of its own.
         status: one line for people, for the service manager.
+        metrics: figures, in the text format of Prometheus.
         version: of the program.
         file: of the configuration, to be shown.
     """
@@ -89,6 +86,7 @@ class Terms:
     load: Callable[[], Config]
     job: Callable[[str], Sequence[str]]
     status: Callable[[Standing], str]
+    metrics: Callable[[], str]
     version: str
     file: Path | None = None
 
@@ -109,6 +107,7 @@ class Daemon:
         self._tasks: set[asyncio.Task[None]] = set()
         self._progress = Progress()
         self._status: asyncio.TimerHandle | None = None
+        self._schedule: Schedule | None = None
 
     # -- its life ---------------------------------------------------------------------------------------------------
 
@@ -130,7 +129,7 @@ class Daemon:
         self._conductor = Conductor(_settings(self._config), now())
         self._work = Work(self._workers, self.bus, self._tell, lambda: self._spawn(self._renew()))
         self._tenancy = Tenancy(lambda: self._config, self._workers, self.bus, self._tell, self._opened)
-        self._errands = Errands(self._terms.job, self.bus, self._tell, lambda *_: None)
+        self._errands = Errands(self._terms.job, self.bus, self._tell, self._job_ended)
         self._watcher = Watcher(self._config.sources, self._hinted, self.bus.publish, _rhythm(self._config))
         clean = False
         unsubscribe = self.bus.subscribe(lambda _: self._workers.say(self._changed), "status")
@@ -175,12 +174,18 @@ class Daemon:
         if not opened:
             await self._tenancy.open()
         self._mode = Mode.RUNNING
+        self._schedule = Schedule(
+            intervals(self._config), JobNotes(self._config.state_dir), lambda name: self._tell(inputs.JobDue(name))
+        )
+        self._schedule.start()
         self._changed()
 
     async def _end(self) -> bool:
         self._mode = Mode.STOPPING
         self._supervisor.stopping()
         self._pulse.stop()
+        if self._schedule is not None:
+            self._schedule.close()
         self._tell(inputs.Stop())
         self._workers.stop()
         self._nobody_comes()
@@ -286,6 +291,10 @@ class Daemon:
             self._tell(inputs.Back(source))  # what was in the way may be gone
         self._tell(inputs.WholeTree(source) if whole else inputs.Hint(source))
 
+    def _job_ended(self, name: str, result: JobResult, seconds: float) -> None:
+        if self._schedule is not None:
+            self._schedule.ended(name, result, seconds)
+
     def _gate(self) -> None:
         self._tell(inputs.Gate(self._keeper.rules.uploads, self._keeper.rules.session))
 
@@ -305,6 +314,8 @@ class Daemon:
 
     def _woke(self) -> None:
         self._publish(Kind.RESUMED)
+        if self._schedule is not None:
+            self._schedule.resumed()
         self._tell(inputs.Resumed())
 
     # -- what is asked of it ------------------------------------------------------------------------------------------
@@ -338,7 +349,12 @@ class Daemon:
                 at,
             ),
             providers=describing.providers(required, of_providers, self._work.upload_faults, self._conductor, at),
+            jobs=() if self._schedule is None else self._schedule.standing(self._conductor.waiting_jobs()),
         )
+
+    def metrics(self) -> str:
+        """Figures, in the text format of Prometheus."""
+        return self._terms.metrics()
 
     async def backup(self, names: Sequence[str], step: Step) -> Report:
         """Takes a snapshot of these sources now, all if none is named, and sends what waits; see `control.served`."""
@@ -396,6 +412,8 @@ class Daemon:
         self._apply(self._conductor.reload(_settings(config), now()))
         self._keeper.reload(config.session)
         self._login.idle_after = _idle_after(config)
+        if self._schedule is not None:
+            self._schedule.change(intervals(config))
         await self._workers.call("watch", lambda: self._watcher.change(config.sources, float(config.watch.poll_every)))
         if self._tenancy.engine is not None:
             self._work.waiting(self._tenancy.engine)
@@ -451,7 +469,7 @@ def _settings(config: Config) -> Settings:
         float(watch.quiet), float(watch.max_delay), float(watch.min_interval), float(watch.compare_every)
     )
     sources = {source.name: pace for source in config.sources}
-    return Settings(sources, tuple(provider.name for provider in config.providers), JOBS)
+    return Settings(sources, tuple(provider.name for provider in config.providers), TERMS)
 
 
 def _rhythm(config: Config) -> Rhythm:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import time
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 from chatkeep.daemon.service.conducting import inputs
 from chatkeep.daemon.service.conducting.inputs import Input
 from chatkeep.daemon.service.events import Bus, Event, Kind
+from chatkeep.daemon.service.job_notes import JobResult, Outcome
+from chatkeep.daemon.service.moment import now
 from chatkeep.daemon.service.standing import Doing
 
 PATIENCE: Final = 2.0
 """Seconds for a job that is told to end. It stops at a safe point, and loses nothing when it is killed."""
 MOST_SAID: Final = 4 * 1024 * 1024
+_INTEGRITY: Final = 5
+_PUT_OFF: Final = frozenset({3, 6})  # it was locked meanwhile, or told to end
 
 
 class Errands:
@@ -25,7 +28,7 @@ class Errands:
 
     Args:
         command: the command line that does a job; it says how it went as `--json` has it.
-        ended: called with the name of a job and the code of what went wrong, None: nothing.
+        ended: called with the name of a job, what it came to, and how many seconds it took.
     """
 
     def __init__(
@@ -33,7 +36,7 @@ class Errands:
         command: Callable[[str], Sequence[str]],
         bus: Bus,
         tell: Callable[[Input], None],
-        ended: Callable[[str, str | None], None],
+        ended: Callable[[str, JobResult, float], None],
     ) -> None:
         self._command, self._bus, self._tell, self._ended = command, bus, tell, ended
         self._running: dict[str, int] = {}
@@ -44,22 +47,23 @@ class Errands:
         return tuple(Doing("job", name, since) for name, since in self._running.items())
 
     async def run(self, name: str) -> None:
-        """Does a job. Cancelled, it is told to end."""
+        """Does a job. Cancelled, it is told to end, and put off."""
         self._running[name] = time.time_ns()
+        begun = now().boot
         self._bus.publish(Event.now(Kind.JOB_BEGUN, job=name))
-        code: str | None = "cancelled"
+        result = JobResult(Outcome.PUT_OFF, "cancelled")
         try:
-            code = await self._run(name)
+            result = await self._run(name)
         finally:
             del self._running[name]
-            if code is None:
+            if result.outcome is Outcome.GOOD:
                 self._bus.publish(Event.now(Kind.JOB_DONE, job=name))
             else:
-                self._bus.publish(Event.now(Kind.JOB_FAILED, job=name, code=code))
-            self._ended(name, code)
-            self._tell(inputs.JobEnded(name, code is not None))
+                self._bus.publish(Event.now(Kind.JOB_FAILED, job=name, code=result.code))
+            self._ended(name, result, now().boot - begun)
+            self._tell(inputs.JobEnded(name, result.outcome is not Outcome.GOOD))
 
-    async def _run(self, name: str) -> str | None:
+    async def _run(self, name: str) -> JobResult:
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command(name),
@@ -69,7 +73,7 @@ class Errands:
                 limit=MOST_SAID,
             )
         except OSError as exc:
-            return f"system-{os.strerror(exc.errno or 0)}"
+            return JobResult(Outcome.FAILED, "system", {"errno": exc.errno or 0})
         try:
             said, _ = await process.communicate()
         except asyncio.CancelledError:
@@ -81,12 +85,37 @@ class Errands:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             raise
-        return None if process.returncode == 0 else _code(said, process.returncode or 0)
+        return judged(process.returncode or 0, said)
 
 
-def _code(said: bytes, status: int) -> str:
-    """The code of the error that a command told, or how it ended."""
+def judged(status: int, said: bytes) -> JobResult:
+    """What a command came to, by its exit code and by what it said with `--json` (docs/commands.md)."""
     try:
-        return str(json.loads(said)["error"]["code"])
-    except (ValueError, KeyError, TypeError):
-        return f"exit-{status}"
+        value = json.loads(said)
+    except ValueError:
+        value = {}
+    value = value if isinstance(value, dict) else {}
+    checked = tuple(str(one["name"]) for one in _rows(value, "providers") if one.get("error", 0) is None)
+    if status == 0:
+        return JobResult(Outcome.GOOD, checked=checked)
+    code = next(_codes(value), f"exit-{status}")
+    if status in _PUT_OFF:
+        return JobResult(Outcome.PUT_OFF, code)
+    return JobResult(Outcome.BAD if status == _INTEGRITY or checked else Outcome.FAILED, code, checked=checked)
+
+
+def _codes(value: Any) -> Iterator[str]:
+    """The codes of every error in it, as it is read."""
+    if isinstance(value, dict):
+        if isinstance(value.get("code"), str):
+            yield value["code"]
+        for inner in value.values():
+            yield from _codes(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _codes(inner)
+
+
+def _rows(value: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    rows = value.get(name)
+    return [row for row in rows if isinstance(row, dict) and "name" in row] if isinstance(rows, list) else []
