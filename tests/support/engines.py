@@ -93,22 +93,30 @@ class Counting:
 
 
 class Home:
-    """One device below `room`. Sources are `chat` and those of `more`; providers are folders.
+    """One device below `room`. Sources are `chat` and those of `more`, below `sources` if that is given; providers are
+    folders.
 
     Attributes:
         stores: by provider, the one that engines opened here get.
         seconds: the clock of the engine.
     """
 
-    def __init__(self, room: Path, providers: tuple[str, ...] = ("one", "two"), more: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        room: Path,
+        providers: tuple[str, ...] = ("one", "two"),
+        more: tuple[str, ...] = (),
+        sources: Path | None = None,
+    ) -> None:
         self.room = room
+        self.sources = sources or room
         self.seconds = 1000.0
         self.recovery = generate()
         for name in ("chat", *more):
-            (room / name).mkdir()
+            (self.sources / name).mkdir()
         folders = [FolderProvider(name, room / name, create=True) for name in providers]
         made = create_vault(folders, [Way(RecoveryMethod(self.recovery), "paper")], 1)
-        self.config = _config(room, providers, ("chat", *more))
+        self.config = config_of(room, providers, [self.sources / name for name in ("chat", *more)])
         self.config.state_dir.mkdir(mode=0o700)
         made.credential.save(self.config.state_dir / CREDENTIAL)
         self.device_id = made.credential.device_id
@@ -118,7 +126,7 @@ class Home:
     @property
     def source(self) -> Path:
         """The directory of the source `chat`."""
-        return self.room / "chat"
+        return self.sources / "chat"
 
     def terms(self, **changes: Any) -> Terms:
         """Bounded snapshots of 1 MiB; nothing is tried twice."""
@@ -146,7 +154,7 @@ class Home:
 
     def write(self, name: str, size: int, seed: int = 0, *, source: str = "chat", age: float = 0.0) -> None:
         """A file that cannot be compressed, so many seconds old."""
-        path = self.room / source / name
+        path = self.sources / source / name
         path.write_bytes(random.Random(f"{seed} {name}").randbytes(size))
         then = path.stat().st_mtime - age
         os.utime(path, (then, then))
@@ -187,9 +195,10 @@ def reader_of(folder: Path, recovery: RecoveryKey) -> VaultReader:
     return VaultReader([provider], unlock(provider, RecoveryMethod(recovery)))
 
 
-def _config(room: Path, providers: tuple[str, ...], sources: tuple[str, ...]) -> Config:
+def config_of(room: Path, providers: Sequence[str], sources: Sequence[Path]) -> Config:
+    """The configuration of a device below `room`."""
     return Config(
-        tuple(Source(room / name, name=name) for name in sources),
+        tuple(Source(path, name=path.name) for path in sources),
         tuple(ProviderConfig(name, "folder", FolderOptions(room / name)) for name in providers),
         state_dir=room / "state",
     )
