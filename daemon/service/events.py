@@ -54,6 +54,7 @@ class Kind(StrEnum):
     OUTBOX_FREED = "outbox-freed"
     PROBLEM = "problem"  # something that a person should know, as judged from what happened
     PROBLEM_OVER = "problem-over"
+    COMMAND_ENDED = "command-ended"  # the program that is given problems, and what it wrote
     LIBRARY = "library"  # one of the libraries complains
     LISTENER_LOST = "listener-lost"  # who listened here failed at it and hears no more
 
@@ -91,6 +92,7 @@ CARRIES: Final[Mapping[Kind, tuple[str, ...]]] = MappingProxyType(
         Kind.OUTBOX_FREED: ("waiting", "limit"),
         Kind.PROBLEM: ("problem", "subject"),
         Kind.PROBLEM_OVER: ("problem", "subject"),
+        Kind.COMMAND_ENDED: ("status",),
         Kind.LIBRARY: ("library",),
         Kind.LISTENER_LOST: ("listener",),
     }

@@ -19,11 +19,7 @@ AGAIN: Final = 60.0  # after one that got lost
 
 
 class Heartbeat:
-    """Beats when told that all is well. To be closed.
-
-    Attributes:
-        wake_at: when `beat` has something to do, on the clock `boot`.
-    """
+    """Beats when told that all is well. To be closed."""
 
     name: Final = "heartbeat"
 
@@ -31,21 +27,27 @@ class Heartbeat:
         self._address = address
         self._post = Post(self.name)
         self._failed = False  # that something is wrong was said
-        self.wake_at = boot + FIRST
+        self._beat_at = boot + FIRST
+        self._fail_at = boot
+
+    def wake_at(self, well: bool) -> float:
+        """When `beat` has something to do, on the clock `boot`."""
+        if well:
+            return self._beat_at
+        return float("inf") if self._failed else self._fail_at
 
     async def beat(self, well: bool, boot: float) -> None:
         """Says how things are, if it is time to. Raises Undelivered; it is tried again a minute later."""
-        if well and boot < self.wake_at:
+        if boot < self.wake_at(well):
             return
-        if not well and self._failed:
-            return
-        self.wake_at = boot + AGAIN
+        self._beat_at = self._fail_at = boot + AGAIN
         if well:
             await self._post.send(self._address.url, self._address.headers, None)
             self._failed = False
+            self._fail_at = boot
         else:
             await self._fail()
-        self.wake_at = boot + EVERY
+        self._beat_at = boot + EVERY
 
     async def _fail(self) -> None:
         try:

@@ -41,6 +41,7 @@ _LEVELS: Final[Mapping[Kind, int]] = MappingProxyType(
         Kind.UPLOAD_BEGUN: logging.DEBUG,
         Kind.UPLOAD_PROGRESS: logging.DEBUG,
         Kind.JOB_BEGUN: logging.DEBUG,
+        Kind.COMMAND_ENDED: logging.DEBUG,
         Kind.RELOAD_REFUSED: logging.ERROR,
         Kind.SNAPSHOT_FAILED: logging.WARNING,
         Kind.UPLOAD_FAILED: logging.WARNING,

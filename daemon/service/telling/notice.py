@@ -33,7 +33,7 @@ class Problem(StrEnum):
 
 
 SLIGHT: Final = frozenset({Problem.WATCH_DEGRADED, Problem.RELOAD_REFUSED, Problem.CHANNEL_BROKEN, Problem.OUTBOX_FULL})
-Key = tuple[Problem, str]
+Key = tuple[str, str]
 
 
 class Said(NamedTuple):
@@ -49,6 +49,7 @@ class Notice:
     """One thing to tell.
 
     Attributes:
+        problem: one of `Problem`, or the code of what the daemon itself found.
         over: it is not so any more.
         since_ns: when it began, UNIX nanoseconds.
         at: when it was found worth telling.
@@ -57,7 +58,7 @@ class Notice:
         values: plain values of what was met last: code, reason, provider.
     """
 
-    problem: Problem
+    problem: str
     subject: str
     over: bool
     since_ns: int
@@ -105,7 +106,7 @@ class Notice:
         Raises KeyError, TypeError or ValueError when it is no such thing.
         """
         return cls(
-            Problem(plain["problem"]),
+            str(plain["problem"]),
             str(plain["subject"]),
             bool(plain["over"]),
             int(plain["since_ns"]),

@@ -27,16 +27,19 @@ SETTLING: Final = 15 * MINUTE  # after a start or a resume, before "too long" is
 FLAPPING: Final = 5 * MINUTE  # a watch that is back by then was never worth a word
 SOONEST: Final = HOUR  # between two notices about one thing, however it changes
 MOST: Final = 3  # notices about one thing within a day
+LAPSED: Final = DAY  # what the daemon found and nobody ever says is over: it is forgotten when not found again
 
 # Nothing went wrong when these end a backup, an upload or a job: each has its own kind of event, or its own limit.
 _NO_FAILURE: Final = frozenset(
     {"cancelled", "outbox-full", "uploads-held", "not-ready", "vault-locked", "session-outdated"}
 )
+_PASSING: Final = frozenset({"unavailable", "throttled", "source-busy"})  # may succeed by itself
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _CHECKS: Final = frozenset({"verify", "drill"})  # what they find, nobody may learn late
 _BY_TIME: Final = frozenset(
     {Problem.BACKUP_OVERDUE, Problem.UPLOAD_OVERDUE, Problem.UNVERIFIED, Problem.JOB_OVERDUE, Problem.HELD}
 )
+_OURS: Final = frozenset(Problem)
 # Said again by whoever starts if it is still so.
 _STANDING: Final = _BY_TIME | {Problem.OUTBOX_FULL, Problem.WATCH_DEGRADED, Problem.RELOAD_REFUSED}
 
@@ -74,6 +77,7 @@ class _Trouble:
     since: Moment
     due: float  # on the clock `boot`: worth telling from then
     values: Mapping[str, Any]
+    met: float = 0.0  # last, on the clock `boot`
     times: int = 1
     shown: bool = False  # told, and not over since
     remembered: bool = False  # from before a start, and not met again yet
@@ -114,6 +118,7 @@ class Troubles:
             (
                 *(self._next(key, trouble) for key, trouble in self._open.items()),
                 *(when for _, when, _ in self._deadlines()),
+                *(self._lapses(key) for key in self._open),
                 *([self._calm] if any(self._unsure(*item) for item in self._open.items()) else []),
             ),
             default=float("inf"),
@@ -133,6 +138,8 @@ class Troubles:
         for key, trouble in list(self._open.items()):
             if now.boot >= self._calm and self._unsure(key, trouble):
                 notices += self._clear(now, key)
+        for key in [key for key in self._open if self._lapses(key) <= now.boot]:
+            del self._open[key]  # and nobody is told that it is over: nobody knows
         self._meet_deadlines(now)  # of what the one that is over stood before
         for key, trouble in self._open.items():
             if self._next(key, trouble) <= now.boot:
@@ -145,8 +152,7 @@ class Troubles:
         self._compared = {name: self._compared.get(name, now) for name in limits.sources}
         self._done = {job: self._done.get(job, now) for job in limits.jobs}
         self._behind = {name: when for name, when in self._behind.items() if name in limits.providers}
-        names = {"", *limits.sources, *limits.providers, *limits.jobs}
-        gone = [key for key in self._open if key[1] not in names and key[0] is not Problem.CHANNEL_BROKEN]
+        gone = [key for key in self._open if not self._concerns(key) and key[0] != Problem.CHANNEL_BROKEN]
         self._told = {key: told for key, told in self._told.items() if key not in gone}
         return [notice for key in gone for notice in self._clear(now, key)]
 
@@ -214,11 +220,11 @@ class Troubles:
             due = now.boot + (int(due_ns) - now.wall_ns) / 1e9
             due = min(due, now.boot) if shown else max(due, now.boot + SETTLING)
             since = _age(notice.since_ns, now)
-            self._open[notice.key] = _Trouble(since, due, notice.values, notice.times, shown, True)
+            self._open[notice.key] = _Trouble(since, due, notice.values, now.boot, notice.times, shown, True)
 
     def _concerns(self, key: Key) -> bool:
         limits = self._limits
-        return key[1] in {"", *limits.sources, *limits.providers, *limits.jobs}
+        return key[0] not in _OURS or key[1] in {"", *limits.sources, *limits.providers, *limits.jobs}
 
     # What happened
 
@@ -264,8 +270,19 @@ class Troubles:
                 self._meet((Problem.RELOAD_REFUSED, ""), now, now.boot, event.values)
             case Kind.RELOADED:
                 yield from self._clear(now, (Problem.RELOAD_REFUSED, ""))
+            case Kind.PROBLEM | Kind.PROBLEM_OVER if "again" not in event.values:  # else it is one of ours
+                yield from self._found(event)
             case _:
                 pass
+
+    def _found(self, event: Event) -> Iterator[Notice]:
+        """What the daemon itself says is wrong."""
+        key = str(event.values.get("problem")), str(event.values.get("subject"))
+        if event.kind is Kind.PROBLEM_OVER:
+            yield from self._clear(event.at, key)
+        else:
+            values = {name: value for name, value in event.values.items() if name not in {"problem", "subject"}}
+            self._meet(key, event.at, event.at.boot + (LASTING if _passing(values) else 0), values)
 
     def _saved(self, event: Event, source: str) -> Iterator[Notice]:
         if source in self._compared:
@@ -319,13 +336,13 @@ class Troubles:
         if event.values.get("code") in _NO_FAILURE:
             return
         key = (Problem.JOB_FAILED, job)
-        if job in _CHECKS and event.values.get("disposition") != "retry":
+        if job in _CHECKS and not _passing(event.values):
             self._meet(key, event.at, event.at.boot, event.values)
         else:
             self._fail(key, event)
 
     def _fail(self, key: Key, event: Event) -> None:
-        passing = event.values.get("disposition") == "retry"
+        passing = _passing(event.values)
         trouble = self._meet(key, event.at, event.at.boot + (PATIENCE if passing else LASTING), event.values)
         if not passing:
             lasting = trouble.since.boot + LASTING
@@ -336,12 +353,13 @@ class Troubles:
     def _meet(self, key: Key, since: Moment, due: float, values: Mapping[str, Any]) -> _Trouble:
         known = self._open.get(key)
         if known is None:
-            known = self._open[key] = _Trouble(since, due, dict(values))
+            known = self._open[key] = _Trouble(since, due, dict(values), since.boot)
         else:
             if values:
                 known.times += 1
                 known.values = dict(values)
             known.due = min(known.due, due)
+            known.met = max(known.met, since.boot)
             known.remembered = False
         return known
 
@@ -372,6 +390,9 @@ class Troubles:
         known = self._open.get(key)
         if known is None or known.remembered:
             yield key, since.boot + after, since
+
+    def _lapses(self, key: Key) -> float:
+        return float("inf") if key[0] in _OURS else self._open[key].met + LAPSED
 
     def _unsure(self, key: Key, trouble: _Trouble) -> bool:
         """Whether it is only known from before a start, and whoever knows would have said it again by now."""
@@ -404,6 +425,11 @@ class Troubles:
 
 def _print(values: Mapping[str, Any]) -> list[object]:
     return [values.get("code"), values.get("reason")]
+
+
+def _passing(values: Mapping[str, Any]) -> bool:
+    """Whether it may succeed by itself."""
+    return values.get("disposition") == "retry" or values.get("code") in _PASSING
 
 
 def _overdue(every: float) -> float:

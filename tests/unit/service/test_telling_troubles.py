@@ -336,6 +336,8 @@ def _happenings() -> st.SearchStrategy[tuple[float, Kind, dict[str, Any]]]:
     def complete(drawn: tuple[float, Kind, dict[str, Any], int]) -> tuple[float, Kind, dict[str, Any]]:
         seconds, kind, rest, which = drawn
         word = kind.value.partition("-")[0]
+        if word == "problem":
+            return seconds, kind, rest | {"problem": "chain-gap", "subject": "device"}
         named: dict[str, tuple[str, tuple[str, ...]]] = {
             "snapshot": ("source", SOURCES),
             "watch": ("source", SOURCES),
@@ -364,6 +366,7 @@ def test_whatever_happens_nobody_is_flooded_and_everything_ends(
         life.happens(kind)
     for source in SOURCES:
         life.happens(Kind.WATCH_RESTORED, source=source)
+    life.happens(Kind.PROBLEM_OVER, problem="chain-gap", subject="device")
     life.well()
     life.passes(SETTLING)
     assert life.troubles.standing(at(life.now)) == []
@@ -376,9 +379,41 @@ def test_whatever_happens_nobody_is_flooded_and_everything_ends(
         for _, notice in history:
             if notice.over:
                 assert standing, "over, and nobody knew of it"
-            else:
+            elif notice.problem in set(Problem):  # others are forgotten without a word
                 assert notice.again == standing, "told as if it were new"
             standing = not notice.over
-        assert not standing, "it is over and nobody was told"
+        assert not standing or history[0][1].problem == "chain-gap", "it is over and nobody was told"
         assert all(later - sooner >= SOONEST - 1 for sooner, later in itertools.pairwise(begun))
         assert all(later - sooner >= DAY - 1 for sooner, later in zip(begun, begun[MOST:], strict=False))
+
+
+def test_what_the_daemon_itself_finds_is_told_and_forgotten_when_it_is_not_found_again() -> None:
+    life = Life().settled()
+    found: dict[str, Any] = {"problem": "chain-gap", "subject": "device", "code": "chain-gap", "disposition": "fatal"}
+    assert keys(life.happens(Kind.PROBLEM, **found)) == [("chain-gap", "device", False)]
+    assert life.happens(Kind.PROBLEM, 3600, **found) == []
+    assert not life.troubles.well(at(life.now))
+    life.passes(DAY - 1)
+    life.well()
+    notices = life.passes(2)
+    assert life.troubles.well(at(life.now))
+    assert not any(notice.over for notice in notices)
+
+
+def test_what_the_daemon_itself_finds_can_be_over_and_may_pass() -> None:
+    life = Life().settled()
+    busy: dict[str, Any] = {"problem": "state-busy", "subject": "state"}
+    assert life.happens(Kind.PROBLEM, **busy, disposition="retry") == []
+    assert life.happens(Kind.PROBLEM_OVER, 600, **busy) == []
+    life.happens(Kind.PROBLEM, **busy, disposition="retry")
+    assert keys(life.passes(HOUR)) == [("state-busy", "state", False)]
+    (over,) = life.happens(Kind.PROBLEM_OVER, **busy)
+    assert over.over
+    assert life.troubles.take(over.event()) == []  # its own words are not news
+
+
+def test_its_own_words_are_not_news() -> None:
+    life = Life().settled()
+    (notice,) = life.happens(Kind.UPLOAD_FAILED, provider="disk", code="quota-exceeded")
+    assert life.troubles.take(notice.event()) == []
+    assert len(life.troubles.standing(at(life.now))) == 1
