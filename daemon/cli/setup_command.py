@@ -23,13 +23,13 @@ from chatkeep.daemon.cli import (
     user_services,
 )
 from chatkeep.daemon.cli.errors import ConfigDiffers, UnitNotOurs
-from chatkeep.daemon.cli.exits import Exit
+from chatkeep.daemon.cli.exits import Exit, worst
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.init_command import Wishes as InitWishes
 from chatkeep.daemon.cli.init_command import refuse_second
 from chatkeep.daemon.cli.measures import printable
-from chatkeep.daemon.cli.setup_draft import Candidate, Draft
-from chatkeep.daemon.cli.setup_plan import State, Step, Wanted, plan
+from chatkeep.daemon.cli.setup_draft import Candidate, Draft, Given
+from chatkeep.daemon.cli.setup_plan import Name, State, Step, Wanted, plan
 from chatkeep.daemon.cli.setup_work import Work
 from chatkeep.daemon.cli.unit_files import Standing
 from chatkeep.daemon.cli.unlocking import patience_option
@@ -104,12 +104,13 @@ def setup(frame: Frame, /, **options: Any) -> int:
     if wishes.dry_run:
         frame.out.result(setup_report.planned(shown, steps), *setup_report.plan_lines(frame.out, shown, steps))
         return Exit.DONE
-    if asks:
+    if asks and any(step.state is State.TO_DO for step in steps):
         _agree(frame, shown, steps)
     work = Work(frame, config, shown.text, file, named is not None, init, lambda: _linger(frame, wishes, asks=asks))
     work.apply(steps)
     frame.out.result(setup_report.value(shown, work), *setup_report.lines(frame.out, shown, work))
-    return work.exit()
+    impossible = any(step.name is Name.SERVICE and step.state is State.IMPOSSIBLE for step in steps)
+    return worst([work.exit(), *([Exit.FAILED] if wishes.unit and impossible else [])])
 
 
 def _check(wishes: Wishes) -> None:
@@ -136,10 +137,8 @@ def _search(frame: Frame) -> list[Candidate]:
 def _draft(frame: Frame, wishes: Wishes, file: Path, seen: Sequence[Candidate], *, asks: bool) -> Draft:
     found = [one.finding for one in seen]
     if asks:
-        if wishes.all_found and wishes.store is not None:
-            return setup_draft.from_options(file, found, wishes.sources, wishes.store, every=True)
-        named = (*(one.path for one in found), *wishes.sources) if wishes.all_found else wishes.sources
-        return setup_draft.asked_for(frame.out, file, seen, named, wishes.store)
+        given = Given(wishes.sources, wishes.all_found, wishes.store)
+        return setup_draft.asked_for(frame.out, file, seen, given)
     if not wishes.sources and not wishes.all_found:
         raise click.UsageError("Say what to keep: --all-found, or --source DIR.")
     if wishes.store is None:
@@ -180,10 +179,9 @@ def _init_wishes(frame: Frame, config: Config, wishes: Wishes, *, asks: bool, ne
 def _agree(frame: Frame, shown: setup_report.Shown, steps: Sequence[Step]) -> None:
     for line in setup_report.plan_lines(frame.out, shown, steps):
         frame.out.note(line)
-    if any(step.state is State.TO_DO for step in steps):
-        frame.out.note("")
-        if not ask.agreed("Go on?", default=True):
-            raise click.Abort
+    frame.out.note("")
+    if not ask.agreed("Go on?", default=True):
+        raise click.Abort
 
 
 def _linger(frame: Frame, wishes: Wishes, *, asks: bool) -> bool:

@@ -69,19 +69,29 @@ def from_options(file: Path, found: Sequence[Finding], sources: Sequence[Path], 
     return draft
 
 
-def asked_for(
-    out: Output, file: Path, found: Sequence[Candidate], sources: Sequence[Path], store: Path | None
-) -> Draft:
-    """With questions for whatever no option answers. Raises click.Abort when the person gave up."""
-    chosen = _choose(out, found) if not sources else []
-    kept = _joined(chosen, [_named(path) for path in sources])
-    if not sources:
-        kept = _add_more(out, kept)
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What options say: directories, whether all that was found is kept, and where it is stored."""
+
+    sources: Sequence[Path]
+    every: bool
+    store: Path | None
+
+
+def asked_for(out: Output, file: Path, found: Sequence[Candidate], given: Given) -> Draft:
+    """With questions for whatever no option answers.
+
+    Raises click.Abort when the person gave up, and as `from_options`.
+    """
+    if given.every or given.sources:
+        kept = _joined([one.finding for one in found] if given.every else [], [_named(path) for path in given.sources])
+    else:
+        kept = _add_more(out, _choose(out, found))
     if not kept:
         raise NothingToKeep
     _show_notes(out, kept)
-    if store is not None:
-        return from_options(file, kept, (), store, every=True)
+    if given.store is not None:
+        return from_options(file, kept, (), given.store, every=True)
     return _ask_store(out, file, kept)
 
 

@@ -13,7 +13,7 @@ import click
 from chatkeep.config import proposal
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.cli import setup_draft
-from chatkeep.daemon.cli.measures import printable
+from chatkeep.daemon.cli.measures import printable, size
 from chatkeep.daemon.cli.output import Output, fields
 from chatkeep.daemon.cli.setup_draft import Candidate
 from chatkeep.daemon.cli.setup_plan import Name, State, Step, Why
@@ -33,7 +33,7 @@ _PLANNED: Final = {
     (Name.CONFIGURATION, None): "is written to {file}",
     (Name.CONFIGURATION, Why.REPLACED): "is written anew to {file}; the old one is kept beside it",
     (Name.VAULT, None): "is made, with a recovery key for you to keep, and a passkey if you like",
-    (Name.SNAPSHOT, None): "is taken now, and can be interrupted",
+    (Name.SNAPSHOT, None): "is taken now{size}, and can be interrupted",
     (Name.SERVICE, None): "is installed, and backs up by itself from then on",
     (Name.SERVICE, Why.REPLACED): "is brought up to date, and backs up by itself from then on",
     (Name.SERVICE, Why.EDITED): "is started with the unit that you changed",
@@ -147,6 +147,8 @@ def following(shown: Shown, work: Work) -> Iterator[tuple[str, str]]:
             )
     elif service.why is Why.NO_MANAGER:
         yield "chatkeep run", "keeps backing up for as long as it runs: start it with whatever starts programs here."
+    elif service.why is Why.NOT_OURS:
+        yield "systemctl --user cat chatkeep", "shows the unit that is there. Setup did not write it, and let it be."
     else:
         yield "chatkeep backup", "whenever something is to be backed up. Nothing happens by itself."
     yield "chatkeep status", "how things stand, at any time."
@@ -211,7 +213,9 @@ def _words(shown: Shown, step: Step, table: Mapping[State, Mapping[Any, str]]) -
         return _REASONS[step.why]
     words = table[step.state]
     text = words.get((step.name, step.why)) or words.get((step.name, None)) or words[step.name]
-    return text.format(file=_path(shown.file))
+    kept = {source.path for source in shown.config.sources}
+    bytes_found = sum(one.amount.bytes for one in shown.seen if one.finding.path in kept)
+    return text.format(file=_path(shown.file), size=f", of about {size(bytes_found)}" if bytes_found else "")
 
 
 def _not_kept(out: Output, shown: Shown) -> Iterator[str]:

@@ -11,10 +11,16 @@ from typing import Any
 import pytest
 
 from tests.support.newcomer import WRITTEN, Newcomer, lines_of, states, typed_back
-from tests.support.station import met, rows
+from tests.support.station import COMMAND, met, rows
 from tests.support.terminal import Answer
 
 STEPS = ["configuration", "vault", "snapshot"]
+MANAGER = """case "$*" in
+  *is-active*) [ -e "$HOME/active" ];;
+  *is-enabled*) [ -e "$HOME/enabled" ];;
+  *enable*) touch "$HOME/enabled";;
+  *restart*) touch "$HOME/active";;
+esac"""
 
 
 @pytest.fixture
@@ -67,7 +73,9 @@ def test_at_a_terminal_from_nothing_to_a_vault_that_restores(newcomer: Newcomer)
     assert "there is no such directory" in shown
     assert f"There is no directory {newcomer.disk / 'not'} to make it in." in shown
     assert "Everything is set up." in shown
-    assert "chatkeep backup" in shown[shown.index("What to do next") :]
+    # There is no service manager of this user here, and that is no reason to fail.
+    assert "there is no systemd of this user" in shown
+    assert "chatkeep run" in shown[shown.index("What to do next") :]
     before_key = shown[: shown.index("Your recovery key")]
     assert newcomer.config.read_text().splitlines()[-1].strip() in before_key  # it was shown before it was written
     assert (mode(newcomer.config), mode(newcomer.config.parent)) == (0o600, 0o700)
@@ -92,7 +100,7 @@ def test_what_is_shown_fits_a_terminal(newcomer: Newcomer) -> None:
 def test_by_options_alone_and_a_second_time(newcomer: Newcomer) -> None:
     newcomer.signal()
     done = newcomer.set_up()
-    assert states(done) == {**dict.fromkeys(STEPS, "done"), "service": states(done)["service"]}
+    assert states(done) == {**dict.fromkeys(STEPS, "done"), "service": "impossible"}
     assert [one["application"] for one in done["found"]] == ["Signal"]
     assert done["found"][0]["kept"]
     assert done["init"]["recovery_key_file"] == str(newcomer.key)
@@ -103,7 +111,7 @@ def test_by_options_alone_and_a_second_time(newcomer: Newcomer) -> None:
 
     text, objects = newcomer.config.read_bytes(), newcomer.everything()
     again = newcomer.ok("setup")
-    assert states(again) == {**dict.fromkeys(STEPS, "already"), "service": states(done)["service"]}
+    assert states(again) == {**dict.fromkeys(STEPS, "already"), "service": "impossible"}
     assert (again["init"], again["backup"], again["configuration"]["text"]) == (None, None, None)
     assert newcomer.config.read_bytes() == text
     assert {path for path in newcomer.everything() if path.startswith("disk/")} == {
@@ -279,3 +287,49 @@ def test_interrupted_over_the_first_snapshot(newcomer: Newcomer) -> None:
     assert '"snapshot", "state": "cancelled"' in out
     assert outcome(newcomer.ok("setup")) == ["already", "already", "done"]
     assert (newcomer.restore("Signal", "out") / "attachments.noindex/11").stat().st_size == 8 << 20
+
+
+def test_the_service_comes_last_and_is_left_alone_afterwards(newcomer: Newcomer) -> None:
+    """With a program in place of systemctl; with a real one: tests/systemd."""
+    newcomer.signal()
+    calls = newcomer.fake("systemctl", MANAGER)
+    newcomer.fake("loginctl", "echo no")
+    done = newcomer.set_up()
+    assert states(done) == dict.fromkeys([*STEPS, "service"], "done")
+    assert done["service"] == {"unit": str(newcomer.unit), "lingers": False}
+    assert done["next"][0]["command"] == "chatkeep unlock"
+    assert f"ExecStart={COMMAND[0]} -m chatkeep.daemon.cli.main run\n" in newcomer.unit.read_text()
+    assert calls.read_text().splitlines()[-3:] == [
+        "--user daemon-reload",
+        "--user enable chatkeep.service",
+        "--user restart chatkeep.service",
+    ]
+    before = newcomer.unit.stat()
+    assert states(newcomer.ok("setup")) == dict.fromkeys([*STEPS, "service"], "already")
+    assert newcomer.unit.stat().st_mtime_ns == before.st_mtime_ns
+    assert "restart" not in calls.read_text().splitlines()[-1]
+
+    assert newcomer.ok("setup", "--remove-unit") == {"unit": str(newcomer.unit), "removed": True, "dry_run": False}
+    assert not newcomer.unit.exists()
+    assert states(newcomer.ok("setup", "--no-unit"))["service"] == "left-out"
+
+
+def test_a_service_that_was_asked_for_and_cannot_be_is_a_failure(newcomer: Newcomer) -> None:
+    newcomer.signal()
+    newcomer.set_up("--no-backup")
+    done = newcomer.run("setup", "--no-backup", "--unit")
+    assert (done.code, states(done.json)["service"]) == (1, "impossible")
+
+
+@pytest.mark.parametrize(("answer", "lingers"), [("y", True), ("", False)])
+def test_at_a_terminal_it_is_asked_whether_to_run_while_logged_out(
+    newcomer: Newcomer, answer: str, lingers: bool
+) -> None:
+    newcomer.signal()
+    newcomer.set_up("--no-unit")
+    newcomer.fake("systemctl", MANAGER)
+    calls = newcomer.fake("loginctl", "echo no")
+    code, shown = newcomer.at_terminal([("Go on?", ""), ("with nobody logged in?", answer)])
+    assert code == 0, shown
+    assert "runs, and starts at every login" in shown
+    assert ("enable-linger" in calls.read_text()) == lingers
