@@ -14,7 +14,7 @@ import pytest
 from tests.support.independent import TALLY
 from tests.support.memory_scan import TALLY as MEMORY
 
-_LONG = pytest.StashKey[int]()
+_LEFT_OUT = {"long": pytest.StashKey[int](), "machine": pytest.StashKey[int]()}
 
 hypothesis.settings.register_profile("dev", print_blob=True, derandomize=False, deadline=None, max_examples=60)
 hypothesis.settings.register_profile("ci", print_blob=True, derandomize=False, deadline=None, max_examples=400)
@@ -23,6 +23,7 @@ hypothesis.settings.load_profile("dev")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run the tests that take minutes")
+    parser.addoption("--machine", action="store_true", help="also run the tests that boot a machine, as root")
     parser.addoption("--seed", type=int, default=None, help="the value of the `seed` fixture, from a failure report")
 
 
@@ -36,13 +37,14 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     # Deselected and not skipped: a skip is for what could not run, and nothing here may be allowed to not run.
-    long = [] if config.getoption("long") else [item for item in items if item.get_closest_marker("long")]
-    if long:
-        items[:] = [item for item in items if not item.get_closest_marker("long")]
-        config.hook.pytest_deselected(items=long)
-    config.stash[_LONG] = len(long)
-    if hasattr(config, "workeroutput"):  # under xdist each worker collects everything and the report is made elsewhere
-        config.workeroutput["long"] = len(long)
+    for kind, key in _LEFT_OUT.items():
+        left = [] if config.getoption(kind) else [item for item in items if item.get_closest_marker(kind)]
+        if left:
+            items[:] = [item for item in items if not item.get_closest_marker(kind)]
+            config.hook.pytest_deselected(items=left)
+        config.stash[key] = len(left)
+        if hasattr(config, "workeroutput"):  # under xdist each worker collects everything; the report is made elsewhere
+            config.workeroutput[kind] = len(left)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -54,19 +56,21 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     output = getattr(node, "workeroutput", {})
-    node.config.stash[_LONG] = max(node.config.stash.get(_LONG, 0), output.get("long", 0))
+    for kind, key in _LEFT_OUT.items():
+        node.config.stash[key] = max(node.config.stash.get(key, 0), output.get(kind, 0))
     if "independent" in output:
         TALLY.add(output["independent"])
     MEMORY.add(output.get("memory", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    count = config.stash.get(_LONG, 0)
     for report in terminalreporter.stats.get("passed", []):
         for what in [value for name, value in report.user_properties if name == "told"]:
             terminalreporter.write_line(f"{report.nodeid.rpartition('/')[2]}: {what}")
-    if count:
-        terminalreporter.write_line(f"{count} long tests were left out; --long runs them")
+    for kind, key in _LEFT_OUT.items():
+        count = config.stash.get(key, 0)
+        if count:
+            terminalreporter.write_line(f"{count} {kind} tests were left out; --{kind} runs them")
     if TALLY.snapshots:
         terminalreporter.write_line(TALLY.told())
     if MEMORY.looks:
