@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import click
@@ -9,7 +10,9 @@ import click
 from chatkeep.config.model import Config, Source
 from chatkeep.config.problems import nearest
 from chatkeep.daemon.cli.backup_report import exit_of, lines_of, value_of
+from chatkeep.daemon.cli.errors import NotByDaemon
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
+from chatkeep.daemon.service.engine.report import Report
 
 
 @click.command(cls=Command, short_help="Back up what changed. Needs no secret.")
@@ -21,17 +24,31 @@ def backup(frame: Frame, sources: tuple[str, ...], no_upload: bool, anew: bool) 
     """Back up what changed. Needs no secret.
 
     Takes a snapshot of every source, or of those named, and uploads it to every provider. What one provider cannot take
-    now stays queued on this device for the next backup.
+    now stays queued on this device for the next backup. Where the daemon runs it does the work, and this command shows
+    it; stopped, it leaves the daemon to go on.
     """
     config = frame.config()
     wanted = named_sources(config, sources)
-    from chatkeep.daemon.cli import allocator, backup_work
+    from chatkeep.daemon.cli import by_daemon
 
-    allocator.keep_blocks()
-
-    report = backup_work.run(config, wanted, frame.out, upload=not no_upload, anew=anew)
+    daemon = None if anew else by_daemon.daemon_of(config)
+    if daemon is not None:
+        if no_upload:
+            raise NotByDaemon(option="--no-upload")
+        report = by_daemon.back_up(daemon, [source.name for source in wanted] if sources else [], frame.out)
+    else:
+        report = _alone(frame, config, wanted, upload=not no_upload, anew=anew)
     frame.out.result(value_of(report), *lines_of(report, frame.out))
     return exit_of(report)
+
+
+def _alone(frame: Frame, config: Config, wanted: Sequence[Source], *, upload: bool, anew: bool) -> Report:
+    from chatkeep.daemon.cli import allocator, backup_work, by_daemon
+
+    allocator.keep_blocks()
+    # That everything may be sent again is this command's word, and holds for this one time: it works itself then.
+    with by_daemon.borrowed(config, "backup", frame.out) if anew else contextlib.nullcontext():
+        return backup_work.run(config, wanted, frame.out, upload=upload, anew=anew)
 
 
 def named_sources(config: Config, names: Sequence[str]) -> list[Source]:

@@ -9,6 +9,7 @@ CommandError
   TargetInsideVault   a restore would write into the storage, or among this device's records
   ConfigDiffers       the configuration that is there does not say what setup was asked for
   NothingToKeep       setup was given no directory, and found none
+  NotByDaemon         the daemon that runs does not do it so
   UnitNotOurs         another unit of systemd has the name of ours
   SystemdFailed       systemd did not do what it was asked
 """
@@ -83,3 +84,9 @@ class SystemdFailed(CommandError):
     """A command of systemd failed. Parameters: command, said (its first line)."""
 
     code = "systemd-failed"
+
+
+class NotByDaemon(CommandError):
+    """The daemon that runs does not do what an option asks for. Parameter: option."""
+
+    code = "not-by-daemon"

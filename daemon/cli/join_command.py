@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from chatkeep.daemon.cli import unlocking
+from chatkeep.daemon.cli import by_daemon, unlocking
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.init_command import make_state_dir, refuse_second
 from chatkeep.daemon.cli.measures import printable
@@ -35,6 +35,7 @@ def join(frame: Frame, secret: Secret) -> None:
     with (
         storage.opened(config.providers) as providers,
         unlocking.unlock_to_enrol(out, providers, secret, None) as enrolment,
+        by_daemon.borrowed(config, "join", out),
     ):
         credential = add_device(providers, enrolment)
         if gone is not None:

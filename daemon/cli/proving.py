@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chatkeep.config.errors import ChatkeepError
+from chatkeep.daemon.cli import by_daemon
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.frame import Frame
 from chatkeep.daemon.cli.telling import tell
@@ -40,7 +41,11 @@ def prove(frame: Frame, vault: UnlockedVault) -> list[CapsuleFailed]:
     try:
         if credential.vault_id != vault.vault_id:
             return []
-        with device.open_state(config, credential) as state:
+        # A daemon has the records all day long. It lends them, or the next unlock does it, if it is too busy.
+        with (
+            by_daemon.borrowed_quickly(config, "proof of what was sealed"),
+            device.open_state(config, credential) as state,
+        ):
             return prove_in(frame, config, state, vault)
     except (StateError, VaultError):
         return []

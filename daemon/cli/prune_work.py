@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from chatkeep.config.errors import Cancelled, ChatkeepError
 from chatkeep.config.model import Config
-from chatkeep.daemon.cli import ask, proving, unlocking
+from chatkeep.daemon.cli import ask, by_daemon, proving, unlocking
 from chatkeep.daemon.cli.frame import Frame
 from chatkeep.daemon.cli.output import Output
 from chatkeep.daemon.cli.prune_report import ALARMS, PruneReport
@@ -54,6 +54,7 @@ def run(frame: Frame, secret: Secret, *, dry_run: bool, yes: bool, give_up: bool
             unlocking.unlock_to_prune(out, list(map(Retrying, providers)), secret, credential.pin)
         )
         # Taken last: nobody's backup waits while a secret is typed.
+        stack.enter_context(by_daemon.borrowed(config, "prune", out))
         state = stack.enter_context(device.open_state(config, credential))
         check(state, credential, pruner)
         answering = check_clocks(providers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from chatkeep.daemon.cli import unlocking
+from chatkeep.daemon.cli import by_daemon, unlocking
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.measures import counted, size
 from chatkeep.daemon.cli.telling import plain_error, tell
@@ -34,6 +34,7 @@ def rebuild(frame: Frame, secret: Secret) -> int:
             providers = [Retrying(one) for one in opened]
             with (
                 unlocking.unlock(out, providers, secret, pin=credential.pin) as vault,
+                by_daemon.borrowed(config, "rebuild", out),
                 records(config, credential, lambda notice: out.note(tell(notice).text)) as state,
                 out.progress() as step,
             ):

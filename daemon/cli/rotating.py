@@ -10,7 +10,7 @@ import click
 
 from chatkeep.config.errors import Cancelled, ChatkeepError
 from chatkeep.config.problems import nearest
-from chatkeep.daemon.cli import ask, proving, sessions, unlocking, used
+from chatkeep.daemon.cli import ask, by_daemon, proving, sessions, unlocking, used
 from chatkeep.daemon.cli.choosing import LEAST_PREFIX
 from chatkeep.daemon.cli.devices_seen import Seen, devices_seen
 from chatkeep.daemon.cli.frame import Frame
@@ -75,7 +75,7 @@ def change(frame: Frame, secret: Secret, *, yes: bool, slots: Sequence[str] = ()
                 out.note("\n".join(shown.lines(out)))
             if not yes and not ask.agreed("Change the keys so?"):
                 raise Cancelled(reason="declined")
-            with out.progress() as step:
+            with by_daemon.borrowed(config, "new keys", out), out.progress() as step:
                 step("Changing the keys and trying the way in", 0, None)
                 record = rotate(providers, enrolment, plan)
                 _try(providers, method, record.sha256, vault.vault_id)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from chatkeep.config.errors import ChatkeepError
-from chatkeep.daemon.cli import adding, proving, reading, rotating, sessions, unlocking
+from chatkeep.daemon.cli import adding, by_daemon, proving, reading, rotating, sessions, unlocking
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.slots import answering
 from chatkeep.daemon.cli.storage import from_option, named
@@ -53,6 +54,8 @@ def unlock(frame: Frame, folder: Path | None, secret: Secret, again: bool) -> in
                 if not frame.out.as_json:
                     reading.tell_findings(frame.out, vault.findings)
                 about = _begun(frame, found, vault, seeds)  # last: who stops this before has no session
+    if folder is None:
+        _tell_daemon(frame)
     facts = about.facts
     first = "Unlocked" if began else "The vault is unlocked already"
     lines = [f"{first}, with {sessions.way(facts)}, until {sessions.until(facts)}."]
@@ -79,9 +82,36 @@ def lock(frame: Frame, folder: Path | None, every: bool) -> None:
     if every and folder is not None:
         raise click.UsageError("--all and --from contradict each other.")
     meant = None if every else _meant(frame, folder)
-    vaults = lock_every(meant)
+    with _daemon_locking(frame, folder) as by_daemon_too:
+        vaults = lock_every(meant)
+        ended = by_daemon_too()
+    vaults = sorted({*vaults, *ended})
     told = "Locked." if vaults else "The vault is locked: there was no session."
     frame.out.result({"locked": [one.hex() for one in vaults]}, told)
+
+
+@contextlib.contextmanager
+def _daemon_locking(frame: Frame, folder: Path | None) -> Iterator[Callable[[], list[bytes]]]:
+    """The daemon does the same meanwhile; what is yielded gives the vault whose session it ended."""
+    try:
+        config = None if folder is not None else frame.config()
+        mine = None if config is None else device.pinned(config)
+    except ChatkeepError:
+        config = mine = None
+    if config is None or mine is None:
+        yield list
+        return
+    vault_id = mine.vault_id
+    with by_daemon.locking(config) as ended:
+        yield lambda: [vault_id] if ended() else []
+
+
+def _tell_daemon(frame: Frame) -> None:
+    try:
+        config = frame.config()
+    except ChatkeepError:
+        return  # a machine that only restores
+    by_daemon.tell_unlocked(config, frame.out)
 
 
 def _there(providers: Sequence[Provider], pin: EpochPin | None) -> About | None:

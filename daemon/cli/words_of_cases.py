@@ -8,6 +8,7 @@ from typing import Final
 from chatkeep.config.problems import Reason
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.words import VERIFY, WORDS, Words
+from chatkeep.daemon.cli.words_of_daemon import DAEMON_CASES
 
 _OTHER_PASSKEY: Final = (
     "Use another security key, or a passkey in the browser: --passkey unlocks with one, "
@@ -16,6 +17,7 @@ _OTHER_PASSKEY: Final = (
 
 # Where the reason of an error says more than its code: (code, reason).
 CASES: Final[Mapping[tuple[str, str], Words]] = {
+    **DAEMON_CASES,
     ("config-missing", "to-read"): Words(
         "There is no configuration at {file}.", "Name the storage itself: --from FOLDER", Exit.USAGE
     ),

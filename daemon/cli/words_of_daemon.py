@@ -7,14 +7,20 @@ from typing import Final
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.saying import Words
 
+LATER: Final = "Look what it is at, and try again: chatkeep status"
 RESTART: Final = "systemctl --user restart chatkeep"
 
 DAEMON: Final = {
     "daemon-error": Words("The daemon could not do it.", "See how it is: chatkeep status", Exit.FAILED),
     "not-ready": Words(
         "The daemon cannot do this now ({reason}).",
-        "Look what it is at, and try again: chatkeep status",
+        LATER,
         Exit.FAILED,
+    ),
+    "not-by-daemon": Words(
+        "A daemon runs, and uploads what is sealed as soon as it may: {option} cannot be kept.",
+        "Leave the option out; or stop the daemon first: systemctl --user stop chatkeep",
+        Exit.USAGE,
     ),
     "no-such-job": Words("The daemon has no job called {name}. There are: {known}.", "", Exit.USAGE),
     "no-such-source": Words(
@@ -72,5 +78,20 @@ DAEMON: Final = {
         "A daemon is running already with {path}.",
         "One is enough. See how it is: chatkeep status",
         Exit.FAILED,
+    ),
+}
+
+DAEMON_CASES: Final = {
+    ("not-ready", "lent"): Words("The daemon has lent its records to another command.", LATER, Exit.FAILED),
+    ("not-ready", "starting"): Words("The daemon has only just been started.", LATER, Exit.FAILED),
+    ("not-ready", "stopping"): Words(
+        "The daemon is ending. What was committed stands.",
+        "Start it again: systemctl --user start chatkeep",
+        Exit.FAILED,
+    ),
+    ("cancelled", "followed"): Words(
+        "This command follows the backup no more; the daemon goes on with it.",
+        "Follow it: chatkeep status --watch",
+        Exit.CANCELLED,
     ),
 }

@@ -99,7 +99,7 @@ class Daemon:
     @contextlib.contextmanager
     def locking(self) -> Iterator[Locking]:
         """Has it end its session while the block does so too: nobody waits for a daemon that hangs. Raises as `ask`."""
-        with self._begun(LOCK, None, "", WORK) as talk:
+        with self._begun(LOCK, None, "", self._patience) as talk:
             yield Locking(talk)
 
     @contextlib.contextmanager
@@ -196,7 +196,7 @@ class _Talk:
         return value
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """What it says, but that it goes on, up to the last line. Raises the error that it tells."""
+        """What it says, up to the last line. Raises the error that it tells."""
         response = self._begin()
         if response.status != http.client.OK:
             with _told(self._seconds):
