@@ -55,6 +55,7 @@ class Kind(StrEnum):
     PROBLEM = "problem"  # something that a person should know, as judged from what happened
     PROBLEM_OVER = "problem-over"
     COMMAND_ENDED = "command-ended"  # the program that is given problems, and what it wrote
+    SENT_IN_CLEAR = "sent-in-clear"  # an address of http: what is told there can be read on the way
     LIBRARY = "library"  # one of the libraries complains
     LISTENER_LOST = "listener-lost"  # who listened here failed at it and hears no more
 
@@ -93,6 +94,7 @@ CARRIES: Final[Mapping[Kind, tuple[str, ...]]] = MappingProxyType(
         Kind.PROBLEM: ("problem", "subject"),
         Kind.PROBLEM_OVER: ("problem", "subject"),
         Kind.COMMAND_ENDED: ("status",),
+        Kind.SENT_IN_CLEAR: ("channel",),
         Kind.LIBRARY: ("library",),
         Kind.LISTENER_LOST: ("listener",),
     }

@@ -36,10 +36,11 @@ class Heartbeat:
             return self._beat_at
         return float("inf") if self._failed else self._fail_at
 
-    async def beat(self, well: bool, boot: float) -> None:
-        """Says how things are, if it is time to. Raises Undelivered; it is tried again a minute later."""
+    async def beat(self, well: bool, boot: float) -> bool:
+        """Says how things are, if it is time to; whether it was. Raises Undelivered; it is tried again a minute
+        later."""
         if boot < self.wake_at(well):
-            return
+            return False
         self._beat_at = self._fail_at = boot + AGAIN
         if well:
             await self._post.send(self._address.url, self._address.headers, None)
@@ -48,6 +49,7 @@ class Heartbeat:
         else:
             await self._fail()
         self._beat_at = boot + EVERY
+        return True
 
     async def _fail(self) -> None:
         try:

@@ -53,6 +53,7 @@ _LEVELS: Final[Mapping[Kind, int]] = MappingProxyType(
         Kind.PROBLEM_OVER: logging.WARNING,  # as loud as what it ends, for whoever looks at warnings only
         Kind.LISTENER_LOST: logging.ERROR,
         Kind.LIBRARY: logging.WARNING,
+        Kind.SENT_IN_CLEAR: logging.WARNING,
     }
 )
 

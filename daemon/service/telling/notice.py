@@ -32,7 +32,7 @@ class Problem(StrEnum):
     CHANNEL_BROKEN = "channel-broken"  # one of the ways that problems are told does not work
 
 
-SLIGHT: Final = frozenset({Problem.WATCH_DEGRADED, Problem.RELOAD_REFUSED, Problem.CHANNEL_BROKEN, Problem.OUTBOX_FULL})
+SLIGHT: Final = frozenset({Problem.WATCH_DEGRADED, Problem.RELOAD_REFUSED, Problem.CHANNEL_BROKEN})
 Key = tuple[str, str]
 
 

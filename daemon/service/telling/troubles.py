@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from chatkeep.daemon.service.events import Event, Kind
 from chatkeep.daemon.service.moment import Moment
-from chatkeep.daemon.service.telling.notice import Key, Notice, Problem
+from chatkeep.daemon.service.telling.notice import SLIGHT, Key, Notice, Problem
 
 MINUTE: Final = 60.0
 HOUR: Final = 3600.0
@@ -108,8 +108,8 @@ class Troubles:
         return sorted((self._notice(key, trouble, now) for key, trouble in worth), key=lambda one: one.since_ns)
 
     def well(self, now: Moment) -> bool:
-        """Whether nothing is wrong that is worth knowing."""
-        return not any(self._due(key, trouble) <= now.boot for key, trouble in self._open.items())
+        """Whether nothing is wrong that is worth knowing, but for what is slight: backups go on in spite of it."""
+        return all(self._due(key, trouble) > now.boot or key[0] in SLIGHT for key, trouble in self._open.items())
 
     @property
     def wake_at(self) -> float:

@@ -84,7 +84,7 @@ class Life:
         return notices
 
 
-def keys(notices: list[Notice]) -> list[tuple[Problem, str, bool]]:
+def keys(notices: list[Notice]) -> list[tuple[str, str, bool]]:
     return [(notice.problem, notice.subject, notice.over) for notice in notices]
 
 
