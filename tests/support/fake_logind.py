@@ -113,7 +113,7 @@ class _User(ServiceInterface):
         return self.since
 
 
-class _Manager(ServiceInterface):
+class _Logins(ServiceInterface):
     def __init__(self, owner: FakeLogind) -> None:
         super().__init__(f"{NAME}.Manager")
         self._owner = owner
@@ -163,7 +163,7 @@ class FakeLogind:
         self.holding: list[int] = []
         self.given = 0
         self.refuses = self.sleeping = False
-        self.manager = _Manager(self)
+        self.manager = _Logins(self)
 
     async def start(self) -> None:
         """On the bus, under its name."""
