@@ -46,6 +46,7 @@ COMMANDS = {
     "backup": Later(f"{_CLI}.backup_command", "backup", "Back up what changed. Needs no secret."),
     "unlock": Later(f"{_CLI}.unlock_command", "unlock", "Open the vault for a while: one secret for many commands."),
     "lock": Later(f"{_CLI}.unlock_command", "lock", "Close the vault again."),
+    "run": Later(f"{_CLI}.run_command", "run", "Run the daemon, in the foreground."),
     "status": Later(f"{_CLI}.status_command", "status", "Show how things stand."),
     "snapshots": Later(f"{_CLI}.snapshots_command", "snapshots", "List the snapshots."),
     "ls": Later(f"{_CLI}.browse_commands", "ls", "List what is in a snapshot."),
