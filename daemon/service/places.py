@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import pwd
 import socket
 import stat
 import struct
@@ -38,11 +39,11 @@ def runtime_directory() -> Path:
 def runtime_directories() -> list[Path]:
     """Every directory that would be the one of the sockets in another environment of this user: first the one that is
     it in this one. A session that was begun from cron, or before the user logged in, is in another, and must be found
-    to be ended.
+    to be ended. `/run/chatkeep/<user>` is that of a daemon that the system started (systemd/chatkeep@.service).
     """
     ours = os.geteuid()
     found = []
-    for base in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{ours}"):
+    for base in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{ours}", *_of_the_system(ours)):
         # Left from another user by `su` or `sudo -E` it is not ours, and we would leave files in it that it cannot
         # remove.
         with contextlib.suppress(OSError, ValueError):
@@ -50,6 +51,12 @@ def runtime_directories() -> list[Path]:
             if os.path.isabs(base) and stat.S_ISDIR(facts.st_mode) and facts.st_uid == ours:
                 found.append(Path(base) / _NAME)
     return list(dict.fromkeys([*found, default_state_dir() / "run"]))
+
+
+def _of_the_system(uid: int) -> list[str]:
+    with contextlib.suppress(KeyError, ValueError):  # a user without a name, as in a container
+        return [f"/run/chatkeep/{pwd.getpwuid(uid).pw_name}"]
+    return []
 
 
 class Place:
