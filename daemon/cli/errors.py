@@ -9,6 +9,7 @@ CommandError
   TargetInsideVault   a restore would write into the storage, or among this device's records
   ConfigDiffers       the configuration that is there does not say what setup was asked for
   NothingToKeep       setup was given no directory, and found none
+  NoDaemon            none runs, and one is needed
   NotByDaemon         the daemon that runs does not do it so
   UnitNotOurs         another unit of systemd has the name of ours
   SystemdFailed       systemd did not do what it was asked
@@ -84,6 +85,12 @@ class SystemdFailed(CommandError):
     """A command of systemd failed. Parameters: command, said (its first line)."""
 
     code = "systemd-failed"
+
+
+class NoDaemon(CommandError):
+    """No daemon runs with this configuration's state directory."""
+
+    code = "no-daemon"
 
 
 class NotByDaemon(CommandError):

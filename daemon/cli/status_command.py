@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chatkeep.config.errors import ChatkeepError
+from chatkeep.daemon.cli import status_daemon
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.measures import age, counted, local_time, printable, size, stamp
 from chatkeep.daemon.cli.output import Output, fields
@@ -35,6 +36,7 @@ class Screen:
     providers: list[dict[str, Any]] = field(default_factory=list)
     problems: list[dict[str, str]] = field(default_factory=list)
     lost: bool = False  # the records do not say what was backed up
+    found: dict[str, Any] | None = None  # what the daemon says of itself
 
     def problem(self, about: str, text: str, remedy: str) -> None:
         """Something that needs a person."""
@@ -42,32 +44,47 @@ class Screen:
 
 
 @click.command(cls=Command, short_help="Show how things stand.")
+@click.option("--watch", is_flag=True, help="Follow what the daemon does, until Ctrl-C. With --json: lines of JSON.")
 @pass_frame
-def status(frame: Frame) -> None:
-    """Show how things stand: the last snapshot of each source, what each provider has, what needs you."""
-    from chatkeep.daemon.state import glance
-
+def status(frame: Frame, watch: bool) -> None:
+    """Show how things stand: the last snapshot of each source, what each provider has, what the daemon does, what needs
+    you."""
     config = frame.config()
     if not is_set_up(config):
         text = f"This device is not set up: there is no {printable(str(config.state_dir / CREDENTIAL))}."
         frame.out.result({"set_up": False}, text, "Make a vault: chatkeep init. Write one that exists: chatkeep join")
         return
+    if watch:
+        from chatkeep.daemon.cli import status_watch
+
+        status_watch.follow(frame.out, config, lambda: "\n".join(gather(config, frame.out)[1]))
+        return
+    value, lines = gather(config, frame.out)
+    frame.out.result(value, *lines)
+
+
+def gather(config: Config, out: Output) -> tuple[dict[str, Any], list[str]]:
+    """How things stand, as a value and in lines."""
+    from chatkeep.daemon.state import glance
+
     screen = Screen(time.time_ns())
-    running = glance.is_in_use(config.state_dir)
+    screen.found = status_daemon.look(screen, config)
+    in_use = glance.is_in_use(config.state_dir)
+    running = in_use if screen.found is None else status_daemon.is_working(screen.found)
     vault, waiting = None, (0, 0)
     if glance.exists(config.state_dir):
         with glance.Glance(config.state_dir) as seen:
             _records(screen, config, seen)
             _sources(screen, config, seen)
-            _providers(screen, config, seen, frame.out)
+            _providers(screen, config, seen, out)
             waiting = seen.waiting()
             vault = seen.vault().hex()
     else:
         for source in config.sources:
             _source(screen, source, None, None)
         for provider in config.providers:
-            _provider(screen, provider, glance.ProviderGlance(0, 0, {}, None, None, None), 0, frame.out)
-            _sweep(screen, glance.SweepGlance(0, 0, None, None, 0, 0), frame.out)
+            _provider(screen, provider, glance.ProviderGlance(0, 0, {}, None, None, None), 0, out)
+            _sweep(screen, glance.SweepGlance(0, 0, None, None, 0, 0), out)
     value = {
         "set_up": True,
         "vault": vault,
@@ -75,13 +92,15 @@ def status(frame: Frame) -> None:
         "session": _session(screen, config),
         "drill": _drill(screen, config),
         "running": running,
+        "daemon": screen.found,
         "sources": screen.sources,
         "providers": screen.providers,
         "outbox_objects": waiting[0],
         "outbox_bytes": waiting[1],
         "problems": screen.problems,
     }
-    frame.out.result(value, *_lines(frame.out, screen, running, waiting))
+    status_daemon.finish(screen, screen.found)
+    return value, list(_lines(out, screen, in_use and screen.found is None, waiting))
 
 
 def _lines(out: Output, screen: Screen, running: bool, waiting: tuple[int, int]) -> Iterator[str]:
@@ -204,6 +223,7 @@ def _source(screen: Screen, source: Source, seen: SourceGlance | None, note: Bac
     problem = _source_problem(screen, source, note, has_snapshot=snapshot is not None)
     if note is not None and note.problems:
         lines.append(f"{counted(note.problems, 'remark')} in the last backup")
+    lines += status_daemon.sources(screen.found, screen.now).get(source.name, [])
     screen.rows.append((printable(source.name), "\n".join(lines)))
     screen.sources.append(
         {
@@ -279,6 +299,7 @@ def _provider(screen: Screen, provider: ProviderConfig, found: ProviderGlance, b
             screen.problem(provider.name, told.text, told.remedy)
         else:
             lines.append(out.styled(f"{told.text} It is not required.", "dim"))
+    lines += status_daemon.providers(screen.found, screen.now).get(provider.name, [])
     screen.rows.append((printable(provider.name), "\n".join(lines)))
     screen.providers.append(
         {

@@ -17,6 +17,9 @@ DAEMON: Final = {
         LATER,
         Exit.FAILED,
     ),
+    "no-daemon": Words(
+        "No daemon runs.", "Start it: systemctl --user start chatkeep; by hand: chatkeep run", Exit.FAILED
+    ),
     "not-by-daemon": Words(
         "A daemon runs, and uploads what is sealed as soon as it may: {option} cannot be kept.",
         "Leave the option out; or stop the daemon first: systemctl --user stop chatkeep",

@@ -7,37 +7,29 @@ come; a daemon that hangs, ends half-way or is of another version is an error of
 from __future__ import annotations
 
 import contextlib
-import http.client
-import json
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from chatkeep.config.errors import ChatkeepError
-from chatkeep.daemon.control.errors import DaemonForeign, DaemonLost, DaemonSilent
+from chatkeep.daemon.control.errors import DaemonLost, DaemonSilent
 from chatkeep.daemon.control.wire import (
     ALIVE_SECONDS,
     BACKUP,
-    ENDS,
     EVENTS,
-    HEADER,
-    HOST,
-    JSON,
     LEND,
-    LINES,
     LOCK,
     RELOAD,
     RUN_JOB,
     SESSION,
     STATUS,
-    VERSION,
-    Line,
     Route,
-    revived,
     socket_name,
 )
 from chatkeep.daemon.service.places import Place, runtime_directories
+
+if TYPE_CHECKING:
+    from chatkeep.daemon.control.request import Request
 
 PATIENCE: Final = 5.0
 """Seconds for a daemon to take a connection, and to answer what it answers at once."""
@@ -47,10 +39,6 @@ SILENCE: Final = 4 * ALIVE_SECONDS
 
 WORK: Final = 60.0
 """Seconds for what takes some work: to end a session, to read a configuration."""
-
-_MOST: Final = 16 << 20  # bytes of an answer or a line; the report of a backup names files
-
-_LOST: Final = (http.client.HTTPException, ConnectionError)
 
 
 class Daemon:
@@ -142,87 +130,29 @@ class Daemon:
             yield talk.lines()
 
     @contextlib.contextmanager
-    def _begun(self, route: Route, body: Mapping[str, object] | None, name: str, seconds: float) -> Iterator[_Talk]:
+    def _begun(self, route: Route, body: Mapping[str, object] | None, name: str, seconds: float) -> Iterator[Request]:
+        from chatkeep.daemon.control.request import Request
+
         connection = _connected(self._directory, self._name, self._patience)
         if connection is None:
             raise DaemonLost
-        wire = http.client.HTTPConnection(HOST)
-        wire.sock = connection  # nothing is looked up or connected to by a name
-        talk = _Talk(wire, seconds, streams=route.streams)
+        request = Request(connection, route, seconds)
         try:
-            connection.settimeout(seconds)
-            raw = b"" if route.method == "GET" else json.dumps(body or {}).encode()
-            headers = {"Content-Type": JSON} if raw else {}
-            with _told(seconds):
-                wire.request(route.method, route.path.replace("{name}", name), raw or None, headers)
-            yield talk
+            request.send(body, name)
+            yield request
         finally:
-            talk.close()
+            request.close()
 
 
 class Locking:
     """A daemon that is ending its session."""
 
-    def __init__(self, talk: _Talk) -> None:
+    def __init__(self, talk: Request) -> None:
         self._talk = talk
 
     def ended(self) -> bool:
         """Whether there was one. Raises as `Daemon.ask`."""
         return self._talk.answer().get("locked") is True
-
-
-class _Talk:
-    """A request that was sent."""
-
-    def __init__(self, wire: http.client.HTTPConnection, seconds: float, *, streams: bool) -> None:
-        self._wire = wire
-        self._seconds = seconds
-        self._streams = streams
-        self._response: http.client.HTTPResponse | None = None
-
-    def close(self) -> None:
-        # The response holds the socket too: while it is open the daemon would not learn that nobody reads any more.
-        if self._response is not None:
-            self._response.close()
-        self._wire.close()
-
-    def answer(self) -> dict[str, Any]:
-        response = self._begin()
-        with _told(self._seconds):
-            raw = response.read(_MOST + 1)
-        value = _object(raw)
-        if response.status != http.client.OK:
-            raise _refusal(response.status, value)
-        return value
-
-    def lines(self) -> Iterator[dict[str, Any]]:
-        """What it says, up to the last line. Raises the error that it tells."""
-        response = self._begin()
-        if response.status != http.client.OK:
-            with _told(self._seconds):
-                raw = response.read(_MOST + 1)
-            raise _refusal(response.status, _object(raw))
-        while True:
-            with _told(self._seconds):
-                raw = response.readline(_MOST + 1)
-            if not raw.endswith(b"\n"):
-                raise DaemonLost
-            value = _object(raw)
-            if value.get("line") == Line.ERROR:
-                raise revived(value.get("error"))
-            yield value
-            if value.get("line") in ENDS:
-                return
-
-    def _begin(self) -> http.client.HTTPResponse:
-        with _told(self._seconds):
-            response = self._response = self._wire.getresponse()
-        if response.headers.get(HEADER) != VERSION:
-            raise DaemonForeign(reason="version")
-        kind = JSON if response.status != http.client.OK or not self._streams else LINES
-        if response.headers.get("Content-Type") != kind:
-            raise DaemonForeign(reason="answer")
-        return response
 
 
 def _connected(directory: Path, name: str, patience: float) -> socket.socket | None:
@@ -236,30 +166,3 @@ def _connected(directory: Path, name: str, patience: float) -> socket.socket | N
             raise DaemonSilent(seconds=patience) from exc
         except ConnectionError as exc:
             raise DaemonLost from exc
-
-
-@contextlib.contextmanager
-def _told(seconds: float) -> Iterator[None]:
-    try:
-        yield
-    except TimeoutError as exc:
-        raise DaemonSilent(seconds=seconds) from exc
-    except _LOST as exc:
-        raise DaemonLost from exc
-
-
-def _object(raw: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(raw)
-    except (ValueError, RecursionError) as exc:
-        raise DaemonForeign(reason="answer") from exc
-    if not isinstance(value, dict):
-        raise DaemonForeign(reason="answer")
-    return value
-
-
-def _refusal(status: int, value: Mapping[str, Any]) -> ChatkeepError:
-    error = revived(value.get("error"))
-    if status == http.client.NOT_FOUND and error.params.get("reason") == "path":
-        return DaemonForeign(reason="path")
-    return error

@@ -1,0 +1,151 @@
+"""What `status` shows of the running daemon: since when it runs, what it does, what comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from chatkeep.config.errors import ChatkeepError
+from chatkeep.daemon.cli.measures import age, duration, local_time, printable, size
+from chatkeep.daemon.cli.telling import tell, tell_code
+
+if TYPE_CHECKING:
+    from chatkeep.config.model import Config
+    from chatkeep.daemon.cli.status_command import Screen
+
+PATIENCE: Final = 2.0
+"""Seconds for the daemon to answer: it does at once, or something is wrong with it."""
+
+START: Final = "not running. Start it: systemctl --user start chatkeep; by hand: chatkeep run"
+_SECOND: Final = 10**9
+_LAG_NS: Final = 60 * _SECOND  # a lag that is worth a word
+_DOING: Final = {"snapshot": "capturing", "upload": "uploading to", "job": "job:", "sweep": "deleting at"}
+
+
+def look(screen: Screen, config: Config) -> dict[str, Any] | None:
+    """What the daemon says of itself, with rows of it on the screen; None when none can be asked."""
+    from chatkeep.daemon.control.client import Daemon
+
+    try:
+        daemon = Daemon.find(config.state_dir, patience=PATIENCE)
+        found = None if daemon is None else daemon.status()
+    except ChatkeepError as exc:
+        told = tell(exc)
+        screen.rows.append(("daemon", "runs, and cannot be asked" if exc.code != "daemon-lost" else "just ended"))
+        screen.problem("daemon", told.text, told.remedy)
+        return None
+    except OSError as exc:
+        screen.rows.append(("daemon", f"cannot be asked: {exc.strerror}"))
+        return None
+    if found is None:
+        screen.rows.append(("daemon", START))
+        return None
+    try:
+        _show(screen, found)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        told = tell_code("daemon-foreign", reason="answer")
+        screen.problem("daemon", told.text, told.remedy)
+    return found
+
+
+def finish(screen: Screen, found: Mapping[str, Any] | None) -> None:
+    """What comes below everything else: its jobs, and what it found wrong that is not on the screen yet."""
+    jobs = [_job(one, screen.now) for one in _listed(found, "jobs")]
+    if jobs:
+        screen.rows.append(("jobs", "\n".join(jobs)))
+    told = {problem["about"] for problem in screen.problems}
+    for one in _listed(found, "problems"):
+        if one["subject"] not in told:
+            screen.problem(str(one["subject"]) or "daemon", _problem(one, screen.now), "")
+
+
+def sources(found: Mapping[str, Any] | None, now: int) -> dict[str, list[str]]:
+    """Lines about each source, by its name."""
+    return {one["name"]: list(_source_lines(one, now)) for one in _listed(found, "sources")}
+
+
+def providers(found: Mapping[str, Any] | None, now: int) -> dict[str, list[str]]:
+    """Lines about each provider, by its name."""
+    return {one["name"]: list(_provider_lines(one, now)) for one in _listed(found, "providers")}
+
+
+def is_working(found: Mapping[str, Any]) -> bool:
+    """Whether a backup runs in it now."""
+    return any(one.get("what") in {"snapshot", "upload"} for one in _listed(found, "doing"))
+
+
+def _show(screen: Screen, found: Mapping[str, Any]) -> None:
+    now = screen.now
+    lines = [f"{_mode(found)} since {local_time(found['since_ns'])}"]
+    lines += list(_doing(found, now))
+    if not found["session"]["uploads"]:
+        lines.append("uploads wait until somebody unlocks: chatkeep unlock")
+    screen.rows.append(("daemon", "\n".join(lines)))
+    if found["config_fault"] is not None:
+        told = tell_code(found["config_fault"]["code"])
+        text = f"The configuration was changed, and the daemon goes on with the one before. {told.text}"
+        screen.problem("daemon", text, "chatkeep config check, then: systemctl --user reload chatkeep")
+    from importlib.metadata import version
+
+    if found["version"] != version("chatkeep"):
+        text = f"It is of version {printable(found['version'])}, and this command of {version('chatkeep')}."
+        screen.problem("daemon", text, "systemctl --user restart chatkeep")
+
+
+def _mode(found: Mapping[str, Any]) -> str:
+    if found["mode"] == "lent":
+        who = f"chatkeep {printable(found['lent'])}" if found["lent"] else "another command"
+        return f"waits for {who}, running"
+    return str(found["mode"])
+
+
+def _doing(found: Mapping[str, Any], now: int) -> Iterator[str]:
+    for one in found["doing"]:
+        text = f"{_DOING.get(one['what'], one['what'])} {printable(one['subject'])}"
+        if one["total"]:
+            text += f": {size(one['done'])} of {size(one['total'])}"
+        yield f"{text}, for {duration(max(0, now - one['since_ns']) / _SECOND)}"
+
+
+def _job(one: Mapping[str, Any], now: int) -> str:
+    text = printable(one["name"])
+    if one["due"]:
+        text += ": waits for an unlock" if one["name"] != "verify" else ": due now"
+    elif one["next_ns"] is not None:
+        text += f": {_ahead(one['next_ns'], now)}"
+    else:
+        text += ": only when asked for"
+    if one["last_ns"] is not None:
+        text += f"; last {age(one['last_ns'], now)}, "
+        text += "all well" if one["fault"] is None else tell_code(one["fault"]["code"], **one["fault"]["params"]).text
+    return text
+
+
+def _source_lines(one: Mapping[str, Any], now: int) -> Iterator[str]:
+    if one["watched"] == "polling":
+        yield "changes cannot be watched: it is looked at from time to time"
+    if one["changed"] and one["next_ns"] is not None:
+        yield f"something changed; next snapshot {_ahead(one['next_ns'], now)}"
+
+
+def _provider_lines(one: Mapping[str, Any], now: int) -> Iterator[str]:
+    if one["behind_ns"] is not None and now - one["behind_ns"] > _LAG_NS:
+        yield f"lags {duration((now - one['behind_ns']) / _SECOND)} behind"
+    if one["next_ns"] is not None:
+        yield f"tried again {_ahead(one['next_ns'], now)}"
+
+
+def _problem(one: Mapping[str, Any], now: int) -> str:
+    told = tell_code(str(one["problem"]), **one["values"])
+    words = told.text if told.text != tell_code("error").text else str(one["problem"]).replace("-", " ")
+    return f"{printable(words)} Since {age(one['since_ns'], now)}."
+
+
+def _ahead(when_ns: int, now: int) -> str:
+    left = (when_ns - now) / _SECOND
+    return f"in {duration(left)}" if left >= 1 else "now"
+
+
+def _listed(found: Mapping[str, Any] | None, part: str) -> Sequence[Mapping[str, Any]]:
+    rows = found.get(part) if found is not None else None
+    return rows if isinstance(rows, list) else []
