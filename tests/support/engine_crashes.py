@@ -95,6 +95,12 @@ class Crashes:
         """So many messages are committed at least."""
         return int((self.room / "count").read_text())
 
+    def exchange_photo(self, number: int) -> None:
+        """Another one, whole at any moment: whoever does this is killed in it too."""
+        new = self.room / "new"
+        new.write_bytes(random.Random(number).randbytes(20_000))
+        new.rename(self.home.source / "photo")
+
     # -- what is killed ---------------------------------------------------------------------------------------------
 
     def back_up(self, engine: Engine) -> None:
@@ -131,7 +137,7 @@ class Crashes:
                 thread.start()
             for number in range(SNAPSHOTS):
                 known = self.count()
-                self.home.write("photo", 20_000, seed=number)
+                self.exchange_photo(number)
                 report = engine.snapshot("chat")
                 assert report.error is None, report.error
                 assert report.captured is not None

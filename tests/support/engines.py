@@ -6,6 +6,7 @@ import dataclasses
 import os
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -33,7 +34,16 @@ from chatkeep.providers.folder import FolderProvider
 from chatkeep.providers.wrap import Patience
 
 MIB = 1 << 20
+PATIENCE = 60.0  # seconds; what is waited for comes within
 Hook = Callable[[str, str], None]
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    """Looks again and again."""
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end, f"waited in vain: {what}"
+        time.sleep(0.005)
 
 
 def untroubled(_verb: str, _name: str) -> None:
@@ -46,6 +56,7 @@ class Counting:
     Attributes:
         calls: by verb.
         sent: bytes of all puts that began.
+        listed: listings by prefix.
         before: called before every call, with the verb and the name; may raise a ProviderError.
     """
 
@@ -53,6 +64,7 @@ class Counting:
         self.name = name
         self.calls: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
+        self.listed: Counter[str] = Counter()
         self.before: Hook = untroubled
         self._inner = FolderProvider(name, root)
         self._lock = threading.Lock()
@@ -73,6 +85,7 @@ class Counting:
 
     def list(self, prefix: str) -> Iterator[base.ObjectStat]:
         self._count("list", prefix)
+        self.listed[prefix] += 1
         return self._inner.list(prefix)
 
     def delete(self, name: str) -> None:
@@ -85,6 +98,10 @@ class Counting:
 
     def close(self) -> None:
         self._inner.close()
+
+    def asked_for(self, prefix: str) -> int:
+        """How many listings of names that begin so."""
+        return sum(count for about, count in self.listed.items() if about.startswith(prefix))
 
     def _count(self, verb: str, name: str) -> None:
         with self._lock:

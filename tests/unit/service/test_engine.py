@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,24 +14,14 @@ from chatkeep.daemon.service.engine.engine import Engine
 from chatkeep.daemon.service.errors import NotReady
 from chatkeep.daemon.state import StateBusy
 from chatkeep.providers.base import Unavailable
-from tests.support.engines import MIB, Home, untroubled
+from tests.support.engines import MIB, PATIENCE, Home, until, untroubled
 from tests.support.sources import fill
 from tests.support.trees import describe
-
-PATIENCE = 60.0  # seconds; what is waited for comes within
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return Home(tmp_path)
-
-
-def until(true: Callable[[], bool], what: str) -> None:
-    """Looks again and again."""
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end, f"waited in vain: {what}"
-        time.sleep(0.005)
 
 
 class Halt:

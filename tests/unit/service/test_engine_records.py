@@ -15,11 +15,10 @@ from chatkeep.daemon.service.engine.sharing import Sharing
 from chatkeep.daemon.state import State, StateDamaged
 from chatkeep.daemon.vault.credential import WriterCredential
 from chatkeep.providers.base import Unavailable
-from tests.support.engines import MIB, Home, untroubled
+from tests.support.engines import MIB, PATIENCE, Home, until, untroubled
 from tests.support.sources import fill
 from tests.support.trees import describe
 
-PATIENCE = 60.0  # seconds; what is waited for comes within
 LONG = 1000.0  # seconds; a look at storage is due
 
 
@@ -272,6 +271,86 @@ def test_a_trouble_with_the_records_is_raised_and_is_no_report(home: Home, monke
         assert engine.close() is None
 
 
+def test_who_is_sent_to_is_not_asked_what_it_has(home: Home) -> None:
+    """What arrives meanwhile would pass for another copy's."""
+    home.write("a", 1000)
+    halted, go = threading.Event(), threading.Event()
+
+    def halt(verb: str, _name: str) -> None:
+        if verb == "put":
+            halted.set()
+            assert go.wait(PATIENCE)
+
+    with home.open() as engine, ThreadPoolExecutor(1) as pool:
+        engine.snapshot("chat")
+        home.stores["one"].before = halt
+        upload = pool.submit(engine.upload, "one")
+        try:
+            assert halted.wait(PATIENCE)
+            for store in home.stores.values():
+                store.listed.clear()
+            engine.look(now=True)
+            lineage = {name: store.asked_for("d/") for name, store in home.stores.items()}
+            assert lineage["one"] == 0 < lineage["two"]
+        finally:
+            go.set()
+        assert upload.result(PATIENCE).problems == ()
+        assert engine.take_news().notices == []
+
+
+def test_an_upload_lets_go_for_what_is_done_alone_and_goes_on(home: Home) -> None:
+    for number in range(4):
+        home.write(str(number), MIB)
+    epochs: list[int] = []
+
+    def watch(verb: str, _name: str) -> None:
+        if verb == "put":
+            if not epochs:
+                begun.set()
+                until(lambda: engine._sharing.wanted, "somebody wants to be alone")
+            epochs.append(engine.standing().epoch)
+
+    begun = threading.Event()
+    with home.open() as engine, ThreadPoolExecutor(2) as pool:
+        engine.snapshot("chat")
+        total = engine.backlog()["one"]
+        home.stores["one"].before = watch
+        upload = pool.submit(engine.upload, "one")
+        assert begun.wait(PATIENCE)
+        home.rotate()
+        look = pool.submit(engine.look, now=True)
+        look.result(PATIENCE)
+        assert (upload.result(PATIENCE).bytes, upload.result().cancelled) == (total, False)
+        assert epochs == [1] + [2] * (len(epochs) - 1)
+        assert sum(home.stores["one"].sent.values()) == total
+
+
+def test_keys_are_not_exchanged_in_the_middle_of_a_snapshot(home: Home) -> None:
+    home.write("a", 3 * MIB)
+    halted, go = threading.Event(), threading.Event()
+
+    def halt(*_: object) -> None:
+        halted.set()
+        assert go.wait(PATIENCE)
+
+    with home.open() as engine, ThreadPoolExecutor(2) as pool:
+        snapshot = pool.submit(engine.snapshot, "chat", halt)
+        try:
+            assert halted.wait(PATIENCE)
+            home.rotate()
+            look = pool.submit(engine.look, now=True)
+            until(lambda: engine._sharing.wanted, "the new keys wait")
+            assert engine.standing().epoch == 1
+            assert not look.done()
+        finally:
+            go.set()
+        look.result(PATIENCE)
+        assert snapshot.result(PATIENCE).error is None
+        assert engine.standing().epoch == 2
+        assert engine.upload("one").problems == ()
+    assert describe(home.restore("out")) == describe(home.source)
+
+
 # -- who may work beside whom -----------------------------------------------------------------------------------------
 
 
@@ -293,8 +372,7 @@ def test_who_wants_to_be_alone_goes_first_and_waits_for_the_others() -> None:
 
     def later() -> None:
         assert wants.wait(PATIENCE)
-        while not sharing.wanted:
-            pass
+        until(lambda: sharing.wanted, "somebody wants to be alone")
         leave_soon = threading.Timer(0.05, leave.set)
         leave_soon.start()
         with sharing.together():
