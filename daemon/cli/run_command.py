@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chatkeep.daemon.cli.daemon_line import status_line
+from chatkeep.daemon.cli.daemon_line import phrase, status_line
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 
@@ -79,7 +79,7 @@ async def _run(frame: Frame, config: Config, bus: Bus, supervisor: Supervisor, l
         load=frame.config,
         job=lambda name: job_command(frame, name),
         status=status_line,
-        metrics=lambda: "# TYPE chatkeep_up gauge\nchatkeep_up 1\n",
+        phrase=phrase,
         version=version("chatkeep"),
         file=frame.config_file,
     )

@@ -46,11 +46,14 @@ from chatkeep.daemon.service.running.asked import Asked
 from chatkeep.daemon.service.running.errands import Errands
 from chatkeep.daemon.service.running.gatekeeping import Gatekeeper
 from chatkeep.daemon.service.running.pulse import Pulse
+from chatkeep.daemon.service.running.recorded import recorded
 from chatkeep.daemon.service.running.tenancy import Tenancy
 from chatkeep.daemon.service.running.work import Work
 from chatkeep.daemon.service.running.workers import Workers
 from chatkeep.daemon.service.schedule import TERMS, Schedule, intervals
 from chatkeep.daemon.service.standing import Fault, Mode, Standing
+from chatkeep.daemon.service.telling.notice import Notice, Said
+from chatkeep.daemon.service.telling.teller import Teller
 from chatkeep.daemon.service.uploads_open import UploadsOpen
 from chatkeep.daemon.service.watching.sentry import Rhythm
 from chatkeep.daemon.service.watching.watcher import Watcher
@@ -78,7 +81,7 @@ class Terms:
         load: reads the configuration. Raises ConfigError.
         job: the command line that does a job, in a process of its own.
         status: one line for people, for the service manager.
-        metrics: figures, in the text format of Prometheus.
+        phrase: puts what is worth telling into words.
         version: of the program.
         file: of the configuration, to be shown.
     """
@@ -86,7 +89,7 @@ class Terms:
     load: Callable[[], Config]
     job: Callable[[str], Sequence[str]]
     status: Callable[[Standing], str]
-    metrics: Callable[[], str]
+    phrase: Callable[[Notice], Said]
     version: str
     file: Path | None = None
 
@@ -128,6 +131,9 @@ class Daemon:
         )
         self._conductor = Conductor(_settings(self._config), now())
         self._work = Work(self._workers, self.bus, self._tell, lambda: self._spawn(self._renew()))
+        known = await self._workers.call("known", lambda: recorded(self._config))
+        self._notes = JobNotes(self._config.state_dir)
+        self._teller = Teller(self._config, self.bus, self._terms.phrase, known)
         self._tenancy = Tenancy(lambda: self._config, self._workers, self.bus, self._tell, self._opened)
         self._errands = Errands(self._terms.job, self.bus, self._tell, self._job_ended)
         self._watcher = Watcher(self._config.sources, self._hinted, self.bus.publish, _rhythm(self._config))
@@ -168,15 +174,14 @@ class Daemon:
         self._supervisor.ready()
         self._publish(Kind.STARTED, version=self._terms.version)
         self._spawn(self._login.run())
+        self._spawn(self._teller.run())
         await self._keeper.begin()
         await self._workers.call("watch", self._watcher.start)
         self._gate()
         if not opened:
             await self._tenancy.open()
         self._mode = Mode.RUNNING
-        self._schedule = Schedule(
-            intervals(self._config), JobNotes(self._config.state_dir), lambda name: self._tell(inputs.JobDue(name))
-        )
+        self._schedule = Schedule(intervals(self._config), self._notes, lambda name: self._tell(inputs.JobDue(name)))
         self._schedule.start()
         self._changed()
 
@@ -349,12 +354,13 @@ class Daemon:
                 at,
             ),
             providers=describing.providers(required, of_providers, self._work.upload_faults, self._conductor, at),
+            problems=describing.problems(self._teller.standing()),
             jobs=() if self._schedule is None else self._schedule.standing(self._conductor.waiting_jobs()),
         )
 
     def metrics(self) -> str:
         """Figures, in the text format of Prometheus."""
-        return self._terms.metrics()
+        return self._teller.metrics()
 
     async def backup(self, names: Sequence[str], step: Step) -> Report:
         """Takes a snapshot of these sources now, all if none is named, and sends what waits; see `control.served`."""
@@ -411,6 +417,7 @@ class Daemon:
         self._config = config
         self._apply(self._conductor.reload(_settings(config), now()))
         self._keeper.reload(config.session)
+        self._teller.reload(config)
         self._login.idle_after = _idle_after(config)
         if self._schedule is not None:
             self._schedule.change(intervals(config))

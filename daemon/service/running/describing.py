@@ -14,10 +14,12 @@ from chatkeep.daemon.service.standing import (
     Doing,
     Fault,
     OutboxStanding,
+    ProblemStanding,
     ProviderStanding,
     SessionStanding,
     SourceStanding,
 )
+from chatkeep.daemon.service.telling.notice import Notice
 
 _WORK = frozenset({"snapshot", "upload", "job", "sweep"})
 
@@ -96,6 +98,11 @@ def providers(
             )
         )
     return tuple(found)
+
+
+def problems(notices: Iterable[Notice]) -> tuple[ProblemStanding, ...]:
+    """What a person should know."""
+    return tuple(ProblemStanding(str(one.problem), one.subject, one.since_ns, one.values) for one in notices)
 
 
 def outbox(figures: EngineStanding | None, limit: int) -> OutboxStanding:

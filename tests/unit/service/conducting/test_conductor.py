@@ -155,13 +155,23 @@ def test_uploads_wait_for_the_gate_and_that_is_told_once() -> None:
     play = Play()
     play.take(inputs.Tick())
     assert play.take(inputs.SnapshotEnded("chat", How.MADE, 2)) == [Publish(Kind.HELD)]
-    assert play.conductor.is_held
     assert play.take(inputs.Waiting("disk", 5)) == []
     assert play.take(OPEN) == [Upload("disk")]
-    assert not play.conductor.is_held
     play.take(inputs.UploadEnded("disk", done=True))
     play.take(HELD)
     assert play.take(inputs.Waiting("disk", 5)) == [Publish(Kind.HELD)]
+
+
+def test_held_is_what_waits_while_uploads_are_closed() -> None:
+    def held(play: Play) -> bool:
+        return play.conductor.is_held
+
+    play = Play()
+    assert not held(play)
+    play.take(inputs.Waiting("disk", 5))
+    assert held(play)
+    play.take(OPEN)
+    assert not held(play)
 
 
 def test_a_gate_that_closes_ends_what_runs_and_it_goes_on_when_it_opens() -> None:
