@@ -27,19 +27,27 @@ def backup(frame: Frame, sources: tuple[str, ...], no_upload: bool, anew: bool) 
     now stays queued on this device for the next backup. Where the daemon runs it does the work, and this command shows
     it; stopped, it leaves the daemon to go on.
     """
-    config = frame.config()
+    report = perform(frame, frame.config(), sources, upload=not no_upload, anew=anew)
+    frame.out.result(value_of(report), *lines_of(report, frame.out))
+    return exit_of(report)
+
+
+def perform(
+    frame: Frame, config: Config, sources: Sequence[str] = (), *, upload: bool = True, anew: bool = False
+) -> Report:
+    """A backup of the sources named, or of all: through the daemon where one runs, else here.
+
+    Raises click.BadParameter for a source that is not configured, NotByDaemon, and what keeps it from beginning.
+    """
     wanted = named_sources(config, sources)
     from chatkeep.daemon.cli import by_daemon
 
     daemon = None if anew else by_daemon.daemon_of(config)
-    if daemon is not None:
-        if no_upload:
-            raise NotByDaemon(option="--no-upload")
-        report = by_daemon.back_up(daemon, [source.name for source in wanted] if sources else [], frame.out)
-    else:
-        report = _alone(frame, config, wanted, upload=not no_upload, anew=anew)
-    frame.out.result(value_of(report), *lines_of(report, frame.out))
-    return exit_of(report)
+    if daemon is None:
+        return _alone(frame, config, wanted, upload=upload, anew=anew)
+    if not upload:
+        raise NotByDaemon(option="--no-upload")
+    return by_daemon.back_up(daemon, [source.name for source in wanted] if sources else [], frame.out)
 
 
 def _alone(frame: Frame, config: Config, wanted: Sequence[Source], *, upload: bool, anew: bool) -> Report:

@@ -138,19 +138,14 @@ def following(shown: Shown, work: Work) -> Iterator[tuple[str, str]]:
         yield "chatkeep setup", "goes on from here. What is done stays as it is."
         return
     service = states[Name.SERVICE]
-    if service.state in {State.DONE, State.ALREADY}:
-        session = getattr(shown.config, "session", None)
-        if getattr(session, "require_unlock", False):
-            yield (
-                "chatkeep unlock",
-                "once after each login. Until then snapshots are taken, and wait on this machine to be sent.",
-            )
-    elif service.why is Why.NO_MANAGER:
-        yield "chatkeep run", "keeps backing up for as long as it runs: start it with whatever starts programs here."
-    elif service.why is Why.NOT_OURS:
-        yield "systemctl --user cat chatkeep", "shows the unit that is there. Setup did not write it, and let it be."
-    else:
-        yield "chatkeep backup", "whenever something is to be backed up. Nothing happens by itself."
+    serves = service.state in {State.DONE, State.ALREADY}
+    if (serves and shown.config.session.require_unlock) or _held(work):
+        yield (
+            "chatkeep unlock",
+            "once after each login. Until then snapshots are taken, and wait on this machine to be sent.",
+        )
+    if not serves:
+        yield _in_its_place(service)
     yield "chatkeep status", "how things stand, at any time."
     yield "chatkeep drill", "restores on trial, and proves that what comes back is right. Do it once now."
     if setup_draft.same_disk(shown.config):
@@ -158,6 +153,21 @@ def following(shown: Shown, work: Work) -> Iterator[tuple[str, str]]:
             "chatkeep config example",
             "shows how to add a second place. This one is on the disk of what it keeps: if that breaks, both are gone.",
         )
+
+
+def _in_its_place(service: Step) -> tuple[str, str]:
+    """What backs up where no service does."""
+    if service.why is Why.NO_MANAGER:
+        return "chatkeep run", "keeps backing up for as long as it runs: start it with whatever starts programs here."
+    if service.why is Why.NOT_OURS:
+        return "systemctl --user cat chatkeep", "shows the unit that is there. Setup did not write it, and let it be."
+    return "chatkeep backup", "whenever something is to be backed up. Nothing happens by itself."
+
+
+def _held(work: Work) -> bool:
+    """Whether a daemon that runs took the snapshot, and may not send it before somebody unlocks."""
+    providers = work.values.get(Name.SNAPSHOT, {}).get("providers", ())
+    return any(error["code"] == "uploads-held" for provider in providers for error in provider["errors"])
 
 
 def _about(shown: Shown) -> dict[str, Any]:

@@ -91,7 +91,11 @@ class Work:
 
     def _configuration(self) -> State:
         assert self.text is not None
+        from chatkeep.daemon.cli import by_daemon
+
         self.kept_old = write_config(self.file, self.text)
+        if (daemon := by_daemon.daemon_of(self.config)) is not None:
+            daemon.reload()  # it would go on with what was there before
         return State.DONE
 
     def _vault(self) -> State:
@@ -105,12 +109,11 @@ class Work:
         return State.DONE
 
     def _snapshot(self) -> State:
-        from chatkeep.daemon.cli import allocator, backup_work
+        from chatkeep.daemon.cli import backup_command
         from chatkeep.daemon.cli.backup_report import exit_of, lines_of, value_of
 
         self._show("", "Taking the first snapshot. It can be interrupted: the next one goes on.")
-        allocator.keep_blocks()
-        report = backup_work.run(self.config, self.config.sources, self.frame.out, upload=True)
+        report = backup_command.perform(self.frame, self.config)
         self.values[Name.SNAPSHOT] = value_of(report)
         self.codes.append(exit_of(report))
         self._show("", *lines_of(report, self.frame.out))

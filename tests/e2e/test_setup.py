@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chatkeep.daemon.control.client import Daemon
 from tests.support.newcomer import WRITTEN, Newcomer, lines_of, states, typed_back
-from tests.support.station import COMMAND, met, rows
+from tests.support.station import COMMAND, met, rows, until
 from tests.support.terminal import Answer
 
 STEPS = ["configuration", "vault", "snapshot"]
@@ -312,6 +314,31 @@ def test_the_service_comes_last_and_is_left_alone_afterwards(newcomer: Newcomer)
     assert newcomer.ok("setup", "--remove-unit") == {"unit": str(newcomer.unit), "removed": True, "dry_run": False}
     assert not newcomer.unit.exists()
     assert states(newcomer.ok("setup", "--no-unit"))["service"] == "left-out"
+
+
+def test_while_the_daemon_runs_it_takes_the_snapshot(newcomer: Newcomer) -> None:
+    """It holds the records, and what it was begun with is not what it is to go on with."""
+    newcomer.signal()
+    newcomer.set_up()
+    own = newcomer.home / "letters"
+    own.mkdir()
+    (own / "one").write_text("dear")
+    daemon = newcomer.start("run", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: Daemon.find(newcomer.state, newcomer.runtime / "chatkeep"), daemon)
+        words = ("setup", "--replace-config", "--source", own, "--all-found", "--store", newcomer.store)
+        done = newcomer.run(*words)
+        assert done.code == 3  # the snapshot is taken, and waits for an unlock
+        assert outcome(done.json) == ["done", "already", "done"]
+        assert [(one["name"], one["last_seq"]) for one in done.json["backup"]["sources"]] == [
+            ("Signal", 1),
+            ("letters", 1),
+        ]
+        assert done.json["next"][0]["command"] == "chatkeep unlock"
+        assert daemon.poll() is None
+    finally:
+        daemon.terminate()
+        daemon.wait(60)
 
 
 def test_a_service_that_was_asked_for_and_cannot_be_is_a_failure(newcomer: Newcomer) -> None:
