@@ -52,7 +52,7 @@ def status(frame: Frame, watch: bool) -> None:
     config = frame.config()
     if not is_set_up(config):
         text = f"This device is not set up: there is no {printable(str(config.state_dir / CREDENTIAL))}."
-        frame.out.result({"set_up": False}, text, "Make a vault: chatkeep init. Write one that exists: chatkeep join")
+        frame.out.result({"set_up": False}, text, "Make a vault: chatkeep setup. Write one that exists: chatkeep join")
         return
     if watch:
         from chatkeep.daemon.cli import status_watch

@@ -24,7 +24,9 @@ _HERE: Final = {
 _CONFIG: Final = {
     "config": Words("The configuration cannot be used.", "See: chatkeep config check", Exit.USAGE),
     "config-missing": Words(
-        "There is no configuration at {file}.", "Begin with a commented one: chatkeep config example", Exit.USAGE
+        "There is no configuration at {file}.",
+        "Set everything up: chatkeep setup. Or write one by hand, from: chatkeep config example",
+        Exit.USAGE,
     ),
     "config-unreadable": Words("The configuration {file} cannot be read: {cause}.", "", Exit.USAGE),
     "config-invalid": Words("The configuration is wrong:", "Every key explained: chatkeep config example", Exit.USAGE),

@@ -63,7 +63,7 @@ def commit(state: State, seq: int, clock: int, **figures: int) -> None:
 
 def test_not_set_up(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "not set up" in status(room, capsys)
-    assert "chatkeep init" in status(room, capsys)
+    assert "chatkeep setup" in status(room, capsys)
     assert status_json(room, capsys) == {"set_up": False}
 
 
