@@ -67,6 +67,8 @@ class Teller:
         self._waiting: dict[str, Deliveries] = {}
         self._channels: dict[str, tuple[Channel, asyncio.Task[None]]] = {}
         self._heart: Heartbeat | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._events = Stream(bus, _KEPT, wake=self._arrived, name="telling")
         self._turned = asyncio.Event()  # something is to be looked at
         self._changed: dict[str, asyncio.Event] = {}  # by who waits for it
         self._unheard: float | None = None  # since when no beat got through
@@ -99,18 +101,24 @@ class Teller:
     # Its life
 
     async def run(self) -> None:
-        """Tells until it is cancelled; raises nothing else."""
-        loop = asyncio.get_running_loop()
-        with Stream(
-            self._bus, _KEPT, wake=lambda: loop.call_soon_threadsafe(self._turned.set), name="telling"
-        ) as events:
+        """Tells until it is cancelled, from what happened since it was made; raises nothing else. Once."""
+        self._loop = asyncio.get_running_loop()
+        works = {"heartbeat": self._beat, "metrics": self._measure, "memory": self._keep}
+        beside: list[asyncio.Task[None]] = []
+        try:
             self._remember(await in_thread(self._memory.read))
-            works = {"heartbeat": self._beat, "metrics": self._measure, "memory": self._keep}
-            beside = [self._task(name, work) for name, work in works.items()]
-            try:
-                await self._for_ever("telling", lambda: self._turn(events))
-            finally:
-                await self._end(beside)
+            beside += [self._task(name, work) for name, work in works.items()]
+            await self._for_ever("telling", self._turn)
+        finally:
+            self._events.close()
+            await self._end(beside)
+
+    def _arrived(self) -> None:
+        """In the thread where something happened."""
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # it is closed by now
+                loop.call_soon_threadsafe(self._turned.set)
 
     async def _for_ever(self, name: str, step: Callable[[], Awaitable[None]]) -> None:
         """A mistake of ours in one part of it must neither end that part nor be made a thousand times a second."""
@@ -124,12 +132,12 @@ class Teller:
     def _slipped(self, name: str, error: Exception) -> None:
         self._bus.publish(Event.now(Kind.LIBRARY, library=f"telling.{name}", error=type(error).__name__))
 
-    async def _turn(self, events: Stream) -> None:
+    async def _turn(self) -> None:
         self._turned.clear()
         if self._reopen:
             self._reopen = False
             await self._open()
-        for event in events.take().events:
+        for event in self._events.take().events:
             self._metrics.take(event)
             self._handle(self._troubles.take(event))
             self._dirty = self._dirty or event.kind is not Kind.UPLOAD_PROGRESS
