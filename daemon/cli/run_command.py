@@ -14,6 +14,7 @@ import click
 from chatkeep.daemon.cli.daemon_line import phrase, status_line
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
+from chatkeep.daemon.cli.words_of_events import said
 
 if TYPE_CHECKING:
     from chatkeep.config.model import Config
@@ -39,7 +40,7 @@ def run(frame: Frame, debug: bool) -> int:
 
     config = frame.config()
     bus = Bus()
-    log = Log(bus, lambda _: "", style=style_for(sys.stderr, as_json=frame.out.as_json), level=10 if debug else 20)
+    log = Log(bus, lambda event: said(event.kind, event.values), style=style_for(sys.stderr, as_json=frame.out.as_json), level=10 if debug else 20)
     try:
         with Supervisor.from_environment() as supervisor:
             clean = asyncio.run(_run(frame, config, bus, supervisor, log))
@@ -81,7 +82,7 @@ async def _run(frame: Frame, config: Config, bus: Bus, supervisor: Supervisor, l
         status=status_line,
         phrase=phrase,
         version=version("chatkeep"),
-        file=frame.config_file,
+        file=config.origin.file,
     )
     return await Daemon(terms, config, bus, supervisor).run(serving)
 

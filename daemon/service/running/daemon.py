@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.config.model import Config
-from chatkeep.daemon.service import device
 from chatkeep.daemon.service.conducting import inputs
 from chatkeep.daemon.service.conducting.actions import (
     Action,
@@ -27,7 +26,7 @@ from chatkeep.daemon.service.conducting.actions import (
     TakeSnapshot,
     Upload,
 )
-from chatkeep.daemon.service.conducting.conductor import Conductor, Settings
+from chatkeep.daemon.service.conducting.conductor import Conductor
 from chatkeep.daemon.service.conducting.inputs import Input
 from chatkeep.daemon.service.engine.engine import Engine
 from chatkeep.daemon.service.engine.figures import EngineStanding
@@ -39,9 +38,8 @@ from chatkeep.daemon.service.job_notes import JobNotes, JobResult
 from chatkeep.daemon.service.logind import Login, LoginSignal, Note
 from chatkeep.daemon.service.moment import now
 from chatkeep.daemon.service.notify import Supervisor
-from chatkeep.daemon.service.pace import PaceSettings
 from chatkeep.daemon.service.progress import Progress
-from chatkeep.daemon.service.running import describing
+from chatkeep.daemon.service.running import describing, settings
 from chatkeep.daemon.service.running.asked import Asked
 from chatkeep.daemon.service.running.errands import Errands
 from chatkeep.daemon.service.running.gatekeeping import Gatekeeper
@@ -50,12 +48,11 @@ from chatkeep.daemon.service.running.recorded import recorded
 from chatkeep.daemon.service.running.tenancy import Tenancy
 from chatkeep.daemon.service.running.work import Work
 from chatkeep.daemon.service.running.workers import Workers
-from chatkeep.daemon.service.schedule import TERMS, Schedule, intervals
+from chatkeep.daemon.service.schedule import Schedule, intervals
 from chatkeep.daemon.service.standing import Fault, Mode, Standing
 from chatkeep.daemon.service.telling.notice import Notice, Said
 from chatkeep.daemon.service.telling.teller import Teller
 from chatkeep.daemon.service.uploads_open import UploadsOpen
-from chatkeep.daemon.service.watching.sentry import Rhythm
 from chatkeep.daemon.service.watching.watcher import Watcher
 
 _LOG: Final = logging.getLogger(__name__)
@@ -68,9 +65,6 @@ FIGURES_SECONDS: Final = 0.5
 
 STATUS_PACE: Final = 0.5
 """Seconds between two words to the service manager."""
-
-_REOPENS: Final = ("sources", "providers", "outbox", "retention", "rebuild_patience")
-"""What of the configuration the open engine works by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,21 +116,28 @@ class Daemon:
         Raises ChatkeepError: why it cannot begin, or go on.
         """
         self._workers = Workers(self._progress)
-        vault_id = await self._workers.call("device", lambda: _vault_of(self._config))
+        vault_id = await self._workers.call("device", lambda: settings.vault_of(self._config))
         self._vault_id = vault_id
         self._pulse = Pulse(self._supervisor, self._progress, self._tick, self._slept)
-        self._login = Login(self._heard, self._noted, idle_after=_idle_after(self._config))
+        self._login = Login(self._heard, self._noted, idle_after=settings.idle_after(self._config))
         self._keeper = Gatekeeper(
-            self._config.session, vault_id, UploadsOpen(vault_id), self._workers, self.bus, self._gate, self._login.hold
+            self._config.session,
+            vault_id,
+            UploadsOpen(vault_id),
+            self._workers,
+            self.bus,
+            self._gate,
+            self._rearm,
+            self._login.hold,
         )
-        self._conductor = Conductor(_settings(self._config), now())
+        self._conductor = Conductor(settings.of(self._config), now())
         self._work = Work(self._workers, self.bus, self._tell, lambda: self._spawn(self._renew()))
         known = await self._workers.call("known", lambda: recorded(self._config))
         self._notes = JobNotes(self._config.state_dir)
         self._teller = Teller(self._config, self.bus, self._terms.phrase, known)
-        self._tenancy = Tenancy(lambda: self._config, self._workers, self.bus, self._tell, self._opened)
+        self._tenancy = Tenancy(lambda: self._config, self._workers, self.bus, self._tell, self._opened, self._fail)
         self._errands = Errands(self._terms.job, self.bus, self._tell, self._job_ended)
-        self._watcher = Watcher(self._config.sources, self._hinted, self.bus.publish, _rhythm(self._config))
+        self._watcher = Watcher(self._config.sources, self._hinted, self.bus.publish, settings.rhythm(self._config))
         clean = False
         unsubscribe = self.bus.subscribe(lambda _: self._workers.say(self._changed), "status")
         try:
@@ -214,10 +215,14 @@ class Daemon:
         def ended(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
             if not task.cancelled() and (error := task.exception()) is not None:
-                self._failure = self._failure or error
-                self.stop("failed")
+                self._fail(error)
 
         task.add_done_callback(ended)
+
+    def _fail(self, error: BaseException) -> None:
+        if not isinstance(error, asyncio.CancelledError):
+            self._failure = self._failure or error
+            self.stop("failed")
 
     @contextlib.asynccontextmanager
     async def lend(self, command: str) -> AsyncIterator[None]:
@@ -385,7 +390,7 @@ class Daemon:
 
     async def run_job(self, name: str) -> None:
         """Has a job run as soon as it can."""
-        known = list(_settings(self._config).jobs)
+        known = list(settings.of(self._config).jobs)
         if name not in known:
             raise NoSuchJob(name=name, known=known)
         self._tell(inputs.JobDue(name))
@@ -411,14 +416,14 @@ class Daemon:
 
     async def _adopt(self, config: Config) -> None:
         before = self._config
-        if self._mode is Mode.RUNNING and any(getattr(before, key) != getattr(config, key) for key in _REOPENS):
+        if self._mode is Mode.RUNNING and any(getattr(before, key) != getattr(config, key) for key in settings.REOPENS):
             async with self._tenancy.lent_to(None):
                 self._config = config
         self._config = config
-        self._apply(self._conductor.reload(_settings(config), now()))
+        self._apply(self._conductor.reload(settings.of(config), now()))
         self._keeper.reload(config.session)
         self._teller.reload(config)
-        self._login.idle_after = _idle_after(config)
+        self._login.idle_after = settings.idle_after(config)
         if self._schedule is not None:
             self._schedule.change(intervals(config))
         await self._workers.call("watch", lambda: self._watcher.change(config.sources, float(config.watch.poll_every)))
@@ -459,29 +464,3 @@ class Daemon:
 
     def _publish(self, kind: Kind, **values: Plain) -> None:
         self.bus.publish(Event(kind, now(), values))
-
-
-def _vault_of(config: Config) -> bytes:
-    """The vault of the device that is set up. Raises CredentialRefused and what else its key for writing comes to."""
-    credential = device.load_credential(config)
-    try:
-        return credential.vault_id
-    finally:
-        credential.wipe()
-
-
-def _settings(config: Config) -> Settings:
-    watch = config.watch
-    pace = PaceSettings(
-        float(watch.quiet), float(watch.max_delay), float(watch.min_interval), float(watch.compare_every)
-    )
-    sources = {source.name: pace for source in config.sources}
-    return Settings(sources, tuple(provider.name for provider in config.providers), TERMS)
-
-
-def _rhythm(config: Config) -> Rhythm:
-    return Rhythm(whole=float(config.watch.poll_every))
-
-
-def _idle_after(config: Config) -> float | None:
-    return float(config.session.idle_after) if "idle" in config.session.lock_on else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from chatkeep.config.errors import ChatkeepError
@@ -46,7 +47,9 @@ class Gatekeeper:
 
     Args:
         changed: called when `uploads` or `session` changed.
+        rearm: called when the rules may want to be woken at another time.
         hold: has suspending wait for us, or go on.
+        directory: of the sockets of sessions; None for every one that this user's may be in.
     """
 
     def __init__(
@@ -57,12 +60,14 @@ class Gatekeeper:
         workers: Workers,
         bus: Bus,
         changed: Callable[[], None],
+        rearm: Callable[[], None],
         hold: Callable[[bool], None],
+        directory: Path | None = None,
     ) -> None:
         self._config = config
         self._memory, self._workers, self._bus = memory, workers, bus
-        self._changed, self._hold = changed, hold
-        self._watch = SessionWatch(vault_id, workers, lambda: self.hear(Signal.GONE))
+        self._changed, self._rearm, self._hold = changed, rearm, hold
+        self._watch = SessionWatch(vault_id, workers, lambda: self.hear(Signal.GONE), directory)
         self.rules: Final = SessionRules(config, remembered=memory.read())
         self._tasks: set[asyncio.Task[None]] = set()
         self._ending: asyncio.Task[bool] | None = None
@@ -99,6 +104,7 @@ class Gatekeeper:
                 case Order.FORGET:
                     self._memory.forget()
         self._settle()
+        self._rearm()
 
     async def begin(self) -> None:
         """Finds the session that there may be since before the daemon was started."""

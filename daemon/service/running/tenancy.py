@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
+from chatkeep.config.errors import ChatkeepError
 from chatkeep.config.model import Config
 from chatkeep.daemon.service.conducting import inputs
 from chatkeep.daemon.service.conducting.inputs import Input
@@ -14,7 +15,7 @@ from chatkeep.daemon.service.engine.engine import Engine
 from chatkeep.daemon.service.events import Bus, Event, Kind
 from chatkeep.daemon.service.moment import now
 from chatkeep.daemon.service.running.workers import Workers
-from chatkeep.daemon.state import StateBusy
+from chatkeep.daemon.state import StateBusy, StateFull, StateUnusable
 
 BUSY_AGAIN: Final = 1.0
 """Seconds until a state directory that another process has is asked for again."""
@@ -22,6 +23,10 @@ BUSY_AGAIN: Final = 1.0
 
 class Tenancy:
     """For the thread of the loop. The conductor is to have been told `Lend` when it is made: nothing is open yet.
+
+    Args:
+        opened: called with the engine when it was opened.
+        failed: called with what keeps it from being opened ever again.
 
     Attributes:
         engine: while the state directory is ours.
@@ -35,13 +40,15 @@ class Tenancy:
         bus: Bus,
         tell: Callable[[Input], None],
         opened: Callable[[Engine], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
-        self._config, self._workers, self._bus, self._tell, self._opened = config, workers, bus, tell, opened
+        self._config, self._workers, self._bus, self._tell = config, workers, bus, tell
+        self._opened, self._failed = opened, failed
         self.engine: Engine | None = None
         self.tenant: str | None = None
         self._one = asyncio.Lock()
         self._handed = asyncio.Event()
-        self._busy = False
+        self._trouble: str | None = None
         self._closed = False
 
     def handed(self) -> None:
@@ -53,22 +60,31 @@ class Tenancy:
         try:
             engine = await self._workers.call("open", lambda: Engine.open(self._config()))
         except StateBusy as exc:
-            if not self._busy:
-                self._busy = True
-                self._bus.publish(Event.failed(Kind.PROBLEM, now(), exc, problem="state-busy", subject="state"))
+            self._wait(exc)
             return False
-        if self._busy:
-            self._busy = False
-            self._bus.publish(Event.now(Kind.PROBLEM_OVER, problem="state-busy", subject="state"))
+        if self._trouble is not None:
+            self._bus.publish(Event.now(Kind.PROBLEM_OVER, problem=self._trouble, subject="state"))
+            self._trouble = None
         self.engine = engine
         self._handed.clear()
         self._opened(engine)
         return True
 
     async def open(self) -> None:
-        """The same, as soon as nobody else has it."""
-        while not await self.try_open():
+        """The same, as soon as that is possible: a disk that is full or away is there again some day."""
+        while True:
+            try:
+                if await self.try_open():
+                    return
+            except (StateFull, StateUnusable) as exc:
+                self._wait(exc)
             await asyncio.sleep(BUSY_AGAIN)
+
+    def _wait(self, why: ChatkeepError) -> None:
+        """Tells what it waits for, once."""
+        if self._trouble != why.code:
+            self._trouble = why.code
+            self._bus.publish(Event.failed(Kind.PROBLEM, now(), why, problem=why.code, subject="state"))
 
     @contextlib.asynccontextmanager
     async def lent_to(self, command: str | None) -> AsyncIterator[None]:
@@ -84,12 +100,19 @@ class Tenancy:
             finally:
                 # Whoever had it may be gone because the daemon ends.
                 if not self._closed:
-                    await asyncio.shield(asyncio.ensure_future(self._take_back()))
+                    await asyncio.shield(asyncio.ensure_future(self._taken_back()))
 
     async def close(self) -> None:
         """For good."""
         self._closed = True
         await self._close()
+
+    async def _taken_back(self) -> None:
+        try:
+            await self._take_back()
+        except BaseException as exc:
+            self._failed(exc)  # a daemon without its records must not look like one that works
+            raise
 
     async def _take_back(self) -> None:
         self.tenant = None

@@ -27,6 +27,9 @@ Result = TypeVar("Result", covariant=True)
 PACE: Final = 0.5
 """Seconds between two words of how far something is."""
 
+SWEEP_EVERY: Final = 3600.0
+"""Seconds between two deletions of what was pruned, at least."""
+
 
 class Work:
     """What uses the open engine. For the thread of the loop.
@@ -52,6 +55,7 @@ class Work:
         self.figures: EngineStanding | None = None
         self.reports: Final = list[Report]()
         self.steps: Final = list[Step]()
+        self._swept: float | None = None
 
     def snapshot(self, engine: Engine, source: str) -> None:
         """Takes a snapshot of a source."""
@@ -78,7 +82,10 @@ class Work:
         def work(piece: Piece) -> _Done[UploadResult]:
             waiting = engine.backlog()[provider]
             self._workers.say(lambda: self._publish(Kind.UPLOAD_BEGUN, provider=provider, waiting=waiting))
-            return _Done(engine.upload(provider, lambda *at: self._step(piece, told, *at), piece.stopped), engine)
+            result = engine.upload(provider, lambda *at: self._step(piece, told, *at), piece.stopped)
+            if result.objects and not result.problems and not piece.stopped():
+                self._sweep(engine, piece)
+            return _Done(result, engine)
 
         def ended(done: _Done[UploadResult] | None, error: BaseException | None) -> None:
             self._learn(done)
@@ -164,6 +171,14 @@ class Work:
             return
         told.at = moment
         self._workers.say(lambda: self._stepped(what, done, total, figures))
+
+    def _sweep(self, engine: Engine, piece: Piece) -> None:
+        """Deletes what was pruned and whose time has come. In the thread that works: something was sent, so storage is
+        there, and is not asked for this alone."""
+        moment = time.monotonic()
+        if self._swept is None or moment - self._swept >= SWEEP_EVERY:
+            self._swept = moment
+            engine.sweep(piece.stopped)
 
     def _stepped(self, what: str, done: int, total: int | None, figures: EngineStanding | None) -> None:
         if figures is not None:
