@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chatkeep.daemon.cli.measures import counted, printable, size
+from chatkeep.daemon.cli.words_of_problems import phrase as phrase
 from chatkeep.daemon.service.standing import Mode, Standing
-from chatkeep.daemon.service.telling.notice import Notice, Said
 
 
 def status_line(standing: Standing) -> str:
@@ -16,13 +16,6 @@ def status_line(standing: Standing) -> str:
     if standing.mode is Mode.STOPPING:
         return "Stopping."
     return " ".join([*_wanted(standing), *_going_on(standing)]) or "All is kept."
-
-
-def phrase(notice: Notice) -> Said:
-    """A notice in words."""
-    about = f" ({printable(notice.subject)})" if notice.subject else ""
-    words = notice.problem.replace("-", " ")
-    return Said(f"Chatkeep: {words}{about}" + (" is over" if notice.over else ""), "", "See: chatkeep status")
 
 
 def _wanted(standing: Standing) -> Iterator[str]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.cli.measures import age, duration, local_time, printable, size
 from chatkeep.daemon.cli.telling import tell, tell_code
+from chatkeep.daemon.cli.words_of_problems import problem_words
+from chatkeep.daemon.service.telling.notice import Said
 
 if TYPE_CHECKING:
     from chatkeep.config.model import Config
@@ -56,7 +58,8 @@ def finish(screen: Screen, found: Mapping[str, Any] | None) -> None:
     told = {problem["about"] for problem in screen.problems}
     for one in _listed(found, "problems"):
         if one["subject"] not in told:
-            screen.problem(str(one["subject"]) or "daemon", _problem(one, screen.now), "")
+            said = _problem(one)
+            screen.problem(str(one["subject"]) or "daemon", f"{said.title}. {said.text}".strip(), said.remedy)
 
 
 def sources(found: Mapping[str, Any] | None, now: int) -> dict[str, list[str]]:
@@ -135,10 +138,8 @@ def _provider_lines(one: Mapping[str, Any], now: int) -> Iterator[str]:
         yield f"tried again {_ahead(one['next_ns'], now)}"
 
 
-def _problem(one: Mapping[str, Any], now: int) -> str:
-    told = tell_code(str(one["problem"]), **one["values"])
-    words = told.text if told.text != tell_code("error").text else str(one["problem"]).replace("-", " ")
-    return f"{printable(words)} Since {age(one['since_ns'], now)}."
+def _problem(one: Mapping[str, Any]) -> Said:
+    return problem_words(str(one["problem"]), str(one["subject"]), int(one["since_ns"]), one["values"])
 
 
 def _ahead(when_ns: int, now: int) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
 from chatkeep.daemon.cli.measures import printable, size
 from chatkeep.daemon.cli.telling import tell_code
+from chatkeep.daemon.cli.words_of_problems import problem_words
 from chatkeep.daemon.service.events import Kind
 
 EVENTS: Final[Mapping[Kind, str]] = {
@@ -36,14 +38,14 @@ EVENTS: Final[Mapping[Kind, str]] = {
     Kind.OVERFLOW: "More changed at once than the system tells; everything is compared.",
     Kind.OUTBOX_FULL: "{waiting} wait to be uploaded: nothing more is backed up until some of it is sent.",
     Kind.OUTBOX_FREED: "There is room again: backups go on.",
-    Kind.PROBLEM: "Needs you: {problem} {subject}",
-    Kind.PROBLEM_OVER: "It is over: {problem} {subject}",
+    Kind.PROBLEM: "Needs you: {phrase}",
+    Kind.PROBLEM_OVER: "It is over: {phrase}",
     Kind.COMMAND_ENDED: "The program that is told of problems ended ({status}).",
     Kind.SENT_IN_CLEAR: "What is told to {channel} can be read on the way: its address is no https.",
     Kind.LIBRARY: "{library} complains.",
     Kind.LISTENER_LOST: "{listener} failed and hears no more.",
 }
-"""One sentence each. `{error}`: the words for its code."""
+"""One sentence each. `{error}`: the words for its code. `{phrase}`: those for the problem."""
 
 _SIZES: Final = frozenset({"bytes", "waiting", "done", "total", "limit"})
 
@@ -63,7 +65,21 @@ def said(kind: str, values: Mapping[str, Any]) -> str:
     if "{error}" in text:
         params = {name: value for name, value in values.items() if name not in {"code", "disposition"}}
         shown["error"] = tell_code(str(values.get("code", "")), **params).text
+    if "{phrase}" in text:
+        shown["phrase"] = _phrase(values, over=kind == Kind.PROBLEM_OVER)
     return text.format_map(shown).rstrip()
+
+
+def _phrase(values: Mapping[str, Any], *, over: bool) -> str:
+    since = values.get("since_ns")
+    told = problem_words(
+        str(values.get("problem", "")),
+        str(values.get("subject", "")),
+        since if isinstance(since, int) else time.time_ns(),
+        values,
+        over=over,
+    )
+    return told.title if over else f"{told.title}. {told.text}"
 
 
 def _shown(name: str, value: Any) -> str:

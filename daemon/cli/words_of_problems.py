@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from chatkeep.daemon.cli.measures import local_time, printable
 from chatkeep.daemon.cli.telling import tell_code
 from chatkeep.daemon.cli.words import WORDS
+from chatkeep.daemon.service.moment import Moment
 from chatkeep.daemon.service.telling.notice import Notice, Problem, Said
 
 
@@ -135,8 +136,6 @@ def phrase(notice: Notice) -> Said:
     return Said(title[:1].upper() + title[1:] if not notice.subject else title, text, remedy or words.remedy)
 
 
-def problem_words(problem: str, subject: str, since_ns: int, values: Mapping[str, Any]) -> Said:
-    """The same for a problem as `status` is given it."""
-    from chatkeep.daemon.service.moment import Moment
-
-    return phrase(Notice(problem, subject, False, since_ns, Moment(since_ns, 0.0), values=dict(values)))
+def problem_words(problem: str, subject: str, since_ns: int, values: Mapping[str, Any], *, over: bool = False) -> Said:
+    """The same for a problem as an event or `status` has it."""
+    return phrase(Notice(problem, subject, over, since_ns, Moment(since_ns, 0.0), values=values))

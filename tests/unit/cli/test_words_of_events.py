@@ -1,0 +1,34 @@
+"""The log and `status --watch`: every kind of event has a sentence."""
+
+from __future__ import annotations
+
+import pytest
+
+from chatkeep.daemon.cli.words_of_events import EVENTS, said
+from chatkeep.daemon.service.events import CARRIES, Kind
+from chatkeep.daemon.service.moment import Moment
+from chatkeep.daemon.service.telling.notice import Notice, Problem
+
+AT = Moment(1_700_000_000_000_000_000, 1.0)
+
+
+def test_every_kind_has_a_sentence_that_needs_only_what_it_carries() -> None:
+    assert set(EVENTS) == set(Kind)
+    for kind in Kind:
+        text = said(kind, dict.fromkeys(CARRIES[kind], 3))
+        assert text
+        assert "?" not in text
+        assert "{" not in text
+
+
+@pytest.mark.parametrize("problem", [*Problem, "chain-gap"])
+def test_a_problem_and_its_end_are_sentences(problem: str) -> None:
+    for over in (False, True):
+        event = Notice(problem, "disk", over, AT.wall_ns, AT, values={"code": "quota-exceeded"}).event()
+        assert said(event.kind, event.values).startswith("It is over: " if over else "Needs you: ")
+    notice = Notice(Problem.STORAGE_FULL, "disk", False, AT.wall_ns, AT)
+    assert said(Kind.PROBLEM, notice.event().values).startswith("Needs you: disk is full. It takes no more since ")
+
+
+def test_a_kind_of_another_version_is_its_name() -> None:
+    assert said("from-the-future", {}) == "from-the-future"
