@@ -11,6 +11,7 @@ CommandError
   NothingToKeep       setup was given no directory, and found none
   NoDaemon            none runs, and one is needed
   NotByDaemon         the daemon that runs does not do it so
+  FileRefused         the system does not let a file be written that setup has to write
   UnitNotOurs         another unit of systemd has the name of ours
   SystemdFailed       systemd did not do what it was asked
 """
@@ -73,6 +74,12 @@ class NothingToKeep(CommandError):
     """There is nothing that setup could keep: nothing was named, nothing was found."""
 
     code = "nothing-to-keep"
+
+
+class FileRefused(CommandError):
+    """The system does not let a file be written. Parameters: path, errno."""
+
+    code = "file-refused"
 
 
 class UnitNotOurs(CommandError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,12 @@ class Shown:
     file: Path
     text: str | None
     seen: Sequence[Candidate]
+
+    def keeps(self, one: Candidate) -> bool:
+        """Whether the configuration keeps what was found, by itself or with what is around it."""
+        tops = [os.path.realpath(source.path) for source in self.config.sources]
+        found = os.path.realpath(one.finding.path)
+        return any(found == top or found.startswith(top.rstrip("/") + "/") for top in tops)
 
 
 def planned(shown: Shown, steps: Sequence[Step]) -> dict[str, Any]:
@@ -171,7 +178,6 @@ def _held(work: Work) -> bool:
 
 
 def _about(shown: Shown) -> dict[str, Any]:
-    kept = {source.path for source in shown.config.sources}
     return {
         "found": [
             {
@@ -183,7 +189,7 @@ def _about(shown: Shown) -> dict[str, Any]:
                 "counted_whole": one.amount.whole,
                 "exclude": list(one.finding.exclude),
                 "note": one.finding.application.note if one.finding.application is not None else "",
-                "kept": one.finding.path in kept,
+                "kept": shown.keeps(one),
             }
             for one in shown.seen
         ],
@@ -223,8 +229,7 @@ def _words(shown: Shown, step: Step, table: Mapping[State, Mapping[Any, str]]) -
         return _REASONS[step.why]
     words = table[step.state]
     text = words.get((step.name, step.why)) or words.get((step.name, None)) or words[step.name]
-    kept = {source.path for source in shown.config.sources}
-    bytes_found = sum(one.amount.bytes for one in shown.seen if one.finding.path in kept)
+    bytes_found = sum(one.amount.bytes for one in shown.seen if shown.keeps(one))
     return text.format(file=_path(shown.file), size=f", of about {size(bytes_found)}" if bytes_found else "")
 
 
@@ -232,9 +237,8 @@ def _not_kept(out: Output, shown: Shown) -> Iterator[str]:
     """What was found and is not in a configuration that was there before: it may have come since."""
     if shown.text is not None:
         return
-    kept = {source.path for source in shown.config.sources}
     for one in shown.seen:
-        if one.finding.path not in kept:
+        if not shown.keeps(one):
             yield ""
             yield out.styled("Found, and not kept:", "warn")
             yield from (f"  {line}" for line in setup_draft.described(one))
@@ -243,8 +247,7 @@ def _not_kept(out: Output, shown: Shown) -> Iterator[str]:
 
 def _with_notes(shown: Shown) -> str:
     """The applications that are kept and of which a person has to know something."""
-    kept = {source.path for source in shown.config.sources}
-    known = (one.finding for one in shown.seen if one.finding.path in kept)
+    known = (one.finding for one in shown.seen if shown.keeps(one))
     return ", ".join(dict.fromkeys(one.application.title for one in known if one.application and one.application.note))
 
 

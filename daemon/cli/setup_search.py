@@ -71,8 +71,8 @@ def find(where: Mapping[Base, Path]) -> list[Finding]:
         for place in application.places:
             for path in _candidates(where[place.base], place.path):
                 real = os.path.realpath(path)
-                if real in seen or not any(_below(real, top) for top in own):
-                    continue
+                if real in seen or not any(_below(real, top) for top in own) or not str(path).isprintable():
+                    continue  # a name that cannot stand in the configuration must not keep the others out of it
                 if recognised(application, listing(path, [application])):
                     seen.add(real)
                     found.append(Finding(path, application, place))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +14,7 @@ import click
 from chatkeep.config.document import MAX_BYTES
 from chatkeep.config.errors import Cancelled, ChatkeepError
 from chatkeep.daemon.cli import unit_files, user_services
+from chatkeep.daemon.cli.errors import FileRefused, UnitNotOurs
 from chatkeep.daemon.cli.exits import Exit, worst
 from chatkeep.daemon.cli.frame import Frame
 from chatkeep.daemon.cli.init_command import Wishes as InitWishes
@@ -187,34 +188,43 @@ def read_unit(file: Path) -> bytes | None:
 
 
 def write_unit(file: Path, text: str) -> None:
-    """Writes the unit. Raises UnitNotOurs."""
-    from chatkeep.daemon.cli.errors import UnitNotOurs
+    """Writes the unit. Raises UnitNotOurs, FileRefused."""
     from chatkeep.providers.durable import make_directories, write_durably
 
     if unit_files.standing(read_unit(file), text) in {Standing.FOREIGN, Standing.EDITED}:
         raise UnitNotOurs(path=str(file))
-    make_directories(file.parent, 0o755)
-    write_durably(file, text.encode(), mode=0o644)
+    with _refusals(file):
+        make_directories(file.parent, 0o755)
+        write_durably(file, text.encode(), mode=0o644)
 
 
 def write_config(file: Path, text: str) -> Path | None:
     """Writes the configuration, for this user's eyes only. What was there is kept beside it under the name returned.
 
-    A link is followed: whoever keeps his configuration elsewhere gets it there.
+    A link is followed: whoever keeps his configuration elsewhere gets it there. Raises FileRefused.
     """
     from chatkeep.providers.durable import create_durably, make_directories, read_bounded, write_durably
 
     file = Path(os.path.realpath(file))
-    make_directories(file.parent)
     old = None
-    if file.exists():
-        old = _free(file)
-        create_durably(old, read_bounded(file, MAX_BYTES), mode=0o600)
-        write_durably(file, text.encode(), mode=0o600)
-    else:
-        # Not to be replaced even if it came in this very moment.
-        create_durably(file, text.encode(), mode=0o600)
+    with _refusals(file):
+        make_directories(file.parent)
+        if file.exists():
+            old = _free(file)
+            create_durably(old, read_bounded(file, MAX_BYTES), mode=0o600)
+            write_durably(file, text.encode(), mode=0o600)
+        else:
+            # Not to be replaced even if it came in this very moment.
+            create_durably(file, text.encode(), mode=0o600)
     return old
+
+
+@contextlib.contextmanager
+def _refusals(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise FileRefused(path=str(file), errno=exc.errno) from exc
 
 
 def _free(file: Path) -> Path:

@@ -297,6 +297,9 @@ _COMMANDS: Final = {
         "Name one: chatkeep setup --source DIRECTORY",
         Exit.USAGE,
     ),
+    "file-refused": Words(
+        "{path} cannot be written: {errno}.", "Make it possible, and run chatkeep setup again.", Exit.FAILED
+    ),
     "unit-not-ours": Words(
         "There is a unit at {path} that chatkeep setup did not write, or that somebody changed. It was left as it is.",
         "Take it out of the way yourself: systemctl --user disable --now chatkeep, then delete the file.",

@@ -13,7 +13,7 @@ import pytest
 
 from chatkeep.daemon.control.client import Daemon
 from tests.support.newcomer import WRITTEN, Newcomer, lines_of, states, typed_back
-from tests.support.station import COMMAND, met, rows, until
+from tests.support.station import COMMAND, drop_powers, met, rows, until
 from tests.support.terminal import Answer
 
 STEPS = ["configuration", "vault", "snapshot"]
@@ -200,6 +200,21 @@ def test_a_configuration_kept_elsewhere_by_a_link_is_written_there(newcomer: New
     newcomer.set_up("--replace-config", "--no-backup")
     assert newcomer.config.is_symlink()
     assert "Signal" in dotfiles.read_text()
+
+
+def test_a_configuration_that_cannot_be_written(newcomer: Newcomer) -> None:
+    newcomer.signal()
+    (newcomer.home / ".config").chmod(0o500)
+    words = ("setup", "--all-found", "--store", newcomer.store, "--recovery-key-file", newcomer.key)
+    done = newcomer.run(*words, preexec_fn=drop_powers)
+    assert (done.code, done.json["error"]["code"]) == (1, "file-refused")
+    assert outcome(done.json) == ["failed", "to-do", "to-do"]
+    assert not newcomer.key.exists()
+    (newcomer.home / ".config").chmod(0o700)
+    newcomer.config.mkdir(parents=True)  # something else of that name
+    done = newcomer.run(*words, "--replace-config")
+    assert (done.code, done.json["error"]["code"]) == (1, "file-refused")
+    assert not newcomer.key.exists()
 
 
 def test_what_came_since_is_told(newcomer: Newcomer) -> None:

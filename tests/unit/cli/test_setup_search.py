@@ -86,6 +86,13 @@ def test_links_in_it_prove_nothing(home: Path) -> None:
     assert names(home) == []
 
 
+def test_a_name_that_drives_terminals_keeps_nothing_else_out(home: Path) -> None:
+    make(home / "Téléchargements/WhatsApp Chat \x1b[2J", "_chat.txt")
+    make(home / os.fsdecode(b"T\xc3\xa9l\xc3\xa9chargements/WhatsApp Chat \xff"), "_chat.txt")
+    good = make(home / "Téléchargements/WhatsApp Chat 🐦", "_chat.txt")
+    assert names(home) == [("WhatsApp-exports", good)]
+
+
 def test_one_directory_under_two_names_is_one(home: Path) -> None:
     telegram = make(home / ".local/share/TelegramDesktop", "tdata/key_datas")
     (home / ".var/app/org.telegram.desktop").mkdir(parents=True)
