@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -149,3 +150,11 @@ def test_a_name_that_is_taken_is_not_given_again() -> None:
     assert free_name(["Signal", "Signal-snap"], ["Signal"]) == "Signal-snap"
     assert free_name(["Signal", "Signal-snap"], ["Signal", "Signal-snap"]) == "Signal-2"
     assert free_name(["Signal"], ["Signal", "Signal-2"]) == "Signal-3"
+
+
+def test_the_page_names_every_application_and_what_it_is_known_by() -> None:
+    page = (Path(__file__).parents[3] / "docs/applications.md").read_text()
+    for application in APPLICATIONS:
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| {application.title} |")]
+        first = application.places[0].path
+        assert first in row or first.rpartition("/")[2] in row, application.name
