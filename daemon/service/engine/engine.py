@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -27,6 +27,7 @@ from chatkeep.daemon.state import State, StateDamaged, StateError, StateLost, St
 from chatkeep.daemon.sync import upload as sync
 from chatkeep.daemon.sync.sweep import SweepResult
 from chatkeep.daemon.vault.credential import WriterCredential
+from chatkeep.providers.base import Provider
 
 LOOK_EVERY: Final = 600.0  # seconds; so long a change of keys may go unseen while there is work
 
@@ -63,12 +64,13 @@ class Engine:
     closed, which moves the records aside, and opened again.
     """
 
-    def __init__(self, config: Config, credential: WriterCredential, state: State, terms: Terms) -> None:
+    def __init__(
+        self, config: Config, credential: WriterCredential, state: State, providers: Sequence[Provider], terms: Terms
+    ) -> None:
         self._config = config
         self._state = state
         self._terms = terms
         self._ending = contextlib.ExitStack()
-        providers = self._ending.enter_context(storage.opened(config.providers, patient=False))
         self._places = {provider.name: Place(provider) for provider in providers}
         self._sources = {source.name: (source, threading.Lock()) for source in config.sources}
         self._sharing = Sharing()
@@ -100,7 +102,11 @@ class Engine:
             credential.wipe()
             raise
         try:
-            return cls(config, credential, state, terms or Terms())
+            with contextlib.ExitStack() as stack:
+                providers = stack.enter_context(storage.opened(config.providers, patient=False))
+                made = cls(config, credential, state, providers, terms or Terms())
+                made._ending = stack.pop_all()
+                return made
         except BaseException as exc:
             if isinstance(exc, StateDamaged) and exc.params.get("for_good"):
                 state.give_up()

@@ -30,6 +30,7 @@ from chatkeep.providers.wrap import Patience
 _UNASKED: Final = ChatkeepError()
 # Whoever waits here wants to work; what one cannot be asked now is asked before anything is sent to it.
 _BRIEFLY: Final = Patience(attempts=1)
+_SHARE: Final = 100  # of the time that a look takes, until the next one
 
 
 @dataclass
@@ -62,9 +63,8 @@ class Looks:
         self._places = places
         self._sharing = sharing
         self._now = now
-        self._every = every
+        self._every = self._wait = every
         self._mutex = threading.Lock()
-        self._blank = state.lineage.is_blank()
         self._start: Start | None = None
         self._looked_at = 0.0
         self._overdue = True
@@ -74,7 +74,7 @@ class Looks:
 
     def is_due(self) -> bool:
         """Whether storage is to be asked before anything else is done."""
-        return self._overdue or self._now() - self._looked_at >= self._every
+        return self._overdue or self._now() - self._looked_at >= self._wait
 
     def prepare(self, cancelled: Stopped, *, anew: bool = False, now: bool = False) -> None:
         """Asks, if it is due or `now`, and does what follows. Nothing may be held of `sharing` by the caller.
@@ -144,7 +144,8 @@ class Looks:
                 credential.wipe()
 
     def _ask(self) -> None:
-        start = Start(self._config, self.credential, self._state, self.news, blank=self._blank, patience=_BRIEFLY)
+        begun = self._now()
+        start = Start(self._config, self.credential, self._state, self.news, patience=_BRIEFLY)
         held = [place for place in self._places if place.lock.acquire(blocking=False)]
         try:
             start.look([place.provider for place in held])
@@ -155,8 +156,8 @@ class Looks:
                 place.lock.release()
         self._follow()
         self._start, self._settled, self._looked_at, self._overdue = start, False, self._now(), False
-        # Until each was asked once, what one shows that was away may be of before these records.
-        self._blank = self._blank and any(place.refused is not None for place in self._places)
+        # A chain of a hundred thousand snapshots takes long to list: that is not done all day.
+        self._wait = max(self._every, _SHARE * (self._looked_at - begun))
 
     def _follow(self) -> None:
         # A copy: it is wiped when there is a new one, and a snapshot may be in the middle of using the other.

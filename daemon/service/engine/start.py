@@ -33,7 +33,6 @@ class Start:
         report: what is found and what follows is added to its findings and notices.
 
     Args:
-        blank: whether these records never had a snapshot; left out: as they are now.
         patience: how hard to try to ask a provider.
     """
 
@@ -44,7 +43,6 @@ class Start:
         state: State,
         report: Report,
         *,
-        blank: bool | None = None,
         patience: Patience | None = None,
     ) -> None:
         self._config = config
@@ -54,7 +52,7 @@ class Start:
         self._found = Lineage()
         self._names = [provider.name for provider in config.providers]
         # Looked at before this backup makes any: records that say nothing cannot be told from those of a new device.
-        self._blank = state.lineage.is_blank() if blank is None else blank
+        self._blank = state.lineage.is_blank()
         self._patience = patience
         self.refused: dict[str, ChatkeepError | None] = {}
 

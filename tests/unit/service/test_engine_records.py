@@ -351,6 +351,24 @@ def test_keys_are_not_exchanged_in_the_middle_of_a_snapshot(home: Home) -> None:
     assert describe(home.restore("out")) == describe(home.source)
 
 
+def test_a_look_that_takes_long_is_made_less_often(home: Home) -> None:
+    def slow(_verb: str, _name: str) -> None:
+        home.seconds += 10
+
+    backed_up(home)
+    with home.open() as engine:
+        for store in home.stores.values():
+            store.before = slow
+        home.forget_calls()
+        engine.look()
+        asked = home.calls()
+        took = 10 * asked.total()
+        for seconds, is_due in ((90 * took, False), (11 * took, True)):
+            home.seconds += seconds
+            engine.snapshot("chat")
+            assert (home.calls() != asked) is is_due
+
+
 # -- who may work beside whom -----------------------------------------------------------------------------------------
 
 
