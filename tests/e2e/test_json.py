@@ -48,6 +48,14 @@ def differences(found: Any, promised: Any, at: str = "") -> list[str]:
     return [] if found == promised else [f"{at}: {found} and not {promised}"]
 
 
+def set_up(room: Path) -> Any:
+    """What setup says of the whole way."""
+    room.mkdir()
+    newcomer = Newcomer(room)
+    newcomer.signal()
+    return newcomer.set_up()
+
+
 def test_every_promise(station: Station, tmp_path: Path) -> None:
     promised = examples()
     seen: dict[str, list[Any]] = {}
@@ -95,11 +103,7 @@ def test_every_promise(station: Station, tmp_path: Path) -> None:
     fresh.mkdir()
     station = Station(fresh)
     see("init", "init", "--recovery-key-file", station.key)
-    room = tmp_path / "newcomer"
-    room.mkdir()
-    newcomer = Newcomer(room)
-    newcomer.signal()
-    seen["setup"] = [newcomer.set_up()]
+    seen["setup"] = [set_up(tmp_path / "newcomer")]
 
     assert set(promised) - set(seen) == {"Exit codes", "Secrets", "Which snapshot", "cat"}
     wrong = {
