@@ -154,6 +154,10 @@ class Home:
         """So much may wait."""
         self.config = dataclasses.replace(self.config, outbox=OutboxConfig(Size(size)))
 
+    def open_for_real(self, **changes: Any) -> Engine:
+        """An engine that works with the folders as they are configured."""
+        return Engine.open(self.config, self.terms(**changes))
+
     def open(self, **changes: Any) -> Engine:
         """An engine that works with `stores`."""
         with pytest.MonkeyPatch.context() as patch:

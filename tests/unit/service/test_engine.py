@@ -14,6 +14,7 @@ from chatkeep.daemon.service.engine.engine import Engine
 from chatkeep.daemon.service.errors import NotReady
 from chatkeep.daemon.state import StateBusy
 from chatkeep.providers.base import Unavailable
+from chatkeep.providers.folder import FolderProvider
 from tests.support.engines import MIB, PATIENCE, Home, until, untroubled
 from tests.support.sources import fill
 from tests.support.trees import describe
@@ -316,3 +317,40 @@ def test_everything_at_once(tmp_path: Path) -> None:
         for source in ("chat", "work"):
             snapshot = home.snapshots(name, source)[0]
             assert describe(home.restore(f"{source} from {name}", snapshot, name)) == describe(home.room / source)
+
+
+def test_a_folder_takes_the_very_files_while_snapshots_go_on(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    adopted: set[int] = set()
+    adopt = FolderProvider.adopt
+
+    def adopting(self: FolderProvider, name: str, path: Path) -> bool:
+        number = path.stat().st_ino
+        done = adopt(self, name, path)
+        if done:
+            adopted.add(number)
+        return done
+
+    monkeypatch.setattr(FolderProvider, "adopt", adopting)
+    for number in range(8):
+        home.write(str(number), MIB, age=60.0 * number)
+    with home.open_for_real() as engine, ThreadPoolExecutor(3) as pool:
+        snapshot = pool.submit(engine.snapshot, "chat")
+
+        def send(name: str) -> int:
+            uploads = 0
+            while not snapshot.done() or engine.backlog()[name]:
+                sent = engine.upload(name)
+                assert sent.problems == ()
+                uploads += sent.objects > 0
+            return uploads
+
+        uploads = [pool.submit(send, name) for name in home.stores]
+        assert snapshot.result(PATIENCE).made > 6
+        assert max(each.result(PATIENCE) for each in uploads) > 1
+        assert engine.waiting() == (0, 0)
+    packs = [list((home.room / name).glob("d/*/p/*/*")) for name in home.stores]
+    files = {path.stat().st_ino for found in packs for path in found}
+    assert len(files) == len(packs[0]) + len(packs[1])  # two copies that are one would be no two copies
+    assert files & adopted
+    for name in home.stores:
+        assert describe(home.restore(f"from {name}", provider=name)) == describe(home.source)
