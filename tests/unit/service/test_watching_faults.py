@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,12 +24,18 @@ QUEUE = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
 
 
 @pytest.fixture
-def top(tmp_path: Path) -> Iterator[Path]:
+def tmp_path() -> Iterator[Path]:
+    """In memory: ten thousands of files are made, and removed again."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as made:
+        yield Path(made)
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
     made = tmp_path / "source"
     (made / "Media").mkdir(parents=True)
     (made / "chat.db").write_text("database")
-    yield made
-    shutil.rmtree(made, ignore_errors=True)  # ten thousands of files
+    return made
 
 
 @pytest.fixture
