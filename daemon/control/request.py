@@ -48,9 +48,7 @@ class Request:
     def answer(self) -> dict[str, Any]:
         """The answer to what is no stream. Raises as `Daemon.ask`."""
         response = self._begin()
-        with _told(self._seconds):
-            raw = response.read(_MOST + 1)
-        value = _object(raw)
+        value = _object(self._rest(response))
         if response.status != http.client.OK:
             raise _refusal(response.status, value)
         return value
@@ -59,9 +57,7 @@ class Request:
         """What it says, up to the last line. Raises the error that it tells."""
         response = self._begin()
         if response.status != http.client.OK:
-            with _told(self._seconds):
-                raw = response.read(_MOST + 1)
-            raise _refusal(response.status, _object(raw))
+            raise _refusal(response.status, _object(self._rest(response)))
         while True:
             with _told(self._seconds):
                 raw = response.readline(_MOST + 1)
@@ -73,6 +69,13 @@ class Request:
             yield value
             if value.get("line") in ENDS:
                 return
+
+    def _rest(self, response: http.client.HTTPResponse) -> bytes:
+        with _told(self._seconds):
+            raw = response.read(_MOST + 1)
+        if response.length:
+            raise DaemonLost  # less came than was announced
+        return raw
 
     def _begin(self) -> http.client.HTTPResponse:
         with _told(self._seconds):

@@ -77,8 +77,6 @@ REASONS: Final[Mapping[str, int]] = {
     "size": 413,
     "body": 400,
     "keys": 400,
-    "late": 408,
-    "request": 400,
     "busy": 503,
     "slow": 504,
 }
