@@ -124,7 +124,7 @@ def lines(out: Output, shown: Shown, work: Work) -> Iterator[str]:
     rows.append(("keeps", _wrapped(", ".join(printable(source.name) for source in shown.config.sources))))
     rows.append(("stored in", "\n".join(_stores(shown.config))))
     if titles := _with_notes(shown):
-        rows.append(("to know", _wrapped(f"what {titles} needs besides for a restore stands in the configuration")))
+        rows.append(("to know", _wrapped(f"{titles}: what a restore needs besides stands in the configuration")))
     yield from fields(rows)
     if work.error is not None:
         yield ""
@@ -153,6 +153,8 @@ def following(shown: Shown, work: Work) -> Iterator[tuple[str, str]]:
         )
     if not serves:
         yield _in_its_place(service)
+    if "few-ways" in work.values.get(Name.VAULT, {}).get("warnings", ()):
+        yield "chatkeep key add passkey", "a second way in. With one alone, losing it loses the backup."
     yield "chatkeep status", "how things stand, at any time."
     yield "chatkeep drill", "restores on trial, and proves that what comes back is right. Do it once now."
     if setup_draft.same_disk(shown.config):

@@ -78,6 +78,7 @@ def test_at_a_terminal_from_nothing_to_a_vault_that_restores(newcomer: Newcomer)
     # There is no service manager of this user here, and that is no reason to fail.
     assert "there is no systemd of this user" in shown
     assert "chatkeep run" in shown[shown.index("What to do next") :]
+    assert "chatkeep key add passkey" in shown[shown.index("What to do next") :]  # there is only a paper
     before_key = shown[: shown.index("Your recovery key")]
     assert newcomer.config.read_text().splitlines()[-1].strip() in before_key  # it was shown before it was written
     assert (mode(newcomer.config), mode(newcomer.config.parent)) == (0o600, 0o700)
