@@ -25,6 +25,7 @@ from typing import Any
 from chatkeep.daemon.cli.measures import counted, duration, size
 from chatkeep.daemon.cli.output import fields
 from scripts.demo_chat import LEDGERS, compare_profile, describe, make
+from scripts.demo_daemon import Daemon, Made, running
 from scripts.demo_proof import Failed, Proof, hidden, needles, rows_equal, squeezed
 
 RATE = 40  # changes a second: a busy evening in many chats
@@ -132,25 +133,48 @@ def prepare(show: Show, options: argparse.Namespace) -> None:
         f"sources: [{show.profile}]\n"
         f"providers: [{{name: disk, type: folder, path: {show.vault}}}]\n"
         f"state_dir: {show.room / 'state'}\n"
+        "watch: {quiet: 1 second, max_delay: 2 seconds, min_interval: 2 seconds}\n"
     )
     made = show.chatkeep("init", "--recovery-key-file", str(show.key))
     show.say(f"  vault {made['vault']}; the recovery key has 8 lines and is kept elsewhere")
 
 
-def back_up(show: Show, options: argparse.Namespace, process: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    """The first snapshot and the incremental ones, while the application writes."""
-    show.chapter(f"It is backed up while it writes, {RATE} changes a second")
-    show.say("  $ chatkeep backup")
-    rows = []
+def keep(show: Show, options: argparse.Namespace, process: subprocess.Popen[str], daemon: Daemon) -> list[Made]:
+    """The daemon takes snapshots by itself while the application writes: locked, unlocked, and locked again."""
     seen = wait_for(show, process, COMMITS_BETWEEN)
-    for number in range(1 + options.snapshots):
-        if number:
-            before, seen = seen, wait_for(show, process, seen + COMMITS_BETWEEN)
-            written = f"{counted(seen - before, 'commit')} later"
-        else:
-            written = "the first"
-        rows.append(one_backup(show, written))
-    return rows
+    made = [told(show, daemon.snapshot_after(0), f"{counted(seen, 'commit')} so far")]
+    daemon.until(lambda: daemon.said("held"), "what waits for an unlock")
+    if daemon.stored():
+        raise Failed("the daemon uploaded before the vault was unlocked")
+    show.say("    sealed on this machine; nothing is sent before somebody has unlocked the vault")
+
+    show.chapter("The vault is unlocked, once: what waits is sent, and what comes next")
+    show.chatkeep("unlock", "--key-file", str(show.key))
+    made += more(show, process, daemon, made[-1], options.snapshots)
+    show.chapter("It is locked again: whoever has the machine reads nothing, and the backup goes on")
+    show.chatkeep("lock")
+    return made + more(show, process, daemon, made[-1], 1)
+
+
+def more(show: Show, process: subprocess.Popen[str], daemon: Daemon, last: Made, count: int) -> list[Made]:
+    """So many snapshots more, each with something new, until storage has them."""
+    made = [last]
+    for _ in range(count):
+        before = commits(show)
+        now = wait_for(show, process, before + COMMITS_BETWEEN)
+        newest = daemon.snapshots()[-1].seq
+        made.append(told(show, daemon.snapshot_after(newest), f"{counted(now - before, 'commit')} later", daemon))
+    return made[1:]
+
+
+def told(show: Show, one: Made, written: str, daemon: Daemon | None = None) -> Made:
+    """A snapshot in one line; with a daemon: once storage has it, and when that was."""
+    where = ""
+    if daemon is not None:
+        daemon.until(lambda: daemon.stored() >= one.seq, f"snapshot {one.seq} in storage")
+        where = f"   in storage {duration(time.monotonic() - one.seen)} later"
+    show.say(f"    snapshot {one.seq:<3} {written:<18} sealed {size(one.stored):>8}{where}")
+    return one
 
 
 def one_backup(show: Show, written: str) -> dict[str, Any]:
@@ -239,18 +263,14 @@ def first_bytes(vault: Path) -> str:
     return largest.read_bytes()[8:28].hex(" ")
 
 
-def finish(show: Show, rows: list[dict[str, Any]], proof: Proof) -> None:
-    """The table at the end."""
-    show.say(f"\n{'snapshot':>8}  {'changed':<24}{'bytes':>9}{'stored':>9}{'took':>8}")
-    for row in rows:
-        show.say(
-            f"{row['seq']:>8}  {row['changed']:<24}{size(row['new']):>9}{size(row['stored']):>9}"
-            f"{duration(row['seconds']):>8}"
-        )
+def finish(show: Show, made: list[Made], proof: Proof) -> None:
+    """The summary at the end."""
+    stored = [one.stored for one in made]
     show.say()
     for line in fields(proof.rows()):
         show.say(line)
-    show.say(f"\nAll of it in {duration(time.monotonic() - show.started)}.")
+    show.say(f"\nThe first snapshot stored {size(stored[0])}, the others shown {size(max(stored[1:]))} at most.")
+    show.say(f"All of it in {duration(time.monotonic() - show.started)}.")
 
 
 def demonstrate(show: Show, options: argparse.Namespace) -> None:
@@ -262,12 +282,18 @@ def demonstrate(show: Show, options: argparse.Namespace) -> None:
     if len(readable) != len(wanted):  # a search that finds nothing anywhere would prove nothing
         raise Failed(f"the search finds only {len(readable)} of {len(wanted)} texts in the profile itself")
     proof = Proof()
-    with application(show, options.seed) as process:
-        rows = back_up(show, options, process)
-        show.chapter("The newest snapshot and the second are restored, with the storage and the recovery key alone")
-        prove_copy(show, proof, "latest", "restored-latest")
-        prove_copy(show, proof, "2", "restored-2")
-    prove_end(show, proof)
+    show.chapter(f"The daemon keeps it while it writes, {RATE} changes a second")
+    show.say("  $ chatkeep run")
+    with running(show.room / "chatkeep.yaml", show.vault) as daemon:
+        with application(show, options.seed) as process:
+            made = keep(show, options, process, daemon)
+            show.chapter("Meanwhile two snapshots are restored, with the storage and the recovery key alone")
+            prove_copy(show, proof, "latest", "restored-latest")
+            prove_copy(show, proof, str(made[1].seq), f"restored-{made[1].seq}")
+        by_itself = len(daemon.snapshots())
+        prove_end(show, proof)
+        proof.add("the daemon", f"took {counted(by_itself, 'snapshot')} because something had changed, asked by nobody")
+        proof.add("the daemon", f"sent none before the unlock, and all; ended cleanly in {duration(daemon.end())}")
     prove_sealed(show, proof, wanted)
     show.chapter("The storage is checked, first without a key, then with it")
     checked = show.chatkeep("verify", "--deep", "--key-file", str(show.key))
@@ -276,7 +302,7 @@ def demonstrate(show: Show, options: argparse.Namespace) -> None:
     proof.add(
         "verified", f"{counted(seen['blobs'], 'blob')} of {counted(seen['snapshots'], 'snapshot')} opened and checked"
     )
-    finish(show, rows, proof)
+    finish(show, made, proof)
 
 
 def main(arguments: list[str] | None = None) -> int:

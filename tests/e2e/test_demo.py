@@ -37,6 +37,7 @@ def test_the_demonstration(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     assert "rows compared with the original's one by one, all equal" in shown
     assert "objects checked without any key" in shown
     assert re.search(r"none of \d+ texts", shown)
+    assert "sent none before the unlock" in shown
     assert "All of it in" in shown
 
 
