@@ -16,7 +16,7 @@ from chatkeep.daemon.cli.main import main as chatkeep
 from chatkeep.providers import registry
 from chatkeep.providers.base import Provider
 
-_VERBS = frozenset({"put", "put_file", "adopt", "get", "stat", "list", "delete", "probe"})
+_VERBS = frozenset({"put", "adopt", "get", "stat", "list", "delete", "probe"})
 
 
 class Counted:

@@ -137,6 +137,8 @@ def main() -> int:
             settle(pid)
             before, turns_before = spent(pid)
             asked_before = calls.stat().st_size if calls is not None and calls.exists() else 0
+            if calls is not None and not asked_before:
+                raise RuntimeError("the first backup called no provider: nothing is counted")
             began = time.monotonic()
             time.sleep(asked.seconds)
             wall = time.monotonic() - began

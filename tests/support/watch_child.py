@@ -8,6 +8,7 @@ It prints a line of JSON for each hint and event, and does what lines on its sta
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import select
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_NEWNS, _NEWUSER, _RECURSIVE, _PRIVATE, _DETACH = 0x20000, 0x10000000, 1 << 14, 1 << 18, 2
+_NEWNS, _NEWUSER, _RECURSIVE, _PRIVATE = 0x20000, 0x10000000, 1 << 14, 1 << 18
 
 
 class Child:
@@ -115,7 +116,14 @@ def _mount(place: str) -> None:
 
 
 def _unmount(place: str) -> None:
-    _check(ctypes.CDLL(None, use_errno=True).umount2(os.fsencode(place), _DETACH))
+    """As a person does: refused while anybody has something open there. Looks pass, so it is tried again."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return _check(ctypes.CDLL(None, use_errno=True).umount2(os.fsencode(place), 0))
+        except OSError as exc:
+            if exc.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
 
 
 def _limit(what: str, number: str) -> None:

@@ -17,7 +17,6 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from watchdog.observers.inotify_c import (
     DEFAULT_EVENT_BUFFER_SIZE,
@@ -63,14 +62,6 @@ class UsedUp(Exception):
     """The system has no watch, or no inotify instance, left."""
 
 
-class Entered(NamedTuple):
-    """What entering a tree found: directories on shared file systems, which were not entered, and how many directories
-    could not be watched."""
-
-    shared: tuple[bytes, ...]
-    refused: int
-
-
 class Feed(InotifyFD):
     """The events of one source, read by a thread of its own from `start` to `stop`.
 
@@ -110,16 +101,18 @@ class Feed(InotifyFD):
         with self._guard:
             return len(self._directories)
 
-    def enter_all(self) -> Entered:
+    def enter_all(self) -> tuple[bytes, ...]:
         """Watches the whole tree, also again: what is watched already stays so without a gap, what is elsewhere now is
-        let go. Raises UsedUp; OSError when the source itself cannot be watched."""
+        let go. Returns the directories that are on shared file systems, which were not entered.
+
+        Raises UsedUp; OSError when the source itself cannot be watched."""
         with self._guard:
             self._generation += 1
-        entered = self._enter(b"")
+        shared = self._enter(b"")
         with self._guard:
             stale = [watch for watch, (_, seen) in self._directories.items() if seen < self._generation]
             self._forget(stale)
-        return entered
+        return shared
 
     def close(self) -> None:
         """As the base class, which `stop` calls. No watch is added any more: the number of the descriptor may be
@@ -171,7 +164,7 @@ class Feed(InotifyFD):
             self._leave(path)
         elif event.mask & _APPEARS:
             try:
-                if self._enter(path).shared:
+                if self._enter(path):
                     self._trouble(Trouble.ROOT)
             except UsedUp:
                 self._trouble(Trouble.USED_UP)
@@ -182,23 +175,20 @@ class Feed(InotifyFD):
         """Whether it is the index of a log: no content, and applications touch it when they only open a database."""
         return path.endswith(INDEX) and os.path.lexists(self._absolute(path)[: -len(INDEX)])
 
-    def _enter(self, path: bytes) -> Entered:
+    def _enter(self, path: bytes) -> tuple[bytes, ...]:
         shared: list[bytes] = []
-        refused = 0
         pending = [(path, self._device(path))]
         while pending:
             directory, device = pending.pop()
-            if not self._scope.enters(directory):
-                continue
-            if not self._watch(directory):
-                refused += 1
+            # One that may not be read is passed over: nor can it be captured, and it is told there.
+            if not self._scope.enters(directory) or not self._watch(directory):
                 continue
             for inner, inner_device in self._subdirectories(directory):
                 if inner_device != device and self._shared(self._absolute(inner)):
                     shared.append(inner)
                 else:
                     pending.append((inner, inner_device))
-        return Entered(tuple(shared), refused)
+        return tuple(shared)
 
     def _watch(self, path: bytes) -> bool:
         # Only the last component is kept from being a link: a parent replaced by one leads to a watch too many, and

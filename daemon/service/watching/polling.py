@@ -38,7 +38,7 @@ class Poller:
     ) -> None:
         self.parts = parts
         self._root, self._scope = root, scope
-        self.quick_every, self.whole_every = quick_every, whole_every
+        self._quick_every, self._whole_every = quick_every, whole_every
         self._seen: int | None = None
         self._quick: dict[bytes, _Facts] = {}
         self._quick_at = self._whole_at = 0.0
@@ -48,6 +48,12 @@ class Poller:
         """When the next look is due, in seconds of `time.monotonic`."""
         return min(self._quick_at, self._whole_at)
 
+    def change(self, quick_every: float, whole_every: float) -> None:
+        """Other intervals, also for the looks that are being waited for, which come no later than they would have."""
+        self._quick_at -= max(0.0, self._quick_every - quick_every)
+        self._whole_at -= max(0.0, self._whole_every - whole_every)
+        self._quick_every, self._whole_every = quick_every, whole_every
+
     def look(self, now: float) -> bool:
         """Does what is due; whether anything differs from the last look."""
         whole, changed = self._whole_at <= now, False
@@ -55,11 +61,11 @@ class Poller:
         if self._quick_at <= now:
             changed = self.look_quickly()
             spent = time.monotonic() - begun
-            self._quick_at = now + max(self.quick_every, QUICK_SHARE * spent)
+            self._quick_at = now + max(self._quick_every, QUICK_SHARE * spent)
         if whole:
             changed = self.look_at_all() or changed
             spent = time.monotonic() - begun
-            self._whole_at = now + max(self.whole_every, WHOLE_SHARE * spent)
+            self._whole_at = now + max(self._whole_every, WHOLE_SHARE * spent)
         return changed
 
     def look_quickly(self) -> bool:

@@ -98,11 +98,11 @@ class Sentry(threading.Thread):
         return self._degraded
 
     def change(self, rhythm: Rhythm) -> None:
-        """How often what is done from now on."""
+        """How often what is done, from the next look on."""
         self._rhythm = rhythm
         poller = self._poller
         if poller is not None:
-            poller.quick_every, poller.whole_every = rhythm.quick, rhythm.whole
+            poller.change(rhythm.quick, rhythm.whole)
 
     def stop(self) -> None:
         """Asks it to end; `join` waits. No hint comes any more."""
@@ -221,7 +221,7 @@ class Sentry(threading.Thread):
             if self._feed is None:
                 self._feed = self._edge.feed(self._root, self._scope, self._changed, self._trouble, self._is_shared)
                 self._feed.start()
-            entered = self._feed.enter_all()
+            shared = self._feed.enter_all()
         except UsedUp:
             # All of them: what is left belongs to other programs, and half a tree is polled as dearly as a whole one.
             self._let_go()
@@ -229,7 +229,7 @@ class Sentry(threading.Thread):
         except OSError:
             self._let_go()
             return Reason.REFUSED, (b"",)
-        return (Reason.SHARED if entered.shared else None), entered.shared
+        return (Reason.SHARED if shared else None), shared
 
     def _is_shared(self, directory: bytes) -> bool:
         try:

@@ -70,12 +70,13 @@ class Watcher:
             self._rhythm = replace(self._rhythm, whole=poll_every)
         if not self._running:
             return
-        before, self._sentries = self._sentries, {}
+        before, after = dict(self._sentries), {}
         for source in self._wanted:
             watched = _Watched(source.name, source.path, source.exclude)
             stays = before.pop(watched, None)
-            self._sentries[watched] = self._begin(watched) if stays is None else stays
-            self._sentries[watched].change(self._rhythm)
+            after[watched] = self._begin(watched) if stays is None else stays
+            after[watched].change(self._rhythm)
+        self._sentries = after  # in one step: `degraded` may be asked meanwhile
         # What begins gives a whole hint once it watches, so that what ends takes no event away.
         _end(list(before.values()))
 

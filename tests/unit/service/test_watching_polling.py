@@ -14,6 +14,7 @@ from chatkeep.daemon.service.events import Kind
 from chatkeep.daemon.service.watching import polling
 from chatkeep.daemon.service.watching.polling import Poller
 from chatkeep.daemon.service.watching.scope import Scope
+from chatkeep.daemon.service.watching.sentry import Rhythm
 from tests.support.watching import Scene, watched
 
 NEVER = 1e9
@@ -49,6 +50,22 @@ def test_a_network_file_system_is_polled_and_it_says_so(top: Path) -> None:
         scene.heard.hint_after(lambda: (top / "chat.db-wal").write_text("more log"), whole=False)
         scene.heard.hint_after(lambda: (top / "Media" / "video").write_text("video"), whole=False)
         scene.heard.hint_after(lambda: (top / "Media" / "photo").unlink(), whole=False)
+
+
+def test_another_interval_holds_at_once(top: Path) -> None:
+    scene = Scene(top, rhythm=Rhythm(check=0.05, quick=600, whole=600), kind_at=lambda _: "nfs4")
+    scene.start()
+    try:
+        scene.heard.until(lambda: scene.heard.hints == [("chat", True)])
+        (top / "Media" / "video").write_text("video")
+        (sentry,) = scene.watcher._sentries.values()
+        assert sentry._poller is not None
+        before = sentry._poller.due_at
+        scene.watcher.change([scene.source], poll_every=0.05)
+        assert sentry._poller.due_at < before
+        scene.heard.until(lambda: scene.heard.hints == [("chat", True), ("chat", False)])
+    finally:
+        scene.watcher.stop()
 
 
 def test_a_root_whose_number_is_made_up_anew_is_the_same(top: Path, tmp_path: Path) -> None:
