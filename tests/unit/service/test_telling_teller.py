@@ -16,6 +16,7 @@ from chatkeep.config.running import TellConfig
 from chatkeep.daemon.service.events import Bus, Event, Kind
 from chatkeep.daemon.service.moment import now
 from chatkeep.daemon.service.telling import deliveries, heartbeat, teller
+from chatkeep.daemon.service.telling.memory import Memory
 from chatkeep.daemon.service.telling.notice import Notice, Problem, Said
 from chatkeep.daemon.service.telling.teller import Teller, limits_of
 from tests.support.notification_server import NotificationServer, private_bus, until
@@ -34,6 +35,7 @@ class Room:
 
     def __init__(self, directory: Path, **tell: Any) -> None:
         self.directory, self.bus, self.heard = directory, Bus(), list[Event]()
+        (directory / "state").mkdir(exist_ok=True)
         self.bus.subscribe(self.heard.append)
         self.config = self.with_tell(**tell)
         self.teller = Teller(self.config, self.bus, said)
@@ -310,3 +312,46 @@ def test_what_a_configuration_expects(tmp_path: Path) -> None:
     assert (limits.sources, limits.providers) == (["signal"], ["disk"])
     assert limits.jobs == {"verify": 86_400.0, "drill": 604_800.0}  # prune: never
     assert (limits.compare_every, limits.held_after, limits.unverified_after) == (21_600, 86_400, 604_800)
+
+
+def test_what_was_told_is_kept_in_a_file_of_ones_own(tmp_path: Path) -> None:
+    memory = Memory(tmp_path)
+    assert memory.read() == {}
+    memory.write({"troubles": {}, "waiting": {"desktop": []}})
+    path = tmp_path / "telling" / "notes.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert memory.read()["waiting"] == {"desktop": []}
+    for text in (
+        "",
+        "[]",
+        "{",
+        '{"version": 2}',
+        "[" * 100_000,
+        "\xff",
+        json.dumps({"version": 1, "x": "y" * (1 << 20)}),
+    ):
+        path.write_text(text, encoding="latin-1")
+        assert memory.read() == {}, text[:20]
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").write_text('{"version": 1}')
+    assert memory.read() == {}
+
+
+def test_records_that_were_taken_away_are_not_begun_anew(tmp_path: Path) -> None:
+    Memory(tmp_path / "gone").write({"troubles": {}})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "plain", [{"troubles": 3}, {"waiting": []}, {"waiting": {"webhook": 4}}, {"waiting": {"x": [1]}}]
+)
+def test_whatever_the_file_says_it_runs(tmp_path: Path, plain: dict[str, Any]) -> None:
+    room = Room(tmp_path)
+    Memory(room.config.state_dir).write(plain)
+
+    async def play() -> None:
+        room.full()
+        await until(room.told)
+
+    room.play(play)
