@@ -14,6 +14,7 @@ import click
 from chatkeep.config import proposal
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.cli import setup_draft
+from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.measures import printable, size
 from chatkeep.daemon.cli.output import Output, fields
 from chatkeep.daemon.cli.setup_draft import Candidate
@@ -115,8 +116,12 @@ def plan_lines(out: Output, shown: Shown, steps: Sequence[Step]) -> Iterator[str
 def lines(out: Output, shown: Shown, work: Work) -> Iterator[str]:
     """What was done, for a person, and what to do next."""
     yield ""
-    whole = work.error is None
-    yield out.styled("Everything is set up." if whole else "Setup is not finished.", "head" if whole else "bad")
+    if work.error is not None:
+        yield out.styled("Setup is not finished.", "bad")
+    elif work.exit() is not Exit.DONE:
+        yield out.styled("Everything is set up, but for what is told above.", "warn")
+    else:
+        yield out.styled("Everything is set up.", "head")
     yield ""
     rows = [(_LABELS[step.name], _wrapped(_words(shown, step, _DONE_WORDS))) for step in _offered(work.steps)]
     if work.kept_old is not None:

@@ -218,6 +218,15 @@ def test_a_configuration_that_cannot_be_written(newcomer: Newcomer) -> None:
     assert not newcomer.key.exists()
 
 
+def test_what_cannot_be_read_is_told_and_stops_nothing(newcomer: Newcomer) -> None:
+    (newcomer.signal() / "Cookies").touch(mode=0o000)
+    words = ("setup", "--all-found", "--store", newcomer.store, "--recovery-key-file", newcomer.key)
+    done = newcomer.run(*words, json=False, preexec_fn=drop_powers)
+    assert done.code == 1
+    assert "Cookies cannot be read" in done.err
+    assert "Everything is set up, but for what is told above." in done.out
+
+
 def test_what_came_since_is_told(newcomer: Newcomer) -> None:
     newcomer.signal()
     newcomer.set_up("--no-backup")
