@@ -91,6 +91,7 @@ def gather(config: Config, out: Output) -> tuple[dict[str, Any], list[str]]:
         "epoch": _epoch(screen, config),
         "session": _session(screen, config),
         "drill": _drill(screen, config),
+        "verify": _verified(screen, config),
         "running": running,
         "daemon": screen.found,
         "sources": screen.sources,
@@ -157,6 +158,21 @@ def _drill(screen: Screen, config: Config) -> list[dict[str, Any]]:
         }
         for source, note in sorted(known.items())
     ]
+
+
+def _verified(screen: Screen, config: Config) -> dict[str, Any] | None:
+    """When storage was last compared with what was sealed."""
+    from chatkeep.daemon.cli.verify_note import recall
+
+    note = recall(config.state_dir)
+    if note is None:
+        screen.rows.append(("verify", "never: chatkeep verify"))
+        return None
+    what = "all as it was sealed" if note.good else "not all was as it should be"
+    screen.rows.append(("verify", f"{what}, {age(note.at, screen.now)}{', opened too' if note.deep else ''}"))
+    if not note.good:
+        screen.problem("verify", "The last verification did not find everything well.", "See more: chatkeep verify")
+    return {"at": stamp(note.at), "deep": note.deep, "good": note.good, "objects": note.objects}
 
 
 def _session(screen: Screen, config: Config) -> dict[str, Any] | None:

@@ -29,7 +29,7 @@ def verify(frame: Frame, deep: bool, sample: int, folder: Path | None, secret: S
 
     Needs no secret: every object is read and compared with the hash in its name, signatures and chains are checked, and
     what this device knows to be there is looked for. With --deep the vault is unlocked, everything is opened, and every
-    database put together and compared with what was captured. Nothing is written.
+    database put together and compared with what was captured. Nothing is written to storage.
     """
     from chatkeep.daemon.cli import allocator, verify_work
 
@@ -39,5 +39,7 @@ def verify(frame: Frame, deep: bool, sample: int, folder: Path | None, secret: S
         report = verify_work.run_deep(frame, folder, sample / 100, secret)
     else:
         report = verify_work.run(frame, folder, sample / 100)
+    if folder is None and not report.cancelled:
+        verify_work.note(frame.config(), report)
     frame.out.result(report.value(), *report.lines(frame.out))
     return report.exit()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from chatkeep.config.errors import Cancelled, ChatkeepError
+from chatkeep.config.model import Config
 from chatkeep.daemon.cli import reading
 from chatkeep.daemon.cli.exits import Exit, worst
 from chatkeep.daemon.cli.frame import Frame
@@ -17,6 +19,7 @@ from chatkeep.daemon.cli.stopping import stopping
 from chatkeep.daemon.cli.storage import named
 from chatkeep.daemon.cli.telling import plain_error, tell
 from chatkeep.daemon.cli.unlocking import Secret
+from chatkeep.daemon.cli.verify_note import VerifyNote, remember
 from chatkeep.daemon.service import device, storage
 from chatkeep.daemon.state import glance
 from chatkeep.daemon.vault.errors import CheckpointOutdated, MissingObject, VaultError
@@ -194,6 +197,14 @@ def run_deep(frame: Frame, folder: Path | None, fraction: float, secret: Secret)
             except Cancelled:
                 verdict.cancelled = True
         return verdict
+
+
+def note(config: Config, verdict: Verdict) -> None:
+    """What came of it is remembered for `status`, on a device that has a vault."""
+    if device.is_set_up(config):
+        looked = sum(one.scrubbed.checked for one in verdict.providers if one.scrubbed is not None)
+        good = verdict.exit() is Exit.DONE and all(one.error is None for one in verdict.providers)
+        remember(config.state_dir, VerifyNote(time.time_ns(), verdict.opened is not None, good, looked))
 
 
 def _expect(frame: Frame, device_id: bytes, provider: Provider, one: ProviderVerdict) -> None:
