@@ -60,10 +60,10 @@ def tell(error: ChatkeepError, *, name_provider: bool = True) -> Told:
     return Told(error.code, text, remedy, words.exit, error.params)
 
 
-def tell_code(code: str, **params: object) -> Told:
+def tell_code(code: str, *, name_provider: bool = True, **params: object) -> Told:
     """The words for a code that was remembered, with as many parameters as are known now."""
     error = type("Remembered", (ChatkeepError,), {"code": code if code in WORDS else ChatkeepError.code})(**params)
-    return tell(error)._replace(code=code)
+    return tell(error, name_provider=name_provider)._replace(code=code)
 
 
 def plain_error(error: ChatkeepError) -> dict[str, object]:

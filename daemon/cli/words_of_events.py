@@ -64,7 +64,7 @@ def said(kind: str, values: Mapping[str, Any]) -> str:
     shown = _Values({name: _shown(name, value) for name, value in values.items()})
     if "{error}" in text:
         params = {name: value for name, value in values.items() if name not in {"code", "disposition"}}
-        shown["error"] = tell_code(str(values.get("code", "")), **params).text
+        shown["error"] = tell_code(str(values.get("code", "")), name_provider="{provider}" not in text, **params).text
     if "{phrase}" in text:
         shown["phrase"] = _phrase(values, over=kind == Kind.PROBLEM_OVER)
     return text.format_map(shown).rstrip()

@@ -120,7 +120,7 @@ def phrase(notice: Notice) -> Said:
     words = PROBLEMS.get(notice.problem, _OTHER)
     code = str(notice.values.get("code", ""))
     params = {name: value for name, value in notice.values.items() if name not in {"code", "disposition"}}
-    told = tell_code(code, **params) if code in WORDS else None
+    told = tell_code(code, name_provider=False, **params) if code in WORDS else None
     shown = {
         "about": printable(notice.subject),
         "name": printable(f"{notice.problem.replace('-', ' ')} {notice.subject}".strip()),

@@ -33,7 +33,8 @@ LAPSED: Final = DAY  # what the daemon found and nobody ever says is over: it is
 _NO_FAILURE: Final = frozenset(
     {"cancelled", "outbox-full", "uploads-held", "not-ready", "vault-locked", "session-outdated"}
 )
-_PASSING: Final = frozenset({"unavailable", "throttled", "source-busy"})  # may succeed by itself
+# May succeed by itself, or with a disk that is plugged in when it is at hand.
+_PASSING: Final = frozenset({"unavailable", "throttled", "storage-missing", "source-busy"})
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _CHECKS: Final = frozenset({"verify", "drill"})  # what they find, nobody may learn late
 _BY_TIME: Final = frozenset(

@@ -30,5 +30,11 @@ def test_a_problem_and_its_end_are_sentences(problem: str) -> None:
     assert said(Kind.PROBLEM, notice.event().values).startswith("Needs you: disk is full. It takes no more since ")
 
 
+def test_a_provider_is_named_once() -> None:
+    values = {"provider": "disk", "code": "unavailable"}
+    assert said(Kind.UPLOAD_FAILED, values) == "disk: the upload failed. Storage cannot be reached."
+    assert said(Kind.JOB_FAILED, {"job": "verify", **values}) == "verify: failed. disk: Storage cannot be reached."
+
+
 def test_a_kind_of_another_version_is_its_name() -> None:
     assert said("from-the-future", {}) == "from-the-future"

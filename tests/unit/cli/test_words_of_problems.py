@@ -39,8 +39,18 @@ def test_no_words_have_gaps_or_drive_a_terminal(problem: str, over: bool, values
 
 
 def test_a_full_storage_reads_well() -> None:
-    said = phrase(Notice(Problem.UPLOAD_FAILING, "disk", False, AT.wall_ns, AT, values={"code": "permission-refused"}))
+    said = phrase(
+        Notice(
+            Problem.UPLOAD_FAILING,
+            "disk",
+            False,
+            AT.wall_ns,
+            AT,
+            values={"code": "permission-refused", "provider": "disk"},
+        )
+    )
     assert said.title == "Nothing reaches disk"
+    assert "disk" not in said.text  # once is enough
     assert re.fullmatch(r"Uploads fail since .*2023.*\. Storage refuses access\.", said.text)
     assert said.remedy.startswith("Check that this user may read and write there")
     assert problem_words("upload-failing", "disk", AT.wall_ns, {"code": "permission-refused"}) == said

@@ -112,6 +112,9 @@ def test_an_outage_of_an_evening_is_not_told_a_longer_one_is() -> None:
     life = Life().settled()
     for _ in range(5 * 6):
         assert life.fails(Kind.UPLOAD_FAILED, 600, provider="cloud", code="unavailable", disposition="retry") == []
+    for _ in range(5):  # a disk that is not plugged in
+        assert life.fails(Kind.UPLOAD_FAILED, 600, provider="disk", code="storage-missing") == []
+    life.happens(Kind.UPLOAD_DONE, provider="disk", waiting=0)
     assert life.happens(Kind.UPLOAD_DONE, provider="cloud", waiting=0) == []  # what nobody heard of is not over
     life.fails(Kind.UPLOAD_FAILED, provider="cloud", code="unavailable", disposition="retry")
     assert life.passes(6 * HOUR - 1) == []
@@ -244,9 +247,9 @@ def test_the_same_again_after_a_day_something_else_after_an_hour() -> None:
         life.well_but_uploads()
     (again,) = life.fails(Kind.UPLOAD_FAILED, 1800, provider="disk")
     assert again.again
-    assert life.fails(Kind.UPLOAD_FAILED, 60, provider="disk", code="storage-missing") == []
+    assert life.fails(Kind.UPLOAD_FAILED, 60, provider="disk", code="object-conflict") == []
     changed = life.passes(HOUR)
-    assert [notice.values["code"] for notice in changed] == ["storage-missing"]
+    assert [notice.values["code"] for notice in changed] == ["object-conflict"]
 
 
 def test_one_that_comes_and_goes_is_told_three_times_a_day() -> None:
