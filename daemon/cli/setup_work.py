@@ -121,6 +121,10 @@ class Work:
         if report.cancelled:
             self.error = Cancelled()
             return State.CANCELLED
+        errors = [source.error for source in report.sources]
+        if errors and all(errors):
+            self.error = errors[0]
+            return State.FAILED
         return State.DONE
 
     def _service(self, why: Why | None) -> State:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import shutil
 import subprocess
@@ -69,7 +68,7 @@ def stop() -> None:
 
 def lingers() -> bool | None:
     """Whether this user's services run while nobody is logged in; None when it cannot be told."""
-    done = _run(["loginctl", "show-user", getpass.getuser(), "--property=Linger", "--value"])
+    done = _run(["loginctl", "show-user", str(os.getuid()), "--property=Linger", "--value"])
     return {"yes": True, "no": False}.get(done.stdout.strip())
 
 

@@ -293,7 +293,7 @@ _COMMANDS: Final = {
         Exit.USAGE,
     ),
     "nothing-to-keep": Words(
-        "No chat application was found on this machine, and no directory was named.",
+        "There is nothing to keep: no chat application was found or chosen, and no directory was named.",
         "Name one: chatkeep setup --source DIRECTORY",
         Exit.USAGE,
     ),

@@ -227,6 +227,17 @@ def test_what_cannot_be_read_is_told_and_stops_nothing(newcomer: Newcomer) -> No
     assert "Everything is set up, but for what is told above." in done.out
 
 
+def test_a_source_that_is_gone_is_no_snapshot_and_no_service(newcomer: Newcomer) -> None:
+    moved = newcomer.signal()
+    newcomer.set_up("--no-backup")
+    moved.rename(newcomer.home / "elsewhere")
+    done = newcomer.run("setup")
+    assert (done.code, done.json["error"]["code"]) == (1, "source-missing")
+    assert outcome(done.json) == ["already", "already", "failed"]
+    (newcomer.home / "elsewhere").rename(moved)
+    assert outcome(newcomer.ok("setup")) == ["already", "already", "done"]
+
+
 def test_what_came_since_is_told(newcomer: Newcomer) -> None:
     newcomer.signal()
     newcomer.set_up("--no-backup")
