@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from chatkeep.daemon.service.engine.repair import recover
 from chatkeep.daemon.service.engine.report import Report, SourceReport
 from chatkeep.daemon.service.engine.sharing import Sharing
 from chatkeep.daemon.service.engine.steps import Step, Stopped, unwatched
+from chatkeep.daemon.service.engine.waiting import held
 from chatkeep.daemon.service.errors import NotReady, OutboxFull
 from chatkeep.daemon.state import State, StateDamaged, StateError, StateLost, StateMovedAside, StateRolledBack
 from chatkeep.daemon.sync import upload as sync
@@ -176,10 +178,11 @@ class Engine:
             StateError: it could not even be noted how it ended.
         """
         known, lock = self._sources[source]
-        with self._working(), lock:
+        with self._working():
             begun = time.monotonic()
             try:
-                report = self._snapshot(known, step, cancelled, anew=anew)
+                with held(lock, cancelled):
+                    report = self._snapshot(known, step, cancelled, anew=anew)
             except Cancelled:
                 report = SourceReport(source, None, None, 0, 0)
             self._forget_known(cancelled)
@@ -193,10 +196,13 @@ class Engine:
             StateError: receipts cannot be read or recorded.
         """
         place = self._places[provider]
-        with self._working(), place.lock:
-            if not self._is_wanted(provider):
-                return sync.UploadResult(provider, 0, 0, {}, (), cancelled=False)
         with self._working():
+            try:
+                with held(place.lock, cancelled):  # after the one that runs
+                    if not self._is_wanted(provider):
+                        return sync.UploadResult(provider, 0, 0, {}, (), cancelled=False)
+            except Cancelled:
+                return sync.UploadResult(provider, 0, 0, {}, (), cancelled=True)
             result = self._upload(place, step, cancelled)
             with contextlib.suppress(Cancelled):  # the next upload finds the same
                 self._looks.mend(result.problems, cancelled)
@@ -205,7 +211,12 @@ class Engine:
     def sweep(self, cancelled: Stopped = bool) -> list[SweepResult]:
         """Deletes at each provider what was pruned and whose time has come. Providers that are being sent to, and those
         that may not be written to, are left out. What went wrong is in the results. Raises StateError."""
-        with self._working(), self._sweeping, contextlib.suppress(Cancelled), self._sharing.together(cancelled):
+        with (
+            self._working(),
+            contextlib.suppress(Cancelled),
+            held(self._sweeping, cancelled),
+            self._sharing.together(cancelled),
+        ):
             return list(self._sweeps(lambda: cancelled() or self._sharing.wanted))
         return []
 
@@ -254,7 +265,7 @@ class Engine:
         result = SourceResult(source.name)
         made = 0
         while True:
-            rounds = _Rounds(self._must_let_go, self._require_room)
+            rounds = _Rounds(functools.partial(self._must_let_go, cancelled), self._require_room)
             try:
                 self._looks.prepare(cancelled, anew=anew)
                 self._require_room()
@@ -282,9 +293,9 @@ class Engine:
             budget=self._terms.budget,
         )
 
-    def _must_let_go(self) -> bool:
+    def _must_let_go(self, cancelled: Stopped) -> bool:
         """Between two bounded snapshots: whether something is to be done that no snapshot may run beside."""
-        return self._looks.glance() or self._sharing.wanted
+        return self._looks.glance(cancelled) or self._sharing.wanted
 
     def _require_room(self) -> None:
         limit, waiting = int(self._config.outbox.limit), self._state.outbox.waiting()[1]
@@ -307,7 +318,7 @@ class Engine:
             try:
                 self._looks.prepare(cancelled)
                 # Its lock first: who waits to be alone waits for nobody who waits for a lock.
-                with place.lock, self._sharing.together(cancelled):
+                with held(place.lock, cancelled), self._sharing.together(cancelled):
                     result = self._send(place, step, cancelled)
             except Cancelled:
                 return dataclasses.replace(total, cancelled=True)
@@ -322,7 +333,7 @@ class Engine:
 
     def _send(self, place: Place, step: Step, cancelled: Stopped) -> sync.UploadResult:
         name, outbox = place.provider.name, self._state.outbox
-        problem = self._looks.wrong_place(place)
+        problem = self._looks.wrong_place(place, cancelled)
         if problem is not None:
             outbox.note_upload(name, time.time_ns(), problem.code)
             return sync.UploadResult(name, 0, 0, {}, (problem,), cancelled=False)

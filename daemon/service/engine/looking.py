@@ -20,6 +20,7 @@ from chatkeep.daemon.service.engine.report import Report
 from chatkeep.daemon.service.engine.sharing import Sharing
 from chatkeep.daemon.service.engine.start import Start
 from chatkeep.daemon.service.engine.steps import Stopped
+from chatkeep.daemon.service.engine.waiting import Asked, held
 from chatkeep.daemon.state import OutboxLost, State
 from chatkeep.daemon.sync.errors import OutboxDamaged
 from chatkeep.daemon.vault.credential import WriterCredential
@@ -84,47 +85,53 @@ class Looks:
             StateLost, StateRolledBack: a person is to decide, or time; `anew` decides.
             Cancelled, StateError, CredentialRefused.
         """
-        with self._mutex:
+        with held(self._mutex, cancelled):
             if now or self.is_due():
-                self._ask()
+                self._ask(cancelled)
             if self._removed is not None:
                 raise self._removed
             self._follow_up(cancelled, anew=anew)
 
-    def glance(self) -> bool:
+    def glance(self, cancelled: Stopped) -> bool:
         """Asks, if it is due and nobody else does, while work goes on; whether something follows, so that the work is
-        to let go and `prepare` to be called."""
+        to let go and `prepare` to be called. Raises Cancelled."""
         if not self._mutex.acquire(blocking=False):
             return False
         try:
             if self.is_due():
-                self._ask()
+                self._ask(cancelled)
             return self._removed is not None or not self._settled or self._moved is not None
         finally:
             self._mutex.release()
 
-    def wrong_place(self, place: Place) -> ChatkeepError | None:
+    def wrong_place(self, place: Place, cancelled: Stopped) -> ChatkeepError | None:
         """Why nothing may be sent there now: it cannot be asked, or holds another vault, or knows more of this device
-        than its records. Asked until it is right. The caller has the place's lock, and has called `prepare`."""
+        than its records. Asked until it is right. The caller has the place's lock, and has called `prepare`. Raises
+        Cancelled."""
         if place.refused is None or self._start is None:
             return place.refused
-        place.refused = self._start.late(place.provider)
+        place.refused = self._start.late(Asked(place.provider, cancelled))
         if place.refused is not None and place.refused.code == "state-copied":
             self._overdue = True  # what follows is done before the next snapshot, or upload
         return place.refused
 
     def take_news(self) -> Report:
-        """What was found since the last time: `findings`, `notices`, `renewed` and `epoch` are filled."""
-        with self._mutex:
+        """What was found since the last time: `findings`, `notices`, `renewed` and `epoch` are filled. Nothing while
+        somebody looks: whoever wants to know never waits for storage."""
+        if not self._mutex.acquire(blocking=False):
+            return Report()
+        try:
             news, self.news = self.news, Report()
             if self._start is not None:
                 self._start.report = self.news
             return news
+        finally:
+            self._mutex.release()
 
     def mend(self, problems: Sequence[ChatkeepError], cancelled: Stopped) -> None:
         """What was found damaged in the outbox is given up, and its source begins anew. As `prepare`."""
         if any(isinstance(problem, OutboxDamaged | OutboxLost) for problem in problems):
-            with self._mutex, self._sharing.alone(cancelled):
+            with held(self._mutex, cancelled), self._sharing.alone(cancelled):
                 self.news.renewed += give_up_damaged(self._state, self._config, problems)
                 self.news.renewed += recover(self._state, self._config)  # the files of what was given up
 
@@ -134,7 +141,7 @@ class Looks:
         if not self._state.known.count() and not self._state.capsules.failures():
             return
         if not self._state.lineage.incomplete(source.name for source in self._config.sources):
-            with self._mutex, self._sharing.alone(cancelled):
+            with held(self._mutex, cancelled), self._sharing.alone(cancelled):
                 forget_known(self._state, self._config)
 
     def wipe(self) -> None:
@@ -143,27 +150,28 @@ class Looks:
             if credential is not None:
                 credential.wipe()
 
-    def _ask(self) -> None:
+    def _ask(self, cancelled: Stopped) -> None:
         begun = self._now()
         start = Start(self._config, self.credential, self._state, self.news, patience=_BRIEFLY)
-        held = [place for place in self._places if place.lock.acquire(blocking=False)]
+        free = [place for place in self._places if place.lock.acquire(blocking=False)]
         try:
-            start.look([place.provider for place in held])
-            for place in held:
+            start.look([Asked(place.provider, cancelled) for place in free])
+            for place in free:
                 place.refused = start.refused[place.provider.name]
         finally:
-            for place in held:
+            for place in free:
                 place.lock.release()
-        self._follow()
+        self._follow(cancelled)
         self._start, self._settled, self._looked_at, self._overdue = start, False, self._now(), False
         # A chain of a hundred thousand snapshots takes long to list: that is not done all day.
         self._wait = max(self._every, _SHARE * (self._looked_at - begun))
 
-    def _follow(self) -> None:
+    def _follow(self, cancelled: Stopped) -> None:
         # A copy: it is wiped when there is a new one, and a snapshot may be in the middle of using the other.
         ours = device.load_credential(self._config)
         try:
-            followed = device.follow(self._config, [place.provider for place in self._places], ours)
+            providers = [Asked(place.provider, cancelled) for place in self._places]
+            followed = device.follow(self._config, providers, ours)
         except DeviceRemoved as exc:
             ours.wipe()
             self._removed = exc

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import Final
 
 from chatkeep.config.errors import Cancelled
 from chatkeep.daemon.service.engine.steps import Stopped
-
-_NAP: Final = 0.2  # seconds until a wait that was cancelled is noticed, at most
+from chatkeep.daemon.service.engine.waiting import NAP
 
 
 class Sharing:
@@ -64,4 +62,4 @@ class Sharing:
     def _wait(self, cancelled: Stopped) -> None:
         if cancelled():
             raise Cancelled
-        self._changed.wait(_NAP)
+        self._changed.wait(NAP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -367,6 +368,38 @@ def test_a_look_that_takes_long_is_made_less_often(home: Home) -> None:
             home.seconds += seconds
             engine.snapshot("chat")
             assert (home.calls() != asked) is is_due
+
+
+@pytest.mark.parametrize("waits_for", ["a snapshot", "an upload", "a look", "storage"])
+def test_every_wait_can_be_cancelled(home: Home, waits_for: str) -> None:
+    """And asks for it again and again, which is how it shows that it is alive."""
+    home.write("a", 1000)
+    asked = [0]
+    lock: threading.Lock | None = None
+
+    def stop() -> bool:
+        asked[0] += 1
+        return asked[0] > 2
+
+    with home.open() as engine, contextlib.ExitStack() as stack:
+        if waits_for == "a snapshot":
+            lock = engine._sources["chat"][1]
+        elif waits_for == "an upload":
+            assert engine.snapshot("chat").made == 1
+            lock = engine._places["one"].lock
+        elif waits_for == "a look":
+            lock = engine._looks._mutex
+        if lock is not None:
+            stack.enter_context(lock)
+        if waits_for == "an upload":
+            assert engine.upload("one", cancelled=stop).cancelled
+        else:
+            report = engine.snapshot("chat", cancelled=stop)
+            assert (report.captured, report.error, report.made) == (None, None, 0)
+        assert asked[0] == 3
+        stack.close()
+        engine.snapshot("chat")
+        assert engine.standing().sources[0].complete
 
 
 # -- who may work beside whom -----------------------------------------------------------------------------------------
