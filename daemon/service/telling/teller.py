@@ -31,6 +31,7 @@ METRICS_PACE: Final = 5.0
 MEMORY_PACE: Final = 5.0
 LEAVING: Final = 1.0  # seconds for the last word to the disk
 _LONGEST: Final = 60.0  # the loop's clock stands still while the machine sleeps; time that passed so is noticed by then
+SLEPT: Final = 300.0  # nobody looked for so long: the machine slept, whether or not it was said yet
 _KEPT: Final = 10_000
 
 Phrase = Callable[[Notice], Said]
@@ -71,6 +72,7 @@ class Teller:
         self._events = Stream(bus, _KEPT, wake=self._arrived, name="telling")
         self._turned = asyncio.Event()  # something is to be looked at
         self._changed: dict[str, asyncio.Event] = {}  # by who waits for it
+        self._looked = now()
         self._unheard: float | None = None  # since when no beat got through
         self._dirty = False
         self._reopen = True
@@ -137,6 +139,9 @@ class Teller:
         if self._reopen:
             self._reopen = False
             await self._open()
+        looked, self._looked = self._looked, now()
+        if self._looked.boot - looked.boot > SLEPT:
+            self._troubles.slept(self._looked)
         for event in self._events.take().events:
             self._metrics.take(event)
             self._handle(self._troubles.take(event))

@@ -147,6 +147,10 @@ class Troubles:
                 notices.append(self._tell(key, trouble, now))
         return notices
 
+    def slept(self, now: Moment) -> None:
+        """The machine did nothing until now: for a while nothing is said to take too long."""
+        self._calm = max(self._calm, now.boot + SETTLING)
+
     def configure(self, limits: Limits, now: Moment) -> list[Notice]:
         """Goes on with other limits. What was wrong with something that is not configured any more is over."""
         self._limits = limits
@@ -234,7 +238,7 @@ class Troubles:
         subject = str(values.get("source") or values.get("provider") or values.get("job") or "")
         match event.kind:
             case Kind.STARTED | Kind.RESUMED:
-                self._calm = max(self._calm, now.boot + SETTLING)
+                self.slept(now)
             case Kind.SNAPSHOT_MADE | Kind.SNAPSHOT_NOTHING:
                 yield from self._saved(event, subject)
             case Kind.SNAPSHOT_FAILED | Kind.UPLOAD_FAILED:

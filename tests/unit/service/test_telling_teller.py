@@ -14,7 +14,7 @@ import pytest
 from chatkeep.config.model import Config, FolderOptions, ProviderConfig, Source, VaultConfig
 from chatkeep.config.running import TellConfig
 from chatkeep.daemon.service.events import Bus, Event, Kind
-from chatkeep.daemon.service.moment import now
+from chatkeep.daemon.service.moment import Moment, now
 from chatkeep.daemon.service.telling import deliveries, heartbeat, teller
 from chatkeep.daemon.service.telling.memory import Memory
 from chatkeep.daemon.service.telling.notice import Notice, Problem, Said
@@ -312,6 +312,39 @@ def test_what_a_configuration_expects(tmp_path: Path) -> None:
     assert (limits.sources, limits.providers) == (["signal"], ["disk"])
     assert limits.jobs == {"verify": 86_400.0, "drill": 604_800.0}  # prune: never
     assert (limits.compare_every, limits.held_after, limits.unverified_after) == (21_600, 86_400, 604_800)
+
+
+def test_after_a_sleep_that_nobody_told_of_nothing_is_too_long_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asleep = 0.0
+
+    def later() -> Moment:
+        moment = now()
+        return Moment(moment.wall_ns + round(asleep * 1e9), moment.boot + asleep)
+
+    monkeypatch.setattr(teller, "now", later)
+    room = Room(tmp_path)
+
+    def compared() -> float:
+        return figures(room.teller.metrics()).get("chatkeep_compared_timestamp_seconds{source=signal}", 0)
+
+    async def wakes(days: float) -> None:
+        nonlocal asleep
+        asleep += days * 86_400
+        room.bus.publish(Event(Kind.SNAPSHOT_NOTHING, later(), {"source": "signal"}))
+        await until(lambda: compared() > later().wall_ns / 1e9 - 60)
+
+    async def play() -> None:
+        room.happens(Kind.HELD, waiting=1)
+        await until(lambda: "uploads_held 1" in room.teller.metrics())
+        await wakes(3)
+        assert room.told() == []
+        monkeypatch.setattr(teller, "SLEPT", 10**9)
+        await wakes(1)  # awake all the time
+        await until(lambda: ("held-too-long", "") in room.told())
+
+    room.play(play)
 
 
 def test_what_was_told_is_kept_in_a_file_of_ones_own(tmp_path: Path) -> None:
