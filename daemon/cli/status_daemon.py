@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.cli.measures import age, duration, local_time, printable, size
 from chatkeep.daemon.cli.telling import tell, tell_code
-from chatkeep.daemon.cli.words_of_problems import problem_words
+from chatkeep.daemon.cli.words_of_problems import STATUS, problem_words
 from chatkeep.daemon.service.telling.notice import Said
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def finish(screen: Screen, found: Mapping[str, Any] | None) -> None:
     for one in _listed(found, "problems"):
         if one["subject"] not in told:
             said = _problem(one)
-            screen.problem(str(one["subject"]) or "daemon", f"{said.title}. {said.text}".strip(), said.remedy)
+            remedy = "" if said.remedy == STATUS else said.remedy  # that is what is read here
+            screen.problem(str(one["subject"]) or "daemon", f"{said.title}. {said.text}".strip(), remedy)
 
 
 def sources(found: Mapping[str, Any] | None, now: int) -> dict[str, list[str]]:
