@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chatkeep.daemon.cli.daemon_line import phrase, status_line
+from chatkeep.daemon.cli.daemon_line import status_line
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.words_of_events import said
+from chatkeep.daemon.cli.words_of_problems import phrase
 
 if TYPE_CHECKING:
     from chatkeep.config.model import Config
@@ -40,7 +42,9 @@ def run(frame: Frame, debug: bool) -> int:
 
     config = frame.config()
     bus = Bus()
-    log = Log(bus, lambda event: said(event.kind, event.values), style=style_for(sys.stderr, as_json=frame.out.as_json), level=10 if debug else 20)
+    style = style_for(sys.stderr, as_json=frame.out.as_json)
+    level = logging.DEBUG if debug else logging.INFO
+    log = Log(bus, lambda event: said(event.kind, event.values), style=style, level=level)
     try:
         with Supervisor.from_environment() as supervisor:
             clean = asyncio.run(_run(frame, config, bus, supervisor, log))
