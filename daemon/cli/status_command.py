@@ -309,7 +309,8 @@ def _provider(screen: Screen, provider: ProviderConfig, found: ProviderGlance, b
         lines[0] += f", last upload {age(found.last_success, screen.now)}"
     if found.last_error is not None and found.last_error_at is not None:
         # Only codes are remembered. A device that uploads has a vault: making one is no remedy.
-        told = tell_code(found.last_error, **({"reason": "expected"} if found.last_error == "no-vault" else {}))
+        code = found.last_error
+        told = tell_code(code, reason="expected") if code == "no-vault" else tell_code(code)
         lines.append(f"the last upload failed {age(found.last_error_at, screen.now)}")
         if provider.required:
             screen.problem(provider.name, told.text, told.remedy)
