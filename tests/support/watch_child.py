@@ -162,6 +162,7 @@ def _serve(top: str, rhythm: dict[str, float]) -> None:
         "unmount": _unmount,
         "limit": _limit,
         "remote": remote.add,
+        "local": remote.discard,
         "touch": lambda path: Path(path).touch(),
         "mkdir": lambda path: Path(path).mkdir(),
         "watched": lambda: feeds[-1].watched,

@@ -270,6 +270,22 @@ def test_a_network_disk_below_is_polled_and_the_rest_watched(begin: Callable[...
     assert child.ask("watched") == 2
 
 
+def test_a_network_disk_in_whose_place_a_local_one_is_mounted(begin: Callable[..., Child], top: Path) -> None:
+    child = begin(apart=True, quick=0.05, whole=0.05)
+    child.ask("remote", top)
+    child.ask("start")
+    child.until("watch-degraded", "chat", "network")
+    child.until("hint", True)
+    child.ask("local", top)
+    child.ask("mount", top)
+    child.until("watch-restored", "chat")
+    child.until("hint", True)
+    assert child.ask("watched") == 1
+    child.forget()
+    child.ask("touch", top / "file")
+    child.until("hint", False)
+
+
 # Our own parts.
 
 

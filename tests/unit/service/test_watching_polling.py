@@ -81,27 +81,6 @@ def test_a_root_whose_number_is_made_up_anew_is_the_same(top: Path, tmp_path: Pa
         assert ("chat", True) not in scene.heard.hints[1:]
 
 
-def test_one_that_becomes_local_is_watched(top: Path, tmp_path: Path) -> None:
-    kinds = {os.fsencode(top): "cifs"}
-    (tmp_path / "local").mkdir()
-    link = tmp_path / "link"
-    link.symlink_to(top)
-
-    def kind_at(directory: bytes) -> str:
-        return kinds.get(os.path.realpath(directory), "ext4")
-
-    def turn() -> None:
-        (tmp_path / "new link").symlink_to(tmp_path / "local")
-        (tmp_path / "new link").rename(link)
-
-    with watched(link, kind_at=kind_at) as scene:
-        scene.heard.until(lambda: scene.heard.told(Kind.WATCH_DEGRADED, reason="network"))
-        scene.heard.hint_after(turn, whole=True)
-        scene.heard.until(lambda: scene.heard.told(Kind.WATCH_RESTORED, source="chat"))
-        (tmp_path / "local" / "file").touch()
-        assert scene.marked() == {b"file"}
-
-
 def test_nothing_changed_is_no_hint(top: Path) -> None:
     scene = Scene(top, kind_at=lambda _: "nfs")
     looked: list[bool] = []
