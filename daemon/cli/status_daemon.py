@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.cli.measures import age, duration, local_time, printable, size
 from chatkeep.daemon.cli.telling import tell, tell_code
-from chatkeep.daemon.cli.words_of_problems import STATUS, problem_words
-from chatkeep.daemon.service.telling.notice import Said
 
 if TYPE_CHECKING:
     from chatkeep.config.model import Config
@@ -58,9 +56,7 @@ def finish(screen: Screen, found: Mapping[str, Any] | None) -> None:
     told = {problem["about"] for problem in screen.problems}
     for one in _listed(found, "problems"):
         if one["subject"] not in told:
-            said = _problem(one)
-            remedy = "" if said.remedy == STATUS else said.remedy  # that is what is read here
-            screen.problem(str(one["subject"]) or "daemon", f"{said.title}. {said.text}".strip(), remedy)
+            screen.problem(str(one["subject"]) or "daemon", *_problem(one))
 
 
 def sources(found: Mapping[str, Any] | None, now: int) -> dict[str, list[str]]:
@@ -139,8 +135,13 @@ def _provider_lines(one: Mapping[str, Any], now: int) -> Iterator[str]:
         yield f"tried again {_ahead(one['next_ns'], now)}"
 
 
-def _problem(one: Mapping[str, Any]) -> Said:
-    return problem_words(str(one["problem"]), str(one["subject"]), int(one["since_ns"]), one["values"])
+def _problem(one: Mapping[str, Any]) -> tuple[str, str]:
+    # Imported when there is one: `status` is quick.
+    from chatkeep.daemon.cli.words_of_problems import STATUS, problem_words
+
+    said = problem_words(str(one["problem"]), str(one["subject"]), int(one["since_ns"]), one["values"])
+    # That remedy is what is read here.
+    return f"{said.title}. {said.text}".strip(), "" if said.remedy == STATUS else said.remedy
 
 
 def _ahead(when_ns: int, now: int) -> str:
