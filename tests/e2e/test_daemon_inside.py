@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from chatkeep.config.errors import ChatkeepError
-from chatkeep.daemon.service.engine.engine import Engine
+from chatkeep.daemon.service.engine.engine import Engine, Terms
 from chatkeep.daemon.service.errors import NoSuchJob, NoSuchSource, NotReady
 from chatkeep.daemon.service.events import Kind
 from chatkeep.daemon.service.running import tenancy
@@ -282,5 +283,24 @@ def test_two_sources_are_kept_side_by_side(at_home: Station, tmp_path: Path) -> 
             assert [source.name for source in report.sources] == ["chat", "other"]
             assert [provider.problems for provider in report.providers] == [()]
             assert report.waiting == (0, 0)
+
+    asyncio.run(play())
+
+
+def test_what_a_long_first_backup_has_made_is_sent_while_it_goes_on(
+    at_home: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(24):
+        (at_home.source / f"{number}.jpg").write_bytes(os.urandom(1 << 20))
+    real = Engine.open
+    monkeypatch.setattr(Engine, "open", lambda config: real(config, Terms(budget=2 << 20)))
+
+    async def play() -> None:
+        async with inside(at_home) as one:
+            await one.told(Kind.SNAPSHOT_MADE)
+            kinds = [event.kind for event in one.events]
+            assert Kind.UPLOAD_DONE in kinds[: kinds.index(Kind.SNAPSHOT_MADE)], "everything waited for the end"
+            await until(lambda: not one.daemon._work.figures or not one.daemon._conductor.wants("disk"))
+            assert (await one.daemon.standing()).providers[0].waiting == 0
 
     asyncio.run(play())
