@@ -39,9 +39,9 @@ def session(keeper: Gatekeeper, at: Moment) -> SessionStanding:
     about, rules = keeper.about, keeper.rules
     since = about.facts.since if about is not None else None
     return SessionStanding(
-        unlocked=rules.session,
+        unlocked=keeper.readable,
         uploads=rules.uploads,
-        since_ns=since if rules.session else None,
+        since_ns=since if keeper.readable else None,
         until_ns=wall_of(rules.until, at) if rules.session else None,
         locked=rules.reason,
     )

@@ -73,11 +73,18 @@ class Gatekeeper:
         self._ending: asyncio.Task[bool] | None = None
         self._looked = 0.0
         self._told = (self.rules.uploads, self.rules.session)
+        self._seen = False
 
     @property
     def about(self) -> About | None:
         """The session that there is, as it described itself."""
         return self._watch.about
+
+    @property
+    def readable(self) -> bool:
+        """Whether somebody holds keys that read, as far as is known. Also while that one is being ended: an end can
+        fail, and nobody is told that the vault is locked before it is."""
+        return self.rules.session or (self.rules.ending and self._watch.about is not None)
 
     def reload(self, config: SessionConfig) -> None:
         """Goes by another configuration."""
@@ -131,7 +138,10 @@ class Gatekeeper:
     async def lock(self) -> bool:
         """Ends the session, as a command wants it; whether there was one. Raises SessionError."""
         self.hear(Signal.LOCK_COMMAND)
-        return await asyncio.shield(self._ending) if self._ending is not None else False
+        try:
+            return await asyncio.shield(self._ending) if self._ending is not None else False
+        except OSError as exc:
+            raise ReaderFailed(reason="socket", errno=exc.errno) from exc
 
     def close(self) -> None:
         """A session that there is goes on."""
@@ -161,11 +171,11 @@ class Gatekeeper:
         rules = self.rules
         # Suspending waits as long as there is something to be ended before.
         self._hold((rules.session and Signal.SUSPEND.value in self._config.lock_on) or rules.ending)
-        told, self._told = self._told, (rules.uploads, rules.session)
-        if told == self._told:
-            return
-        if rules.session and not told[1]:
+        seen, self._seen = self._seen, self.readable
+        if self._seen and not seen:
             self._bus.publish(Event.now(Kind.UNLOCKED))
-        elif told[1] and not rules.session:
+        elif seen and not self._seen:
             self._bus.publish(Event.now(Kind.LOCKED, reason=rules.reason))
-        self._changed()
+        told, self._told = self._told, (rules.uploads, rules.session)
+        if told != self._told or seen != self._seen:
+            self._changed()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from chatkeep.daemon.service import session
 from chatkeep.daemon.service.errors import ReaderFailed
 from chatkeep.daemon.service.events import Bus, Event, Kind
 from chatkeep.daemon.service.logind import LoginSignal
+from chatkeep.daemon.service.moment import now
 from chatkeep.daemon.service.progress import Progress
+from chatkeep.daemon.service.running import describing
 from chatkeep.daemon.service.running.gatekeeping import Gatekeeper
 from chatkeep.daemon.service.running.workers import Workers
 from tests.support.inside import until
@@ -202,5 +205,39 @@ def test_a_session_whose_time_is_up_is_ended(tmp_path: Path) -> None:
         await until(lambda: not one.keeper.rules.session and not one.keeper.rules.ending)
         assert one.events[-1].values["reason"] == "expired"
         assert not await one.there()
+
+    asyncio.run(play())
+
+
+def test_nobody_is_told_that_it_is_locked_before_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the directory of the session's socket is read-only for the daemon: it cannot end what can still read."""
+
+    async def play() -> None:
+        one = Play(tmp_path)
+        await one.keeper.begin()
+        await one.unlock()
+        assert await one.keeper.look()
+        tries = 0
+
+        def refused(*_words: object) -> bool:
+            nonlocal tries
+            tries += 1
+            raise OSError(errno.EROFS, "read-only")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(session, "lock", refused)
+            with pytest.raises(ReaderFailed):
+                await one.keeper.lock()
+        assert tries == 1
+        assert await one.there()
+        assert one.keeper.readable
+        assert describing.session(one.keeper, now()).unlocked
+        assert one.kinds() == [Kind.UNLOCKED]
+        assert one.gates[-1] == (True, False)  # nothing that needs it is begun any more
+
+        assert await one.keeper.lock()
+        await until(lambda: not one.keeper.readable)
+        assert not describing.session(one.keeper, now()).unlocked
+        assert one.kinds() == [Kind.UNLOCKED, Kind.LOCKED]
 
     asyncio.run(play())
