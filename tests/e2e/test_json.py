@@ -105,7 +105,7 @@ def test_every_promise(station: Station, tmp_path: Path) -> None:
     see("init", "init", "--recovery-key-file", station.key)
     seen["setup"] = [set_up(tmp_path / "newcomer")]
 
-    assert set(promised) - set(seen) == {"Exit codes", "Secrets", "Which snapshot", "cat"}
+    assert set(promised) - set(seen) == {"Exit codes", "Secrets", "Which snapshot", "cat", "run"}
     wrong = {
         chapter: found
         for chapter, outputs in seen.items()
