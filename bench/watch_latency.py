@@ -1,6 +1,7 @@
 """How long after a commit who hears of it: the watcher's hint; with the daemon, the sealed snapshot and the provider.
 
-    python -m bench.watch_latency [--rate N] [--seconds N] [--daemon] [--watch 'quiet: 2s, ...']
+    python -m bench.watch_latency [--rate N] [--seconds N] [--within SECONDS]
+    python -m bench.watch_latency --daemon [--watch 'quiet: 2s, ...'] [--within SECONDS]
 
 An application commits one message at a time at a steady rate to a database in WAL mode (`bench.commits`). Of a commit
 counts when it ended. A snapshot has a commit when it was begun after it: those that came while it was taken may be in
@@ -30,10 +31,6 @@ from bench.numbers import median, quantile
 from chatkeep.config.model import Source
 from chatkeep.daemon.service.watching.watcher import Watcher
 
-SEALED_OVER_QUIET = 1.0
-"""Seconds beyond the quiet period, p99."""
-ACKNOWLEDGED = 10.0
-"""Seconds, p99, with min_interval: 5s."""
 AFTERWARDS = 60.0
 """Seconds to wait for what the last commits are answered by."""
 
@@ -144,17 +141,23 @@ def measure(work: Path, database: Path, rate: float, seconds: float, answered: C
     return commits
 
 
-def told(what: str, found: list[float]) -> dict[str, object]:
-    """As a line of the table: seconds."""
-    return {"what": what, "commits": len(found), "p50": round(median(found), 4), "p99": round(quantile(found, 0.99), 4)}
+def show(found: dict[str, list[float]], within: float, **more: object) -> int:
+    """Prints a line of JSON for each, seconds; 1 when a p99 is above `within`."""
+    missed = False
+    for what, waited in found.items():
+        p50, p99 = median(waited), quantile(waited, 0.99)
+        print(json.dumps({"what": what, "commits": len(waited), "p50": round(p50, 4), "p99": round(p99, 4)} | more))
+        missed = missed or p99 > within
+    return int(missed)
 
 
 def main() -> int:
-    """Measures and prints."""
+    """Measures, prints, and says by its exit code whether every p99 is within what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, default=5.0)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--daemon", action="store_true")
+    parser.add_argument("--within", type=float, default=float("inf"))
     parser.add_argument("--watch", default="quiet: 2s, max_delay: 2s, min_interval: 1s")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
@@ -163,17 +166,14 @@ def main() -> int:
         if not asked.daemon:
             with hints(work / "source") as marks:
                 commits = measure(work, database, asked.rate, asked.seconds, lambda: marks)
-            print(json.dumps(told("hint", delays(commits, marks))))
-            return 0
+            return show({"hint": delays(commits, marks)}, asked.within)
         with daemon(work / "source", f"watch: {{{asked.watch}}}\n"), events(work / "state") as seen:
             commits = measure(
                 work, database, asked.rate, asked.seconds, lambda: of_kind(seen, "upload-done", "acknowledged_ns")
             )
             sealed = delays(commits, of_kind(seen, "snapshot-made", "taken_ns"))
             acknowledged = delays(commits, of_kind(seen, "upload-done", "acknowledged_ns"))
-        for what, found in (("sealed", sealed), ("acknowledged", acknowledged)):
-            print(json.dumps(told(what, found) | {"watch": asked.watch}))
-    return 0
+    return show({"sealed": sealed, "acknowledged": acknowledged}, asked.within, watch=asked.watch)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.watch_latency import Mark, delays, of_kind
+from bench.watch_latency import Mark, delays, of_kind, show
 
 
 def test_a_commit_waits_for_what_was_begun_after_it() -> None:
@@ -29,3 +29,11 @@ def test_events_say_what_they_are_about_by_the_other_clock() -> None:
         {"kind": "snapshot-made", "wall_ns": 1000 * second, "boot": 50.0, "values": {"taken_ns": 1}},
     ]
     assert of_kind(told, "upload-done", "acknowledged_ns") == [Mark(47.0, 50.0)]
+
+
+def test_what_took_too_long_is_said_by_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert show({"sealed": [1.0, 2.0], "acknowledged": [1.0, 3.0]}, 3.0) == 0
+    assert show({"sealed": [1.0, 2.0], "acknowledged": [1.0, 3.1]}, 3.0, watch="quiet: 2s") == 1
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        '{"what": "acknowledged", "commits": 2, "p50": 2.05, "p99": 3.1, "watch": "quiet: 2s"}'
+    )
