@@ -90,7 +90,7 @@ def test_uploads_open_with_a_session_and_stay_open_after_it(tmp_path: Path) -> N
         assert await one.keeper.lock()
         assert not await one.there()
         await until(lambda: one.gates[-1] == (True, False) and not one.keeper.rules.ending)
-        assert not one.holds[-1]
+        assert one.holds[-1:] == [False]
         assert one.kinds() == [Kind.UNLOCKED, Kind.LOCKED]
         assert one.events[-1].values["reason"] == "command"
         assert not await one.keeper.lock()  # there is none any more
