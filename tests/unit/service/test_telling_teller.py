@@ -232,6 +232,8 @@ def test_a_way_that_never_works_is_told_in_the_others(
         room.full()
         await until(lambda: ("channel-broken", "webhook") in room.told())
         await until(lambda: "channel-broken" in (tmp_path / "told").read_text())
+        waiting = room.teller._waiting["webhook"].plain()  # it is not to tell that it does not work
+        assert [notice["problem"] for notice in waiting] == ["storage-full"]
 
     room.play(play)
     assert {problem for problem, _ in posts(server)} == {"storage-full"}

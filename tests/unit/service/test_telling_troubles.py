@@ -227,6 +227,21 @@ def test_uploads_that_stand_still_are_told_those_that_move_are_not() -> None:
     assert keys(life.passes(HOUR)) == [(Problem.UPLOAD_OVERDUE, "cloud", False)]
 
 
+def test_uploads_that_waited_for_an_unlock_have_their_time_from_then() -> None:
+    life = Life().settled()
+    life.happens(Kind.SNAPSHOT_MADE, source="signal")
+    life.happens(Kind.HELD, waiting=1)
+    for _ in range(23):
+        life.passes(HOUR)
+        life.well_but_uploads()
+    life.happens(Kind.UNLOCKED)
+    for _ in range(23):
+        life.passes(HOUR)
+        life.well_but_uploads()
+    assert life.told == []
+    assert {notice.key for notice in life.passes(HOUR)} == {(Problem.UPLOAD_OVERDUE, name) for name in PROVIDERS}
+
+
 def test_a_watch_that_is_back_soon_is_not_told() -> None:
     life = Life().settled()
     life.happens(Kind.WATCH_DEGRADED, source="signal", reason="limit")
