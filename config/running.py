@@ -24,7 +24,7 @@ class WatchConfig:
     ] = Duration(2)
     max_delay: Annotated[
         Duration, Key("So long after the first change it begins also when the source never rests.", least=_SECOND)
-    ] = Duration(30)
+    ] = Duration(8)
     min_interval: Annotated[
         Duration, Key("From the beginning of one snapshot of a source to that of the next at least so long.")
     ] = Duration(60)

@@ -23,7 +23,7 @@ class PaceSettings:
     """The four numbers, in seconds; none negative, compare_every above zero."""
 
     quiet: float = 2.0
-    max_delay: float = 30.0
+    max_delay: float = 8.0
     min_interval: float = 60.0
     compare_every: float = 6 * 3600.0
 

@@ -25,7 +25,7 @@ def test_what_holds_when_nothing_is_said() -> None:
     config = parse(HEAD, Path("c.yaml"))
     watch, session, jobs, tell = config.watch, config.session, config.jobs, config.tell
     assert watch == WatchConfig()
-    assert (watch.quiet, watch.max_delay, watch.min_interval) == (2, 30, 60)
+    assert (watch.quiet, watch.max_delay, watch.min_interval) == (2, 8, 60)
     assert (watch.compare_every, watch.poll_every) == (21_600, 300)
     assert session == SessionConfig()
     assert (session.require_unlock, session.lock_on, session.idle_after) == (True, ("suspend", "logout"), 900)
@@ -43,7 +43,7 @@ def test_what_holds_when_nothing_is_said() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "key", "found", "other", "wanted"),
     [
-        ("watch:\n  quiet: 1min\n", 4, "watch.quiet", "1 minute", "watch.max_delay", "30 seconds"),
+        ("watch:\n  quiet: 1min\n", 4, "watch.quiet", "1 minute", "watch.max_delay", "8 seconds"),
         ("watch:\n  max_delay: 1s\n", 4, "watch.quiet", "2 seconds", "watch.max_delay", "1 second"),
         ("watch:\n  max_delay: 7h\n", 4, "watch.max_delay", "7 hours", "watch.compare_every", "6 hours"),
         ("watch:\n  min_interval: 1d\n", 4, "watch.min_interval", "1 day", "watch.compare_every", "6 hours"),
