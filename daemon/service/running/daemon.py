@@ -63,6 +63,9 @@ WORK_SECONDS: Final = 2.5
 FIGURES_SECONDS: Final = 0.5
 """For the records to say how far everything is; after that, what they said last counts."""
 
+SETTLING: Final = 5.0
+"""Seconds that the start waits for sources to be watched."""
+
 STATUS_PACE: Final = 0.5
 """Seconds between two words to the service manager."""
 
@@ -171,13 +174,14 @@ class Daemon:
 
     async def _begin(self) -> None:
         self._pulse.start()
+        # Watched first: what is compared at the start is then not compared again for what happened before it was.
+        await self._workers.call("watch", self._watch)
         opened = await self._tenancy.try_open()
         self._supervisor.ready()
         self._publish(Kind.STARTED, version=self._terms.version)
         self._spawn(self._login.run())
         self._spawn(self._teller.run())
         await self._keeper.begin()
-        await self._workers.call("watch", self._watcher.start)
         self._gate()
         if not opened:
             await self._tenancy.open()
@@ -185,6 +189,10 @@ class Daemon:
         self._schedule = Schedule(intervals(self._config), self._notes, lambda name: self._tell(inputs.JobDue(name)))
         self._schedule.start()
         self._changed()
+
+    def _watch(self) -> None:
+        self._watcher.start()
+        self._watcher.settled(SETTLING)
 
     async def _end(self) -> bool:
         self._mode = Mode.STOPPING
