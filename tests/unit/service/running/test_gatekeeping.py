@@ -236,7 +236,7 @@ def test_nobody_is_told_that_it_is_locked_before_it_is(tmp_path: Path, monkeypat
         assert one.gates[-1] == (True, False)  # nothing that needs it is begun any more
 
         assert await one.keeper.lock()
-        await until(lambda: not one.keeper.readable)
+        await until(lambda: len(one.kinds()) > 1)
         assert not describing.session(one.keeper, now()).unlocked
         assert one.kinds() == [Kind.UNLOCKED, Kind.LOCKED]
 
