@@ -1,0 +1,34 @@
+"""What a job came to, by its exit code and what it said."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from chatkeep.daemon.service.job_notes import JobResult, Outcome
+from chatkeep.daemon.service.running.errands import judged
+
+GOOD: dict[str, object] = {"name": "disk", "error": None, "findings": []}
+AWAY: dict[str, object] = {"name": "usb", "error": {"code": "unavailable", "text": "It is away."}, "findings": []}
+DAMAGED: dict[str, object] = {"name": "disk", "error": None, "findings": [{"code": "object-damaged"}]}
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "result"),
+    [
+        (0, {"providers": [GOOD]}, JobResult(Outcome.GOOD, checked=("disk",))),
+        (0, {}, JobResult(Outcome.GOOD)),
+        (5, {"providers": [DAMAGED]}, JobResult(Outcome.BAD, "object-damaged", checked=("disk",))),
+        (4, {"providers": [GOOD, AWAY]}, JobResult(Outcome.BAD, "unavailable", checked=("disk",))),
+        (4, {"providers": [AWAY]}, JobResult(Outcome.FAILED, "unavailable")),
+        (3, {"error": {"code": "vault-locked"}}, JobResult(Outcome.PUT_OFF, "vault-locked")),
+        (6, {"cancelled": True}, JobResult(Outcome.PUT_OFF, "exit-6")),
+        (1, {"error": {"code": "not-enough-room"}}, JobResult(Outcome.FAILED, "not-enough-room")),
+        (-9, None, JobResult(Outcome.FAILED, "exit--9")),
+        (1, ["code"], JobResult(Outcome.FAILED, "exit-1")),
+        (1, {"providers": 7}, JobResult(Outcome.FAILED, "exit-1")),
+    ],
+)
+def test_the_worst_that_was_said_counts(status: int, said: object, result: JobResult) -> None:
+    assert judged(status, json.dumps(said).encode() if said is not None else b"killed bef") == result
