@@ -78,7 +78,7 @@ def test_a_block_that_is_switched_on_changes_nothing() -> None:
 
 
 def test_every_model_is_looked_at_here() -> None:
-    found, rest = set(), [Config, *PROVIDER_OPTIONS.values()]
+    found, rest = set[type](), list[Any]([Config, *PROVIDER_OPTIONS.values()])
     while rest:
         model = rest.pop()
         found.add(model)

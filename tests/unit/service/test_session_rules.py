@@ -85,6 +85,14 @@ def in_state(state: State, config: SessionConfig = EVERYTHING) -> SessionRules:
     return rules
 
 
+def wake(rules: SessionRules) -> float | None:
+    return rules.wake_at
+
+
+def why(rules: SessionRules) -> str | None:
+    return rules.reason
+
+
 # Which cause each signal is, with everything in `lock_on` and with nothing.
 CAUSES: dict[Signal, tuple[Cause | None, Cause | None]] = {
     Signal.LOCK_COMMAND: (Cause.LOCK, Cause.LOCK),
@@ -147,7 +155,7 @@ def test_each_word_of_lock_on_stands_for_its_signal_alone(word: Locking) -> None
 
 def test_the_time_of_a_session_is_up() -> None:
     rules = in_state(State.UNLOCKED)
-    assert rules.wake_at == 1000.0
+    assert wake(rules) == 1000.0
     assert rules.take(Signal.TICK, 999.9) == ()
     assert rules.take(Signal.TICK, 1000.0) == (Order.END,)
     assert (rules.state, rules.reason, rules.wake_at) == (State.ENDING, "expired", None)
@@ -195,9 +203,9 @@ def test_one_that_cannot_be_ended_is_tried_again_and_not_called_locked() -> None
 def test_why_a_session_ended() -> None:
     rules = in_state(State.UNLOCKED)
     rules.take(Signal.GONE, 1.0)
-    assert rules.reason == "ended"
+    assert why(rules) == "ended"
     rules.take(Opened("b", 99.0), 2.0)
-    assert rules.reason is None
+    assert why(rules) is None
     rules.take(Signal.LOCK_COMMAND, 3.0)
     rules.take(Signal.SUSPEND, 3.0)
     rules.take(Signal.GONE, 4.0)
