@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -85,6 +86,13 @@ def _show(screen: Screen, found: Mapping[str, Any]) -> None:
         told = tell_code(found["config_fault"]["code"])
         text = f"The configuration was changed, and the daemon goes on with the one before. {told.text}"
         screen.problem("daemon", text, "chatkeep config check, then: systemctl --user reload chatkeep")
+    if os.stat(__file__).st_ctime_ns > found["since_ns"]:
+        _compare_versions(screen, found)
+
+
+def _compare_versions(screen: Screen, found: Mapping[str, Any]) -> None:
+    """The program was installed since the daemon was started: else both are the same one, and to ask for the version
+    takes longer than all the rest."""
     from importlib.metadata import version
 
     if found["version"] != version("chatkeep"):

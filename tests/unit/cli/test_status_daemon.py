@@ -175,11 +175,12 @@ def test_jobs_with_their_next_time_and_last_result(show: Show) -> None:
 def test_what_needs_a_person(show: Show) -> None:
     now = time.time_ns()
     problem = ProblemStanding("held-too-long", "", now - HOUR, {})
-    said = show(config_fault=Fault("config-invalid"), problems=(problem,), version="9.9.9")
+    said = show(config_fault=Fault("config-invalid"), problems=(problem,), version="9.9.9", since_ns=1)
     needs = said.partition("Needs you")[2]
     assert "the daemon goes on with the one before" in needs
     assert "chatkeep config check" in needs
     assert "It is of version 9.9.9" in needs
+    assert "of version" not in show(version="9.9.9", since_ns=now + HOUR), "it was installed before that was started"
     assert "daemon: Backups wait to be uploaded. Since " in needs
     assert "Run: chatkeep unlock" in needs
 
