@@ -263,3 +263,20 @@ def test_a_session_that_nobody_told_of_is_found_at_the_start(station: Station) -
     with running(station) as daemon:
         daemon.logged("unlocked")
         daemon.until(lambda: manifests(station) >= 1)
+
+
+def test_its_jobs_are_the_real_commands_and_prune_borrows_the_records(station: Station) -> None:
+    with running(station) as daemon:
+        daemon.client.run_job("drill")
+        daemon.until(lambda: any(job["due"] for job in daemon.standing()["jobs"] if job["name"] == "drill"))
+        daemon.unlock()
+        daemon.logged("upload-done")
+        daemon.logged("job-done")  # the drill has waited for the unlock
+        daemon.client.run_job("verify")
+        daemon.logged("job-done", 2)
+        daemon.client.run_job("prune")
+        daemon.logged("job-done", 3)
+        daemon.until(lambda: daemon.standing()["mode"] == "running")
+        assert [line["job"] for line in daemon.kinds("job-done")] == ["drill", "verify", "prune"]
+        assert not daemon.kinds("job-failed")
+        assert {job["name"] for job in daemon.standing()["jobs"] if job["last_ns"]} == {"drill", "verify", "prune"}
