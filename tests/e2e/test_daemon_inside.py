@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -302,5 +304,30 @@ def test_what_a_long_first_backup_has_made_is_sent_while_it_goes_on(
             assert Kind.UPLOAD_DONE in kinds[: kinds.index(Kind.SNAPSHOT_MADE)], "everything waited for the end"
             await until(lambda: not one.daemon._work.figures or not one.daemon._conductor.wants("disk"))
             assert (await one.daemon.standing()).providers[0].waiting == 0
+
+    asyncio.run(play())
+
+
+def test_storage_that_hangs_does_not_keep_the_daemon_from_ending(
+    at_home: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+
+    async def play() -> None:
+        async with inside(at_home) as one:
+            await one.told(Kind.UPLOAD_DONE)
+            engine = one.daemon._tenancy.engine
+            assert engine is not None
+            monkeypatch.setattr(engine, "upload", lambda *_: go.wait(60))
+            change(at_home, "more")
+            await one.told(Kind.UPLOAD_BEGUN, 2)
+            begun = time.monotonic()
+            one.daemon.stop("test")
+            await until(lambda: one.clean is not None)
+            assert time.monotonic() - begun < 5
+            assert one.clean is False, "it says that all work came to its end"
+        go.set()
+        await until(lambda: not one.daemon._workers.pieces)
+        await asyncio.to_thread(engine.close)
 
     asyncio.run(play())

@@ -52,6 +52,7 @@ class Inside:
 
     def __init__(self, station: Station) -> None:
         self.events: list[Event] = []
+        self.clean: bool | None = None  # once it ended: whether all of its work did
         self.bus = Bus()
         self.bus.subscribe(self.events.append)
         self.job: Callable[[str], list[str]] = lambda name: ["false", name]
@@ -88,7 +89,10 @@ async def inside(station: Station) -> AsyncIterator[Inside]:
     async def unserved(_daemon: Daemon) -> AsyncIterator[None]:
         yield
 
-    running = asyncio.create_task(one.daemon.run(unserved))
+    async def run() -> None:
+        one.clean = await one.daemon.run(unserved)
+
+    running = asyncio.create_task(run())
     try:
         await until(lambda: one.kinds(Kind.STARTED) or running.done())
         yield one
