@@ -76,22 +76,22 @@ class Daemon:
         self.ticks = 0
         self.log: list[tuple[float, str]] = []
         self.tell(inputs.Lend())
-        self.begin()
+        self._begin()
 
     # -- as the real one does it --------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
+    def _begin(self) -> None:
         """It has the state directory."""
-        self.after(1.0, self.opened)
-        self.order(Order.LOOK)
-        self.gate()
+        self.after(1.0, self._opened)
+        self._order(Order.LOOK)
+        self._gate()
 
-    def opened(self) -> None:
+    def _opened(self) -> None:
         self.ready, self.lent, self.lending = True, False, False
         for name in self.world.storages:
             self.tell(inputs.Waiting(name, self.world.waiting(name)))
         self.tell(inputs.Returned())
-        self.beat_jobs()
+        self._beat_jobs()
 
     def after(self, seconds: float, act: object) -> None:
         assert callable(act)
@@ -99,8 +99,8 @@ class Daemon:
 
     def tell(self, said: inputs.Input) -> None:
         now = self.world.now
-        self.obey(self.conductor.take(said, now))
-        self.rearm()
+        self._obey(self.conductor.take(said, now))
+        self._rearm()
 
     def hear(self, said: Said) -> None:
         world = self.world
@@ -110,18 +110,18 @@ class Daemon:
             elif order is Order.FORGET:
                 world.remembered = False
             else:
-                self.order(order)
-        self.gate()
-        self.rearm()
+                self._order(order)
+        self._gate()
+        self._rearm()
 
-    def gate(self) -> None:
+    def _gate(self) -> None:
         self.tell(inputs.Gate(self.rules.uploads, self.rules.session))
 
-    def order(self, order: Order) -> None:
+    def _order(self, order: Order) -> None:
         self.orders += 1
-        self.after(0.05 if order is Order.LOOK else 0.2, lambda: self.carry_out(order))
+        self.after(0.05 if order is Order.LOOK else 0.2, lambda: self._carry_out(order))
 
-    def carry_out(self, order: Order) -> None:
+    def _carry_out(self, order: Order) -> None:
         self.orders -= 1
         world = self.world
         if order is Order.LOOK:
@@ -135,22 +135,22 @@ class Daemon:
             world.session = None
             self.hear(Signal.GONE)
 
-    def rearm(self) -> None:
+    def _rearm(self) -> None:
         boot = self.world.now.boot
         times = [self.conductor.wake_at, self.rules.wake_at, self.table.wake_at if self.ready else None]
         wait = min([BEAT, *(max(LEAST, at - boot) for at in times if at is not None)])
         self.ticks += 1
         mine = self.ticks
-        self.after(wait, lambda: self.tick() if mine == self.ticks else None)
+        self.after(wait, lambda: self._tick() if mine == self.ticks else None)
 
-    def tick(self) -> None:
+    def _tick(self) -> None:
         self.hear(Signal.TICK)
         if not self.rules.session and self.world.now.boot - self.looked >= LOOK_EVERY:
-            self.order(Order.LOOK)
-        self.beat_jobs()
+            self._order(Order.LOOK)
+        self._beat_jobs()
         self.tell(inputs.Tick())
 
-    def beat_jobs(self) -> None:
+    def _beat_jobs(self) -> None:
         if not self.ready:
             return
         if self.table.settle(self.world.now):
@@ -161,7 +161,7 @@ class Daemon:
 
     # -- orders of the conductor --------------------------------------------------------------------------------------
 
-    def obey(self, actions: Iterable[Action]) -> None:
+    def _obey(self, actions: Iterable[Action]) -> None:
         for action in actions:
             self.log.append((round(self.world.t, 6), repr(action)))
             match action:
@@ -178,14 +178,14 @@ class Daemon:
                     assert not self.uploading
                     if self.ready:
                         self.lent = True
-                        self.after(self.world.chance.uniform(1, 600), self.opened)
+                        self.after(self.world.chance.uniform(1, 600), self._opened)
                 case RunJob(name):
-                    self.run_job(name)
+                    self._run_job(name)
                 case Publish(kind):
                     self.world.happened(str(kind))
                     assert kind is not Kind.HELD or not self.rules.uploads
 
-    def again(self, what: str, least: float) -> None:
+    def _again(self, what: str, least: float) -> None:
         """Nothing is tried without end."""
         before = self.last_try.get(what)
         if before is not None and what in self.faults:
@@ -197,7 +197,7 @@ class Daemon:
         assert source not in self.running, "two snapshots of a source"
         assert self.ready
         assert not self.lent
-        self.again(source, 4.9)
+        self._again(source, 4.9)
         self.unanswered.pop(source, None)
         self.running[source] = (world.now.boot, len(world.writes[source]))
         begun = world.t
@@ -205,9 +205,9 @@ class Daemon:
         if world.outbox > LIMIT or world.disk_full:
             lasts = 0.2
         full = world.outbox > LIMIT
-        self.after(lasts, lambda: self.snapshot_ended(source, begun, full=full))
+        self.after(lasts, lambda: self._snapshot_ended(source, begun, full=full))
 
-    def snapshot_ended(self, source: str, begun: float, *, full: bool) -> None:
+    def _snapshot_ended(self, source: str, begun: float, *, full: bool) -> None:
         world = self.world
         _, upto = self.running.pop(source)
         self.ended_at[source] = world.now.boot
@@ -235,31 +235,31 @@ class Daemon:
         assert provider not in self.uploading, "two uploads to a provider"
         assert self.rules.uploads, "an upload begins before the first unlock"
         assert not self.lent
-        self.again(provider, 4.9)
+        self._again(provider, 4.9)
         self.uploading.add(provider)
-        self.send(provider, len(self.world.committed), moved=False)
+        self._send(provider, len(self.world.committed), moved=False)
 
-    def send(self, provider: str, upto: int, *, moved: bool) -> None:
+    def _send(self, provider: str, upto: int, *, moved: bool) -> None:
         """One object after the other; what was committed since it began is not seen."""
         world, storage = self.world, self.world.storages[provider]
         if storage.has >= upto:
-            self.after(0.1, lambda: self.upload_ended(provider, done=True, moved=moved))
+            self.after(0.1, lambda: self._upload_ended(provider, done=True, moved=moved))
         elif not storage.up:
             world.happened("an upload that failed")
-            self.after(world.chance.uniform(0.1, 30), lambda: self.upload_ended(provider, done=False, moved=moved))
+            self.after(world.chance.uniform(0.1, 30), lambda: self._upload_ended(provider, done=False, moved=moved))
         elif provider in self.told_to_stop:
-            self.after(0.1, lambda: self.upload_ended(provider, done=False, moved=moved, stopped=True))
+            self.after(0.1, lambda: self._upload_ended(provider, done=False, moved=moved, stopped=True))
         else:
-            self.after(world.committed[storage.has].size / 4, lambda: self.sent(provider, upto, moved=moved))
+            self.after(world.committed[storage.has].size / 4, lambda: self._sent(provider, upto, moved=moved))
 
-    def sent(self, provider: str, upto: int, *, moved: bool) -> None:
+    def _sent(self, provider: str, upto: int, *, moved: bool) -> None:
         storage = self.world.storages[provider]
         if storage.up:
             storage.has += 1
             moved = True
-        self.send(provider, upto, moved=moved)
+        self._send(provider, upto, moved=moved)
 
-    def upload_ended(self, provider: str, *, done: bool, moved: bool, stopped: bool = False) -> None:
+    def _upload_ended(self, provider: str, *, done: bool, moved: bool, stopped: bool = False) -> None:
         self.uploading.discard(provider)
         self.told_to_stop.discard(provider)
         if done:
@@ -269,14 +269,14 @@ class Daemon:
         self.tell(inputs.UploadEnded(provider, done, stopped, moved))
         self.tell(inputs.Room(self.world.outbox <= LIMIT))
 
-    def run_job(self, name: str) -> None:
+    def _run_job(self, name: str) -> None:
         assert self.job is None, "two jobs at a time"
         assert self.rules.session or not TERMS[name].session, f"{name} is begun while locked"
         self.job = name
         began = self.world.t
-        self.after(self.world.chance.uniform(60, 5400), lambda: self.job_ended(name, began))
+        self.after(self.world.chance.uniform(60, 5400), lambda: self._job_ended(name, began))
 
-    def job_ended(self, name: str, began: float) -> None:
+    def _job_ended(self, name: str, began: float) -> None:
         world = self.world
         self.job = None
         outcome = Outcome.GOOD
@@ -289,7 +289,7 @@ class Daemon:
         self.table.ended(name, JobResult(outcome), world.t - began, world.now)
         self.notes.update(self.table.notes)
         self.tell(inputs.JobEnded(name, outcome is not Outcome.GOOD))
-        self.beat_jobs()
+        self._beat_jobs()
 
     # -- what happens to it -------------------------------------------------------------------------------------------
 
@@ -309,7 +309,7 @@ class Daemon:
 
     def resumed(self) -> None:
         self.hear(Signal.RESUME)
-        self.beat_jobs()
+        self._beat_jobs()
         self.tell(inputs.Resumed())
 
     def lend(self) -> None:

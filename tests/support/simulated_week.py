@@ -39,21 +39,21 @@ class Week:
         self.past: collections.deque[str] = collections.deque(maxlen=12)
         self.lives: list[Daemon] = []
         for name in self.world.sources:
-            self._later(1.0, lambda name=name: self.write(name))  # type: ignore[misc]
+            self._later(1.0, lambda name=name: self._write(name))  # type: ignore[misc]
         for name in self.world.storages:
-            self._later(chance.uniform(1, 10) * HOUR, lambda name=name: self.outage(name), on_machine=False)  # type: ignore[misc]
-        self._later(chance.uniform(1, 20) * HOUR, self.disk_full)
-        self._later(chance.uniform(1, 10) * HOUR, self.clock_is_set, on_machine=False)
-        self._later(60.0, self.person)
+            self._later(chance.uniform(1, 10) * HOUR, lambda name=name: self._outage(name), on_machine=False)  # type: ignore[misc]
+        self._later(chance.uniform(1, 20) * HOUR, self._disk_full)
+        self._later(chance.uniform(1, 10) * HOUR, self._clock_is_set, on_machine=False)
+        self._later(60.0, self._person)
         self.start()
 
     def run(self) -> None:
         """The week, and the days after it."""
         try:
             self._go_on(self.end)
-            self.calm()
+            self._calm()
             self._go_on(self.end + CALM)
-            self.everything_came_right()
+            self._everything_came_right()
         except AssertionError as exc:
             exc.add_note(f"at {self.world.t / HOUR:.2f} hours; before: {'; '.join(self.past)}")
             raise
@@ -77,7 +77,7 @@ class Week:
 
     # -- the application ----------------------------------------------------------------------------------------------
 
-    def write(self, source: str) -> None:
+    def _write(self, source: str) -> None:
         """It writes, and mostly the system tells of it."""
         world = self.world
         if world.t > self.end + CALM / 2:
@@ -91,12 +91,12 @@ class Week:
         burst = source == "chat" and world.chance.random() < 0.5
         self._later(
             world.chance.uniform(0.5, 5) if burst else world.chance.expovariate(1 / RHYTHM[source]),
-            lambda: self.write(source),
+            lambda: self._write(source),
         )
 
     # -- trouble ------------------------------------------------------------------------------------------------------
 
-    def outage(self, name: str) -> None:
+    def _outage(self, name: str) -> None:
         """A provider goes, or is back."""
         world = self.world
         if world.calm:
@@ -105,9 +105,9 @@ class Week:
         storage.up = not storage.up
         self.happened(f"{name} {'is back' if storage.up else 'is gone'}")
         hours = world.chance.uniform(1, 20) if storage.up else world.chance.choice([0.02, 0.5, 5, 20])
-        self._later(hours * HOUR, lambda: self.outage(name), on_machine=False)
+        self._later(hours * HOUR, lambda: self._outage(name), on_machine=False)
 
-    def disk_full(self) -> None:
+    def _disk_full(self) -> None:
         """The disk of the state directory is full, or not any more."""
         world = self.world
         if world.calm:
@@ -115,9 +115,9 @@ class Week:
         world.disk_full = not world.disk_full
         self.happened("the disk is full" if world.disk_full else "the disk has room")
         hours = world.chance.choice([0.02, 0.5, 3]) if world.disk_full else world.chance.uniform(5, 40)
-        self._later(hours * HOUR, self.disk_full)
+        self._later(hours * HOUR, self._disk_full)
 
-    def clock_is_set(self) -> None:
+    def _clock_is_set(self) -> None:
         """The wall clock jumps, or is put right."""
         world = self.world
         if world.calm:
@@ -126,19 +126,19 @@ class Week:
         if world.wall_jumps:
             world.offset = 0.0 if by is None else world.offset + by
             self.happened("the clock is put right" if by is None else f"the clock is set by {by / HOUR:.0f} hours")
-        self._later(world.chance.uniform(2, 15) * HOUR, self.clock_is_set, on_machine=False)
+        self._later(world.chance.uniform(2, 15) * HOUR, self._clock_is_set, on_machine=False)
 
     # -- the person ---------------------------------------------------------------------------------------------------
 
-    def person(self) -> None:
+    def _person(self) -> None:
         """Does something now and then."""
         world = self.world
         if world.calm:
             return
-        acts = [self.unlock, self.unlock, self.lock, self.screen_lock, self.idle, self.suspend, self.logout]
+        acts = [self.unlock, self.unlock, self.lock, self._screen_lock, self._idle, self.suspend, self.logout]
         acts += [self.kill, self.reboot, self.lend]
         world.chance.choice(acts)()
-        self._later(world.chance.uniform(0.05, 3) * HOUR, self.person)
+        self._later(world.chance.uniform(0.05, 3) * HOUR, self._person)
 
     def unlock(self) -> None:
         """A session begins, in place of the one there may be; mostly the command tells the daemon of it."""
@@ -152,9 +152,9 @@ class Week:
             self.daemon.hear(Opened(mine, world.session_until - world.booted))
         elif self.daemon is not None and before is not None:
             self.daemon.session_gone()  # the process of the one that it knew
-        self._later(float(self.config.lock_after), lambda: self.session_ends(mine), on_machine=False)
+        self._later(float(self.config.lock_after), lambda: self._session_ends(mine), on_machine=False)
 
-    def session_ends(self, which: int) -> None:
+    def _session_ends(self, which: int) -> None:
         """By itself: its time is up."""
         world = self.world
         if world.session == which:
@@ -171,11 +171,11 @@ class Week:
         else:
             self.world.session = None
 
-    def screen_lock(self) -> None:
+    def _screen_lock(self) -> None:
         """The screen is locked."""
         self._signal(Signal.SCREEN_LOCK)
 
-    def idle(self) -> None:
+    def _idle(self) -> None:
         """Nobody is there."""
         self._signal(Signal.IDLE)
 
@@ -210,9 +210,9 @@ class Week:
                 assert self.daemon.rules.uploads is not self.config.require_unlock, "uploads are open after a logout"
         else:
             world.session, world.remembered = None, False  # the directory of the sockets goes
-        self._later(world.chance.uniform(60, 7200), self.login)
+        self._later(world.chance.uniform(60, 7200), self._login)
 
-    def login(self) -> None:
+    def _login(self) -> None:
         """Somebody is there again."""
         self.world.logged_in = True
 
@@ -223,9 +223,9 @@ class Week:
         self.happened("suspend" if announced else "suspend that nobody tells of")
         if announced and self.daemon is not None:
             self.daemon.hear(Signal.SUSPEND)
-        self._later(1.5, lambda: self.sleeps(announced=announced))
+        self._later(1.5, lambda: self._sleeps(announced=announced))
 
-    def sleeps(self, *, announced: bool) -> None:
+    def _sleeps(self, *, announced: bool) -> None:
         """It does."""
         world, locks = self.world, "suspend" in self.config.lock_on
         if world.asleep:
@@ -234,9 +234,9 @@ class Week:
             assert self.daemon.rules.ending, "asleep, and unlocked"
         seconds = world.chance.choice([120.0, HOUR, 9 * HOUR])
         world.sleep(seconds)
-        self._later(seconds, lambda: self.wakes(announced=announced), on_machine=False)
+        self._later(seconds, lambda: self._wakes(announced=announced), on_machine=False)
 
-    def wakes(self, *, announced: bool) -> None:
+    def _wakes(self, *, announced: bool) -> None:
         """It is awake. Where nobody says so, the daemon sees by its clocks that it was not, within a minute."""
         world, before, life = self.world, self.world.session, self.world.life
         world.asleep, world.awake_since = False, world.t
@@ -289,22 +289,22 @@ class Week:
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
-    def calm(self) -> None:
+    def _calm(self) -> None:
         """From now on nothing goes wrong, and the vault is unlocked every ten hours."""
         world = self.world
         world.calm = True
         world.disk_full, world.logged_in = False, True
         for storage in world.storages.values():
             storage.up = True
-        self._later(30.0, self.unlock_again)
+        self._later(30.0, self._unlock_again)
 
-    def unlock_again(self) -> None:
+    def _unlock_again(self) -> None:
         """The person is there, and so is the daemon."""
         self.start()
         self.unlock()
-        self._later(10 * HOUR, self.unlock_again)
+        self._later(10 * HOUR, self._unlock_again)
 
-    def everything_came_right(self) -> None:
+    def _everything_came_right(self) -> None:
         """Every write is in a snapshot that began after it, every provider has all of them, every job ran."""
         world = self.world
         assert self.daemon is not None
