@@ -73,6 +73,7 @@ class Schedule:
             timezone=dt.UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
         )
         self._next_beat: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def start(self) -> None:
         """Begins; what is overdue is told at once."""
@@ -81,7 +82,8 @@ class Schedule:
         self.beat()
 
     def close(self) -> None:
-        """Nothing is told any more."""
+        """Nothing is told any more. What `ended` later is remembered all the same."""
+        self._closed = True
         if self._next_beat is not None:
             self._next_beat.cancel()
         if self._waiting.running:
@@ -89,6 +91,8 @@ class Schedule:
 
     def beat(self) -> None:
         """Tells what is due. To be called when the machine slept or the clock was set, and harmless at other times."""
+        if self._closed:
+            return
         if self._next_beat is not None:
             self._next_beat.cancel()
         self._next_beat = asyncio.get_running_loop().call_later(BEAT, self.beat)

@@ -240,6 +240,23 @@ def test_a_run_is_remembered_by_the_next_daemon(tmp_path: Path, clock: Clock) ->
     run(work, clock)
 
 
+def test_a_run_that_ends_with_the_daemon_is_remembered_and_nothing_is_told(tmp_path: Path, clock: Clock) -> None:
+    async def work(clock: Clock) -> None:
+        told: list[str] = []
+        noted(tmp_path, clock, verify=DAY, drill=0)
+        one = made(tmp_path, clock, told, verify=DAY, drill=DAY)
+        one.start()
+        one.close()
+        one.ended("verify", JobResult(Outcome.FAILED, "unavailable"), 1.0)
+        clock.asleep(2 * DAY)
+        one.beat()
+        async for _ in turns():
+            assert told == ["verify"]
+        assert JobNotes(tmp_path).read()["verify"].code == "unavailable"
+
+    run(work, clock)
+
+
 def test_other_intervals(tmp_path: Path, clock: Clock) -> None:
     async def work(clock: Clock) -> None:
         told: list[str] = []
