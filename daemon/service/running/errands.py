@@ -19,6 +19,7 @@ from chatkeep.daemon.service.standing import Doing
 PATIENCE: Final = 2.0
 """Seconds for a job that is told to end. It stops at a safe point, and loses nothing when it is killed."""
 MOST_SAID: Final = 4 * 1024 * 1024
+_FOUND: Final = 1
 _INTEGRITY: Final = 5
 _PUT_OFF: Final = frozenset({3, 6})  # it was locked meanwhile, or told to end
 
@@ -101,7 +102,12 @@ def judged(status: int, said: bytes) -> JobResult:
     code = next(_codes(value), f"exit-{status}")
     if status in _PUT_OFF:
         return JobResult(Outcome.PUT_OFF, code)
-    return JobResult(Outcome.BAD if status == _INTEGRITY or checked else Outcome.FAILED, code, checked=checked)
+    # A drill that came to its end and found databases that were not whole before is done: again in a quarter of an hour
+    # it would find the same.
+    trials = value.get("sources")
+    tried = isinstance(trials, list) and all(isinstance(one, dict) and one.get("error", 0) is None for one in trials)
+    done = status == _INTEGRITY or checked or (status == _FOUND and tried and trials and "error" not in value)
+    return JobResult(Outcome.BAD if done else Outcome.FAILED, code, checked=checked)
 
 
 def _codes(value: Any) -> Iterator[str]:

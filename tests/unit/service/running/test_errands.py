@@ -13,6 +13,10 @@ GOOD: dict[str, object] = {"name": "disk", "error": None, "findings": []}
 AWAY: dict[str, object] = {"name": "usb", "error": {"code": "unavailable", "text": "It is away."}, "findings": []}
 DAMAGED: dict[str, object] = {"name": "disk", "error": None, "findings": [{"code": "object-damaged"}]}
 
+SOUND: dict[str, object] = {"source": "a", "problems": [], "error": None}
+UNSOUND: dict[str, object] = {"source": "b", "problems": [{"code": "captured-damaged"}], "error": None}
+BROKEN: dict[str, object] = {"source": "c", "problems": [], "error": {"code": "not-enough-room"}}
+
 
 @pytest.mark.parametrize(
     ("status", "said", "result"),
@@ -25,6 +29,10 @@ DAMAGED: dict[str, object] = {"name": "disk", "error": None, "findings": [{"code
         (3, {"error": {"code": "vault-locked"}}, JobResult(Outcome.PUT_OFF, "vault-locked")),
         (6, {"cancelled": True}, JobResult(Outcome.PUT_OFF, "exit-6")),
         (1, {"error": {"code": "not-enough-room"}}, JobResult(Outcome.FAILED, "not-enough-room")),
+        (1, {"sources": [SOUND, UNSOUND]}, JobResult(Outcome.BAD, "captured-damaged")),
+        (1, {"sources": [UNSOUND, BROKEN]}, JobResult(Outcome.FAILED, "captured-damaged")),
+        (1, {"sources": []}, JobResult(Outcome.FAILED, "exit-1")),
+        (4, {"sources": [SOUND]}, JobResult(Outcome.FAILED, "exit-4")),
         (-9, None, JobResult(Outcome.FAILED, "exit--9")),
         (1, ["code"], JobResult(Outcome.FAILED, "exit-1")),
         (1, {"providers": 7}, JobResult(Outcome.FAILED, "exit-1")),
