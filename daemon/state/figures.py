@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from chatkeep.daemon.state.connection import Connection
 from chatkeep.daemon.state.rows import BackupNote
 
 
@@ -35,10 +34,17 @@ class Lag(NamedTuple):
     frontiers: Mapping[bytes, int]
 
 
+class Records(Protocol):
+    """The state database, taken or only looked at."""
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Every row of a query."""
+
+
 class Figures:
     """Questions about all sources and about one provider. Each is one statement or a few."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Records) -> None:
         self._connection = connection
 
     def backups(self) -> dict[str, BackupNote]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 
 from chatkeep.daemon.state.database import LOCK
 from chatkeep.daemon.state.errors import StateDamaged
+from chatkeep.daemon.state.figures import Figures
 from chatkeep.daemon.state.lineage import Copied, Lost, decode_checkpoint
 from chatkeep.daemon.state.rows import BackupNote, SnapshotRow, SnapshotStatistics
 from chatkeep.daemon.state.schema import VERSION
@@ -67,6 +68,7 @@ class Glance:
             if version not in (1, VERSION):  # of version 1, the newer tables are not looked at
                 raise StateDamaged(path=str(self._path), reason=f"version {version}")
             self._prunes = version > 1
+        self.figures = Figures(self)
 
     def __enter__(self) -> Self:
         return self
@@ -76,7 +78,7 @@ class Glance:
 
     def vault(self) -> bytes:
         """The id of the vault that the records are of."""
-        return bytes(self._rows("SELECT value FROM meta WHERE key='vault'")[0][0])
+        return bytes(self.rows("SELECT value FROM meta WHERE key='vault'")[0][0])
 
     def sources(self) -> dict[str, SourceGlance]:
         """Active streams by the name of their source."""
@@ -85,14 +87,14 @@ class Glance:
             "LEFT JOIN snapshots n ON n.stream=s.stream AND n.seq=s.seq WHERE s.active=1"
         )
         found = {}
-        for source, stream, seq, name, at, clock, complete, raw in self._rows(query):
+        for source, stream, seq, name, at, clock, complete, raw in self.rows(query):
             row = None if name is None else SnapshotRow(seq, name, at, clock, bool(complete), raw)
             found[source] = SourceGlance(stream, seq, row, None if row is None else SnapshotStatistics.decode(raw))
         return found
 
     def backups(self) -> dict[str, BackupNote]:
         """How the last backup of each source ended, by source."""
-        return {source: BackupNote(*rest) for source, *rest in self._rows("SELECT * FROM backups")}
+        return {source: BackupNote(*rest) for source, *rest in self.rows("SELECT * FROM backups")}
 
     def provider(self, name: str) -> ProviderGlance:
         """What is known of a provider, also of one that never got anything."""
@@ -100,38 +102,38 @@ class Glance:
             "SELECT count(*), coalesce(sum(size),0) FROM objects WHERE released=0 AND name NOT IN "
             "(SELECT name FROM receipts WHERE provider=?)"
         )
-        objects, size = self._rows(query, name)[0]
-        frontiers = dict(self._rows("SELECT stream, seq FROM frontiers WHERE provider=?", name))
-        upload = self._rows("SELECT last_success, last_error, last_error_at FROM uploads WHERE provider=?", name)
+        objects, size = self.rows(query, name)[0]
+        frontiers = dict(self.rows("SELECT stream, seq FROM frontiers WHERE provider=?", name))
+        upload = self.rows("SELECT last_success, last_error, last_error_at FROM uploads WHERE provider=?", name)
         return ProviderGlance(objects, size, frontiers, *(upload[0] if upload else (None, None, None)))
 
     def lost(self) -> Lost | None:
         """Whether these records do not say what is in the vault."""
-        rows = self._rows("SELECT value FROM meta WHERE key='lost_since'")
+        rows = self.rows("SELECT value FROM meta WHERE key='lost_since'")
         return Lost.decode(rows[0][0]) if rows else None
 
     def copied(self) -> Copied | None:
         """When it was last noticed that there is another copy of these records."""
-        rows = self._rows("SELECT value FROM meta WHERE key='copied'")
+        rows = self.rows("SELECT value FROM meta WHERE key='copied'")
         return Copied.decode(rows[0][0]) if rows else None
 
     def capsules(self) -> tuple[int, list[str]]:
         """How many objects nobody proved yet, and the names of those that do not open."""
         if not self._prunes:
             return 0, []
-        count: int = self._rows("SELECT count(*) FROM capsules WHERE failed IS NULL")[0][0]
-        return count, [name for (name,) in self._rows("SELECT name FROM capsules WHERE failed IS NOT NULL ORDER BY 1")]
+        count: int = self.rows("SELECT count(*) FROM capsules WHERE failed IS NULL")[0][0]
+        return count, [name for (name,) in self.rows("SELECT name FROM capsules WHERE failed IS NOT NULL ORDER BY 1")]
 
     def waiting(self) -> tuple[int, int]:
         """Objects in the outbox and their bytes."""
-        row = self._rows("SELECT count(*), coalesce(sum(size),0) FROM objects WHERE released=0")[0]
+        row = self.rows("SELECT count(*), coalesce(sum(size),0) FROM objects WHERE released=0")[0]
         return row[0], row[1]
 
     def lacking(self) -> int:
         """Objects that wait in the outbox and whose file is not there, or of another size."""
         query = "SELECT sha256, size FROM objects WHERE released=0"
         count = 0
-        for sha256, size in self._rows(query):
+        for sha256, size in self.rows(query):
             try:
                 count += (self._path.parent / "outbox" / sha256.hex()).stat().st_size != size
             except OSError:
@@ -142,38 +144,39 @@ class Glance:
         """Name and size of every object that `provider` acknowledged and is to keep."""
         query = "SELECT o.name, o.size FROM objects o JOIN receipts r ON r.name=o.name WHERE r.provider=?"
         query += " AND o.name NOT IN (SELECT name FROM condemned)" if self._prunes else ""
-        return self._rows(query + " ORDER BY 1", provider)
+        return self.rows(query + " ORDER BY 1", provider)
 
     def origin(self, name: str) -> tuple[bytes, int]:
         """The stream and seq of the snapshot that an object came with."""
-        stream, seq = self._rows("SELECT stream, seq FROM objects WHERE name=?", name)[0]
+        stream, seq = self.rows("SELECT stream, seq FROM objects WHERE name=?", name)[0]
         return stream, seq
 
     def last_checkpoint(self) -> int:
         """The highest number of a checkpoint of this device that is known of; 0 for none."""
         if not self._prunes:
             return 0
-        made: int = self._rows("SELECT coalesce(max(number), 0) FROM checkpoints")[0][0]
-        seen = self._rows("SELECT value FROM meta WHERE key='checkpoint'")
+        made: int = self.rows("SELECT coalesce(max(number), 0) FROM checkpoints")[0][0]
+        seen = self.rows("SELECT value FROM meta WHERE key='checkpoint'")
         return max(made, decode_checkpoint(seen[0][0]) if seen else 0)
 
     def sweep(self, provider: str) -> SweepGlance:
         """What a provider is still to delete."""
         if not self._prunes:
             return SweepGlance(0, 0, None, None, 0, 0)
-        objects, size, number = self._rows(
+        objects, size, number = self.rows(
             "SELECT count(*), coalesce(sum(size),0), min(number) FROM condemned WHERE is_manifest<2 AND name NOT IN "
             "(SELECT name FROM swept WHERE provider=?)",
             provider,
         )[0]
         query = "SELECT r.at FROM checkpoints c JOIN receipts r ON r.name=c.name WHERE c.number=? AND r.provider=?"
-        oldest = self._rows(query, number, provider)
-        held = self._rows("SELECT refused, objects, bytes FROM sweeps WHERE provider=?", provider)
+        oldest = self.rows(query, number, provider)
+        held = self.rows("SELECT refused, objects, bytes FROM sweeps WHERE provider=?", provider)
         refused, kept, kept_bytes = held[0] if held and held[0][0] else (None, 0, 0)
         waiting = (max(0, objects - kept), max(0, size - kept_bytes))
         return SweepGlance(*waiting, oldest[0][0] if oldest else None, refused, kept, kept_bytes)
 
-    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Every row of a query."""
         with self._translated():
             return self._connection.execute(query, values).fetchall()
 

@@ -63,7 +63,7 @@ class Teller:
         self._troubles = Troubles(limits_of(config), now(), self._known)
         self._metrics = Metrics()
         self._expect(config)
-        self._metrics.know({}, {}, self._known.jobs)
+        self._metrics.know(self._known.snapshots, self._known.acknowledged, self._known.jobs)
         self._memory = Memory(config.state_dir)
         self._waiting: dict[str, Deliveries] = {}
         self._channels: dict[str, tuple[Channel, asyncio.Task[None]]] = {}
@@ -86,11 +86,6 @@ class Teller:
     def metrics(self) -> str:
         """The figures, as Prometheus reads them."""
         return self._metrics.text(self.standing())
-
-    def know(self, snapshots: dict[str, int], acknowledged: dict[str, int]) -> None:
-        """When the newest snapshot of each source was taken, and the newest that each provider has in full: UNIX
-        nanoseconds, as the records say."""
-        self._metrics.know(snapshots, acknowledged, {})
 
     def reload(self, config: Config) -> None:
         """Goes on with another configuration. Files of addresses are read again."""

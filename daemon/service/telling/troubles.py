@@ -67,10 +67,19 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """When things last went well, before the daemon started: UNIX nanoseconds by name. What is left out never did."""
+    """When things last went well, before the daemon started: UNIX nanoseconds by name. What is left out never did.
+
+    Attributes:
+        compared: by source, when it was last looked at.
+        jobs: when each last did what it is for.
+        snapshots: by source, when the newest was taken.
+        acknowledged: by provider, when the newest was taken that it has in full.
+    """
 
     compared: Mapping[str, int] = field(default_factory=dict)
     jobs: Mapping[str, int] = field(default_factory=dict)
+    snapshots: Mapping[str, int] = field(default_factory=dict)
+    acknowledged: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
