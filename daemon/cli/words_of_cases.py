@@ -455,12 +455,14 @@ PROBLEMS: Final[Mapping[Reason, str]] = {
     Reason.NO_HOME: "the home directory in '{found}' is not known",
     Reason.ZERO_DURATION: "'{found}' is no time at all: give {wanted} or more",
     Reason.TOO_SHORT: "'{found}' is too short: give {wanted} or more",
-    Reason.BAD_DURATION: "'{found}' is not a duration such as 30 seconds, 5 minutes, 36h, 7d or 2 weeks (100 years at most)",
+    Reason.BAD_DURATION: "'{found}' is not a duration such as 30 seconds, 5 minutes, 36h, 7d or 2 weeks (100 years at "
+    "most)",
     Reason.BAD_EVERY: "'{found}' is not never, and not a duration such as 5 minutes, 36h, 7d or 2 weeks",
     Reason.BAD_AMOUNT: "'{found}' is not a number from 0 to 999999, and not all",
     Reason.BAD_SIZE: "'{found}' is not a size such as 500 MB, 20 GB or 1 TB",
     Reason.BAD_SHARE: "'{found}' is not a share such as 1% or 0.5%: more than 0%, at most 100%",
-    Reason.LONGER_THAN: "{found} is longer than {other}, which is {wanted}: give {wanted} or less, or make {other} longer",
+    Reason.LONGER_THAN: "{found} is longer than {other}, which is {wanted}: give {wanted} or less, or make {other} "
+    "longer",
     Reason.ALARM_TOO_SOON: "{found} is not shorter than {other}, which is {wanted}: it would warn without end; "
     "make {other} longer, or never",
     Reason.DUPLICATE_NAME: "the name '{found}' is already that of {other}; give one of them another name",

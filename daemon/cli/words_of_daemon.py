@@ -44,7 +44,8 @@ DAEMON: Final = {
     ),
     "outbox-full": Words(
         "So much waits to be uploaded that nothing more is backed up until some of it is sent.",
-        "See which storage lags behind, and why: chatkeep status. How much may wait: outbox.limit in the configuration.",
+        "See which storage lags behind, and why: chatkeep status. How much may wait: outbox.limit in the "
+        "configuration.",
         Exit.FAILED,
     ),
     "control-error": Words(
