@@ -236,8 +236,18 @@ def _words(shown: Shown, step: Step, table: Mapping[State, Mapping[Any, str]]) -
         return _REASONS[step.why]
     words = table[step.state]
     text = words.get((step.name, step.why)) or words.get((step.name, None)) or words[step.name]
-    bytes_found = sum(one.amount.bytes for one in shown.seen if shown.keeps(one))
-    return text.format(file=_path(shown.file), size=f", of about {size(bytes_found)}" if bytes_found else "")
+    return text.format(file=_path(shown.file), size=_size(shown))
+
+
+def _size(shown: Shown) -> str:
+    """Of the first snapshot. What is kept besides applications, and large ones, are not counted to their end."""
+    kept = [one for one in shown.seen if shown.keeps(one)]
+    counted_whole = {os.path.realpath(one.finding.path) for one in kept if one.amount.whole}
+    bytes_found = sum(one.amount.bytes for one in kept)
+    if not bytes_found:
+        return ""
+    whole = all(os.path.realpath(source.path) in counted_whole for source in shown.config.sources)
+    return f", of {'about' if whole else 'more than'} {size(bytes_found)}"
 
 
 def _not_kept(out: Output, shown: Shown) -> Iterator[str]:

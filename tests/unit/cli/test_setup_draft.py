@@ -12,8 +12,11 @@ from chatkeep.config.applications import APPLICATIONS, Application
 from chatkeep.config.proposal import ProposedProvider
 from chatkeep.daemon.cli import setup_draft
 from chatkeep.daemon.cli.errors import NothingToKeep
-from chatkeep.daemon.cli.setup_draft import drafted, from_options, plugged_in, same_disk, understood
-from chatkeep.daemon.cli.setup_search import Finding
+from chatkeep.daemon.cli.output import Output
+from chatkeep.daemon.cli.setup_draft import Candidate, drafted, from_options, plugged_in, same_disk, understood
+from chatkeep.daemon.cli.setup_plan import Name, State, Step
+from chatkeep.daemon.cli.setup_report import Shown, plan_lines
+from chatkeep.daemon.cli.setup_search import Amount, Finding
 
 FILE = Path("/nowhere/chatkeep.yaml")
 MNT = ProposedProvider("folder", "folder", {"path": "/mnt/backup"})
@@ -54,6 +57,19 @@ def test_one_application_twice_has_two_names() -> None:
     draft = drafted(FILE, kept, MNT)
     assert [source.name for source in draft.config.sources] == ["Signal", "Signal-flatpak", "Signal-snap"]
     assert draft.text.count("Signal encrypts its database") == 3
+
+
+def test_the_size_of_the_first_snapshot_is_no_promise_for_what_was_not_counted() -> None:
+    signal, chat = Finding(Path("/home/a/Signal"), application("Signal")), Finding(Path("/home/a/chat"), None)
+    for kept, whole, size in (
+        ([signal], True, "of about 5.00 kB"),
+        ([signal], False, "of more than 5.00 kB"),
+        ([signal, chat], True, "of more than 5.00 kB"),
+    ):
+        draft = drafted(FILE, kept, MNT)
+        shown = Shown(draft.config, FILE, draft.text, [Candidate(signal, Amount(2, 5000, whole))])
+        step = Step(Name.SNAPSHOT, State.TO_DO)
+        assert size in "\n".join(plan_lines(Output(), shown, [step]))
 
 
 def test_a_name_that_cannot_be_one_is_replaced() -> None:
