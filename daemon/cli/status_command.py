@@ -169,10 +169,14 @@ def _verified(screen: Screen, config: Config) -> dict[str, Any] | None:
         screen.rows.append(("verify", "never: chatkeep verify"))
         return None
     what = "all as it was sealed" if note.good else "not all was as it should be"
+    if note.away:
+        what = "storage could not be reached"
     screen.rows.append(("verify", f"{what}, {age(note.at, screen.now)}{', opened too' if note.deep else ''}"))
-    if not note.good:
+    if note.away:
+        screen.problem("verify", "The last verification could not look at all of storage.", "Again: chatkeep verify")
+    elif not note.good:
         screen.problem("verify", "The last verification did not find everything well.", "See more: chatkeep verify")
-    return {"at": stamp(note.at), "deep": note.deep, "good": note.good, "objects": note.objects}
+    return {"at": stamp(note.at), "deep": note.deep, "good": note.good, "away": note.away, "objects": note.objects}
 
 
 def _session(screen: Screen, config: Config) -> dict[str, Any] | None:

@@ -133,7 +133,9 @@ def _source_lines(one: Mapping[str, Any], now: int) -> Iterator[str]:
     if one["watched"] == "polling":
         yield "changes cannot be watched: it is looked at from time to time"
     if one["changed"] and one["next_ns"] is not None:
-        yield f"something changed; next snapshot {_ahead(one['next_ns'], now)}"
+        # Whatever changes until then can put it off.
+        ahead = _ahead(one["next_ns"], now)
+        yield f"something changed; next snapshot {ahead}{'' if ahead == 'now' else ' at the earliest'}"
 
 
 def _provider_lines(one: Mapping[str, Any], now: int) -> Iterator[str]:

@@ -16,12 +16,13 @@ _FILE: Final = "last.json"
 @dataclasses.dataclass(frozen=True, slots=True)
 class VerifyNote:
     """The last one: when (ns); whether everything was opened too; whether all was as it was sealed, everywhere; objects
-    that were looked at."""
+    that were looked at; whether it is not good only because storage could not be reached."""
 
     at: int
     deep: bool
     good: bool
     objects: int
+    away: bool = False
 
 
 def remember(state_dir: Path, note: VerifyNote) -> None:
@@ -39,6 +40,6 @@ def recall(state_dir: Path) -> VerifyNote | None:
         note = VerifyNote(**json.loads((state_dir / FOLDER / _FILE).read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
-    numbers, truths = (note.at, note.objects), (note.deep, note.good)
+    numbers, truths = (note.at, note.objects), (note.deep, note.good, note.away)
     whole = all(type(one) is int for one in numbers) and all(type(one) is bool for one in truths)
     return note if whole else None

@@ -19,17 +19,25 @@ from chatkeep.daemon.cli.stopping import stopping
 from chatkeep.daemon.cli.storage import named
 from chatkeep.daemon.cli.telling import plain_error, tell
 from chatkeep.daemon.cli.unlocking import Secret
-from chatkeep.daemon.cli.verify_note import VerifyNote, remember
+from chatkeep.daemon.cli.verify_note import VerifyNote, recall, remember
 from chatkeep.daemon.service import device, storage
 from chatkeep.daemon.state import glance
 from chatkeep.daemon.vault.errors import CheckpointOutdated, MissingObject, VaultError
 from chatkeep.daemon.verify.deep import DeepReport, deep
 from chatkeep.daemon.verify.let_go import LetGo
 from chatkeep.daemon.verify.scrub import ScrubReport, scrub
-from chatkeep.providers.base import ObjectNotFound, Provider, ProviderError
+from chatkeep.providers.base import (
+    ObjectNotFound,
+    Provider,
+    ProviderError,
+    StorageMissing,
+    Throttled,
+    Unavailable,
+)
 
 MOST_SHOWN = 20
 DATA = "d/"
+_AWAY = (StorageMissing, Throttled, Unavailable)
 
 
 @dataclass
@@ -200,11 +208,15 @@ def run_deep(frame: Frame, folder: Path | None, fraction: float, secret: Secret)
 
 
 def note(config: Config, verdict: Verdict) -> None:
-    """What came of it is remembered for `status`, on a device that has a vault."""
+    """What came of it is remembered for `status`, on a device that has a vault. One that found something wrong is not
+    forgotten for one that could not look."""
     if device.is_set_up(config):
         looked = sum(one.scrubbed.checked for one in verdict.providers if one.scrubbed is not None)
         good = verdict.exit() is Exit.DONE and all(one.error is None for one in verdict.providers)
-        remember(config.state_dir, VerifyNote(time.time_ns(), verdict.opened is not None, good, looked))
+        away = verdict.exit() is not Exit.INTEGRITY and any(isinstance(one.error, _AWAY) for one in verdict.providers)
+        before = recall(config.state_dir)
+        if not away or before is None or before.good or before.away:
+            remember(config.state_dir, VerifyNote(time.time_ns(), verdict.opened is not None, good, looked, away))
 
 
 def _expect(frame: Frame, device_id: bytes, provider: Provider, one: ProviderVerdict) -> None:

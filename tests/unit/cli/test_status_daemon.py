@@ -15,11 +15,13 @@ from typing import Any
 
 import pytest
 
-from chatkeep.daemon.cli import by_daemon, status_daemon
+from chatkeep.config.loader import load
+from chatkeep.daemon.cli import by_daemon, status_daemon, verify_work
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.main import main
 from chatkeep.daemon.cli.output import Output
 from chatkeep.daemon.cli.verify_note import VerifyNote, recall, remember
+from chatkeep.daemon.cli.verify_work import ProviderVerdict, Verdict
 from chatkeep.daemon.cli.words_of_events import EVENTS, said
 from chatkeep.daemon.service.errors import NotReady
 from chatkeep.daemon.service.events import CARRIES, Kind
@@ -35,6 +37,8 @@ from chatkeep.daemon.service.standing import (
     SourceStanding,
     Standing,
 )
+from chatkeep.daemon.vault.errors import MissingObject, NoVault
+from chatkeep.providers.base import StorageMissing
 from tests.support.served import Serving
 from tests.unit.cli.test_main import HEAVY
 
@@ -155,6 +159,9 @@ def test_sources_that_changed_or_cannot_be_watched(show: Show) -> None:
     said = show(sources=(SourceStanding("chat", "polling", changed=True, next_ns=now + 30 * SECOND),))
     assert "changes cannot be watched: it is looked at from time to time" in said
     assert "something changed; next snapshot in " in said
+    assert " at the earliest" in said, "an application that goes on writing puts it off"
+    said = show(sources=(SourceStanding("chat", "events", changed=True, next_ns=now),))
+    assert "next snapshot now\n" in said
 
 
 def test_jobs_with_their_next_time_and_last_result(show: Show) -> None:
@@ -258,8 +265,6 @@ def test_every_event_has_words_and_they_name_only_what_it_carries() -> None:
 def test_who_waits_for_the_records_is_told_for_what(
     room: Path, serving: Serving, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from chatkeep.config.loader import load
-
     config = load(room / "c.yaml")
     with by_daemon.borrowed(config, "prune", Output()):
         assert serving.served.owner == "prune"
@@ -286,8 +291,6 @@ class _Notes(Output):
 
 
 def test_one_that_only_just_starts_is_waited_for(room: Path, serving: Serving) -> None:
-    from chatkeep.config.loader import load
-
     config = load(room / "c.yaml")
     serving.served.fails = NotReady(reason="starting")
     answers: list[str] = serving.served.asked
@@ -302,8 +305,6 @@ def test_one_that_only_just_starts_is_waited_for(room: Path, serving: Serving) -
 
 
 def test_a_daemon_that_fails_keeps_a_quick_borrower_from_nothing(room: Path, serving: Serving) -> None:
-    from chatkeep.config.loader import load
-
     config = load(room / "c.yaml")
     serving.served.fails = NotReady(reason="stopping")
     with by_daemon.borrowed_quickly(config, "prune") as free:
@@ -322,3 +323,27 @@ def test_a_note_of_a_verification_comes_back_or_is_none(tmp_path: Path) -> None:
     for damaged in ("", "[]", '{"at": 1}', '{"at": "x", "deep": true, "good": true, "objects": 1}'):
         (tmp_path / "verify" / "last.json").write_text(damaged)
         assert recall(tmp_path) is None
+    (tmp_path / "verify" / "last.json").write_text('{"at": 7, "deep": true, "good": false, "objects": 3}')
+    assert recall(tmp_path) == note, "of an earlier version"
+
+
+def test_storage_that_was_away_is_not_called_wrong(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = load(room / "c.yaml")
+
+    def verified(**about: Any) -> str:
+        verify_work.note(config, Verdict([ProviderVerdict("disk", required=True, **about)]))
+        assert main(["--config", str(room / "c.yaml"), "status"]) == Exit.DONE
+        return capsys.readouterr().out
+
+    away = StorageMissing(path="/nowhere")
+    assert "all as it was sealed" in verified()
+    said = verified(error=away)
+    assert "storage could not be reached" in said
+    assert "could not look at all of storage" in said
+    assert "not all was as it should be" not in said
+    # Wrong is what is there and is not the vault, or was changed; that stands until somebody has looked again.
+    for wrong in ({"error": NoVault()}, {"findings": [MissingObject(name="d/x")]}, {"error": away}):
+        said = verified(**wrong)
+        assert "not all was as it should be" in said
+        assert "could not be reached" not in said
+    assert "all as it was sealed" in verified()
