@@ -57,6 +57,8 @@ def tell(error: ChatkeepError, *, name_provider: bool = True) -> Told:
         text = "\n".join([text, *(problem_line(problem) for problem in error.problems)])
     elif name_provider and (where := error.params.get("provider")):
         text = f"{_said('provider', where)}: {text}"
+    if text.endswith(":"):  # what should follow was not remembered
+        text = f"{text[:-1]}."
     return Told(error.code, text, remedy, words.exit, error.params)
 
 

@@ -63,11 +63,19 @@ def said(kind: str, values: Mapping[str, Any]) -> str:
         return printable(kind)
     shown = _Values({name: _shown(name, value) for name, value in values.items()})
     if "{error}" in text:
-        params = {name: value for name, value in values.items() if name not in {"code", "disposition"}}
-        shown["error"] = tell_code(str(values.get("code", "")), name_provider="{provider}" not in text, **params).text
+        shown["error"] = _error(values, name_provider="{provider}" not in text)
     if "{phrase}" in text:
         shown["phrase"] = _phrase(values, over=kind == Kind.PROBLEM_OVER)
     return text.format_map(shown).rstrip()
+
+
+def _error(values: Mapping[str, Any], *, name_provider: bool) -> str:
+    params = {name: value for name, value in values.items() if name not in {"code", "disposition"}}
+    code = str(values.get("code", ""))
+    text = tell_code(code, name_provider=name_provider, **params).text
+    if "?" in text:  # a path is in no event, so a sentence that names one would have a gap
+        text = tell_code(code, name_provider=name_provider, **{"path": "its path", **params}).text
+    return text if "?" not in text else ""
 
 
 def _phrase(values: Mapping[str, Any], *, over: bool) -> str:
@@ -79,7 +87,7 @@ def _phrase(values: Mapping[str, Any], *, over: bool) -> str:
         values,
         over=over,
     )
-    return told.title if over else f"{told.title}. {told.text}"
+    return told.title if over else " ".join(f"{told.title}. {told.text} {told.remedy}".split())
 
 
 def _shown(name: str, value: Any) -> str:

@@ -36,5 +36,18 @@ def test_a_provider_is_named_once() -> None:
     assert said(Kind.JOB_FAILED, {"job": "verify", **values}) == "verify: failed. disk: Storage cannot be reached."
 
 
+def test_a_path_that_is_in_no_event_leaves_no_gap() -> None:
+    values = {"source": "chat", "code": "source-missing", "disposition": "needs-user"}
+    assert said(Kind.SNAPSHOT_FAILED, values) == "chat: not backed up. There is nothing at its path."
+
+
+def test_a_problem_says_what_to_do_and_what_is_not_remembered_is_not_announced() -> None:
+    values = {"code": "config-invalid", "disposition": "needs-user"}
+    text = "The new configuration is refused; the one before goes on. The configuration is wrong."
+    assert said(Kind.RELOAD_REFUSED, values) == text
+    notice = Notice(Problem.RELOAD_REFUSED, "", False, AT.wall_ns, AT, values=values)
+    assert said(Kind.PROBLEM, notice.event().values).endswith(" Run: chatkeep config check")
+
+
 def test_a_kind_of_another_version_is_its_name() -> None:
     assert said("from-the-future", {}) == "from-the-future"
