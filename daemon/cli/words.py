@@ -208,7 +208,9 @@ _VAULT: Final = {
     ),
     "unknown-key": Words("The {what} is sealed to a key that this vault does not have.", VERIFY, Exit.INTEGRITY),
     "different-key": Words("The {what} opens under a key it was not sealed with.", VERIFY, Exit.INTEGRITY),
-    "pack-broken": Words("A pack could not be written to this machine's disk.", AGAIN, Exit.FAILED),
+    "pack-broken": Words(
+        "A pack could not be written to this machine's disk.", f"See that it has room. {AGAIN}", Exit.FAILED
+    ),
     "self-check-failed": Words(
         "What was sealed did not read back from this machine's own disk ({reason}).",
         "It was not used. The disk or the memory of this machine may be failing.",

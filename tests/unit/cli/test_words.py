@@ -54,6 +54,10 @@ def test_every_word_has_a_code() -> None:
     assert sorted(set(WORDS) - {cls.code for cls in errors()}) == []
 
 
+def test_a_disk_of_this_machine_that_is_full_is_what_to_look_for() -> None:
+    assert "has room" in WORDS["pack-broken"].remedy, "nearly always why; which errno it was is not on record for status"
+
+
 def test_codes_are_stable_words_and_each_is_one_error() -> None:
     own = [cls.__dict__["code"] for cls in errors() if "code" in cls.__dict__]
     assert sorted(own) == sorted(set(own))
