@@ -69,7 +69,7 @@ class Facts:
 
     configured: bool
     vault: bool
-    snapshots: bool  # every source has one
+    snapshots: bool  # every source has one, whole
     unit: UnitFacts | None
 
 

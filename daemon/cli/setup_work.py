@@ -237,11 +237,12 @@ def _free(file: Path) -> Path:
 
 
 def _has_snapshots(config: Config) -> bool:
+    """Whether every source has one, whole: of a first one that was interrupted the rest is still to be taken."""
     from chatkeep.daemon.state import StateDamaged, glance
 
     if not glance.exists(config.state_dir):
         return False
     with contextlib.suppress(StateDamaged), glance.Glance(config.state_dir) as seen:
-        known = seen.sources()
-        return all(source.name in known and known[source.name].snapshot is not None for source in config.sources)
+        newest = {name: one.snapshot for name, one in seen.sources().items()}
+        return all((made := newest.get(source.name)) is not None and made.complete for source in config.sources)
     return False

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 import stat
 import subprocess
 from pathlib import Path
@@ -325,6 +327,16 @@ def test_interrupted_over_the_first_snapshot(newcomer: Newcomer) -> None:
     assert '"snapshot", "state": "cancelled"' in out
     assert outcome(newcomer.ok("setup")) == ["already", "already", "done"]
     assert (newcomer.restore("Signal", "out") / "attachments.noindex/11").stat().st_size == 8 << 20
+
+
+def test_of_a_first_snapshot_that_is_not_whole_the_rest_is_taken(newcomer: Newcomer) -> None:
+    newcomer.signal()
+    newcomer.set_up()
+    assert outcome(newcomer.ok("setup")) == ["already", "already", "already"]
+    with contextlib.closing(sqlite3.connect(newcomer.state / "state.db")) as records, records:
+        # As Ctrl-C leaves it in the middle of many gigabytes: what was captured until then is a snapshot.
+        assert records.execute("UPDATE snapshots SET complete=0").rowcount == 1
+    assert outcome(newcomer.ok("setup")) == ["already", "already", "done"]
 
 
 def test_the_service_comes_last_and_is_left_alone_afterwards(newcomer: Newcomer) -> None:
