@@ -236,7 +236,8 @@ def _source(screen: Screen, source: Source, seen: SourceGlance | None, note: Bac
     if snapshot is not None and figures is not None:
         lines = [f"snapshot {snapshot.seq}, {age(snapshot.clock, screen.now)} ({local_time(snapshot.clock)})"]
         lines.append(f"{counted(figures.files, 'file')}, {size(figures.source_bytes)}")
-        lines += [f"{counted(figures.pending, 'file')} pending"] if figures.pending else []
+        rest = f"{counted(figures.pending, 'file')} not in the vault yet; the next backup continues"
+        lines += [rest] if figures.pending else []
         lines += [f"{counted(figures.busy, 'file')} with the version before"] if figures.busy else []
         if note is not None and note.last_success is not None and note.last_success - snapshot.clock > 60 * 10**9:
             lines.append(f"looked at {age(note.last_success, screen.now)}, nothing new since")

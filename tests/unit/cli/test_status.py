@@ -90,7 +90,7 @@ def test_all_well(set_up: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in (
         "snapshot 1, 2 hours ago",
         "3 files, 5.00 kB",
-        "1 file pending",
+        "1 file not in the vault yet; the next backup continues",
         "2 files with the version before",
         "looked at just now, nothing new since",
         "4 remarks",
