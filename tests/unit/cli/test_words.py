@@ -55,7 +55,7 @@ def test_every_word_has_a_code() -> None:
 
 
 def test_a_disk_of_this_machine_that_is_full_is_what_to_look_for() -> None:
-    assert "has room" in WORDS["pack-broken"].remedy, "nearly always why; which errno it was is not on record for status"
+    assert "has room" in WORDS["pack-broken"].remedy, "why is not on record for status, and mostly this"
 
 
 def test_codes_are_stable_words_and_each_is_one_error() -> None:
