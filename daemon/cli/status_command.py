@@ -37,6 +37,7 @@ class Screen:
     problems: list[dict[str, str]] = field(default_factory=list)
     lost: bool = False  # the records do not say what was backed up
     found: dict[str, Any] | None = None  # what the daemon says of itself
+    silent: bool = False  # it runs, and says nothing
 
     def problem(self, about: str, text: str, remedy: str) -> None:
         """Something that needs a person."""
@@ -69,7 +70,8 @@ def gather(config: Config, out: Output) -> tuple[dict[str, Any], list[str]]:
 
     screen = Screen(time.time_ns())
     screen.found = status_daemon.look(screen, config)
-    in_use = glance.is_in_use(config.state_dir)
+    # A daemon has the records for itself also when it backs nothing up.
+    in_use = not screen.silent and glance.is_in_use(config.state_dir)
     running = in_use if screen.found is None else status_daemon.is_working(screen.found)
     vault, waiting = None, (0, 0)
     if glance.exists(config.state_dir):

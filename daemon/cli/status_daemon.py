@@ -32,7 +32,8 @@ def look(screen: Screen, config: Config) -> dict[str, Any] | None:
         found = None if daemon is None else daemon.status()
     except ChatkeepError as exc:
         told = tell(exc)
-        screen.rows.append(("daemon", "runs, and cannot be asked" if exc.code != "daemon-lost" else "just ended"))
+        screen.silent = exc.code != "daemon-lost"
+        screen.rows.append(("daemon", "runs, and cannot be asked" if screen.silent else "just ended"))
         screen.problem("daemon", told.text, told.remedy)
         return None
     except OSError as exc:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -23,6 +24,7 @@ from chatkeep.daemon.cli.output import Output
 from chatkeep.daemon.cli.verify_note import VerifyNote, recall, remember
 from chatkeep.daemon.cli.verify_work import ProviderVerdict, Verdict
 from chatkeep.daemon.cli.words_of_events import EVENTS, said
+from chatkeep.daemon.control.errors import DaemonSilent
 from chatkeep.daemon.service.errors import NotReady
 from chatkeep.daemon.service.events import CARRIES, Kind
 from chatkeep.daemon.service.standing import (
@@ -37,6 +39,7 @@ from chatkeep.daemon.service.standing import (
     SourceStanding,
     Standing,
 )
+from chatkeep.daemon.state import State
 from chatkeep.daemon.vault.errors import MissingObject, NoVault
 from chatkeep.providers.base import StorageMissing
 from tests.support.served import Serving
@@ -313,6 +316,17 @@ def test_a_daemon_that_fails_keeps_a_quick_borrower_from_nothing(room: Path, ser
     with by_daemon.borrowed_quickly(config, "prune") as free:
         assert free is True
         assert serving.served.owner == "prune"
+
+
+def test_a_daemon_that_hangs_is_no_backup_that_runs(
+    room: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung = Mock(side_effect=DaemonSilent(seconds=2.0))
+    monkeypatch.setattr("chatkeep.daemon.control.client.Daemon.find", hung)
+    with State.open(room / "state", VAULT, DEVICE):  # as a daemon has it
+        assert "A backup is running now." not in status(room, capsys)
+        assert '"running": false' in status(room, capsys, "--json")
+    assert hung.call_count == 2
 
 
 def test_a_note_of_a_verification_comes_back_or_is_none(tmp_path: Path) -> None:
