@@ -234,7 +234,7 @@ def _records(screen: Screen, config: Config, seen: Glance) -> None:
 def _source(screen: Screen, source: Source, seen: SourceGlance | None, note: BackupNote | None) -> None:
     snapshot = None if seen is None else seen.snapshot
     figures = None if seen is None else seen.statistics
-    lines = ["no snapshot yet"]
+    lines = ["no snapshot yet" if not screen.lost else "its snapshots are not known here"]
     if snapshot is not None and figures is not None:
         lines = [f"snapshot {snapshot.seq}, {age(snapshot.clock, screen.now)} ({local_time(snapshot.clock)})"]
         lines.append(f"{counted(figures.files, 'file')}, {size(figures.source_bytes)}")
@@ -269,7 +269,8 @@ def _source(screen: Screen, source: Source, seen: SourceGlance | None, note: Bac
 def _source_problem(screen: Screen, source: Source, note: BackupNote | None, *, has_snapshot: bool) -> Told | None:
     if note is not None and note.error is not None:
         told = tell_code(note.error, path=str(source.path))
-        screen.problem(source.name, told.text, told.remedy)
+        if not (screen.lost and note.error in {"state-lost", "state-rolled-back"}):  # that is told of the records
+            screen.problem(source.name, told.text, told.remedy)
         return told
     last = None if note is None else note.last_success
     if last is not None and screen.now - last > STALE_NS:
@@ -311,7 +312,8 @@ def _provider(screen: Screen, provider: ProviderConfig, found: ProviderGlance, b
     if found.waiting_objects:
         lines.append(f"{counted(behind, 'snapshot')} behind, {size(found.waiting_bytes)} to send")
     else:
-        lines.append("has everything" if found.last_success else "nothing was sent yet")
+        never = "nothing was sent yet" if not screen.lost else "what it has is not known here"
+        lines.append("has everything" if found.last_success else never)
     if found.last_success:
         lines[0] += f", last upload {age(found.last_success, screen.now)}"
     if found.last_error is not None and found.last_error_at is not None:

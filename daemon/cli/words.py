@@ -405,7 +405,7 @@ _STATE: Final = {
         Exit.FAILED,
     ),
     "state-moved-aside": Words(
-        "This device's records were damaged. They are kept as {path}, and nothing is read of them any more.",
+        "This device's records were damaged. They are kept, and nothing is read of them any more: {path}.",
         "",
         Exit.DONE,
     ),

@@ -74,6 +74,20 @@ def test_set_up_and_nothing_backed_up(set_up: Path, capsys: pytest.CaptureFixtur
     assert status_json(set_up, capsys)["sources"][0]["seq"] is None
 
 
+def test_lost_records_know_nothing_and_are_told_of_once(set_up: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with State.open(set_up / "state", VAULT, DEVICE) as state:
+        state.lineage.note_lost(time.time_ns(), "state-lost")
+        state.note_backup("chat", time.time_ns(), 0, "state-lost")
+    said = status(set_up, capsys)
+    assert "its snapshots are not known here" in said
+    assert "what it has is not known here" in said
+    assert "no snapshot yet" not in said
+    assert "nothing was sent yet" not in said
+    assert said.count("chatkeep rebuild") == 1
+    assert "?" not in said
+    assert status_json(set_up, capsys)["sources"][0]["last_error"] == "state-lost"
+
+
 def test_all_well(set_up: Path, capsys: pytest.CaptureFixture[str]) -> None:
     now = time.time_ns()
     with State.open(set_up / "state", VAULT, DEVICE) as state:
