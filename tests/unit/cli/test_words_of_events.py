@@ -39,7 +39,7 @@ def test_a_provider_is_named_once() -> None:
 def test_a_path_that_is_in_no_event_leaves_no_gap() -> None:
     values = {"source": "chat", "code": "source-missing", "disposition": "needs-user"}
     assert said(Kind.SNAPSHOT_FAILED, values) == "chat: not backed up. There is nothing at its path."
-    values = {"problem": "state-moved-aside", "subject": "device", "code": "state-moved-aside", "since_ns": AT.wall_ns}
+    values = {"problem": "state-moved-aside", "subject": "device", "code": "state-moved-aside"}
     assert "records were damaged. They are kept, and nothing is read of them any more." in said(Kind.PROBLEM, values)
 
 
