@@ -36,6 +36,11 @@ DAEMON: Final = {
         f"It follows once it is started anew: {RESTART}",
         Exit.USAGE,
     ),
+    "job-endless": Words(
+        "It did not come to its end within {hours} hours, and was ended.",
+        "It is tried again later. Something that it reads may hang: run it by hand to see where.",
+        Exit.FAILED,
+    ),
     "uploads-held": Words(
         "Nothing is sent before somebody unlocks the vault in this login session. What was backed up waits on this "
         "device.",

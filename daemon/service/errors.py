@@ -93,6 +93,13 @@ class ReloadRefused(DaemonError):
     disposition = Disposition.NEEDS_USER
 
 
+class JobEndless(DaemonError):
+    """A job did not come to an end, and was ended. Parameter: hours it was given."""
+
+    code = "job-endless"
+    disposition = Disposition.RETRY
+
+
 class UploadsHeld(DaemonError):
     """Nothing is sent until somebody unlocks the vault in this login session. Parameter: provider."""
 

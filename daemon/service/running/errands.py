@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from chatkeep.daemon.service.conducting import inputs
 from chatkeep.daemon.service.conducting.inputs import Input
+from chatkeep.daemon.service.errors import JobEndless
 from chatkeep.daemon.service.events import Bus, Event, Kind
 from chatkeep.daemon.service.job_notes import JobResult, Outcome
 from chatkeep.daemon.service.moment import now
@@ -18,6 +19,8 @@ from chatkeep.daemon.service.standing import Doing
 
 PATIENCE: Final = 2.0
 """Seconds for a job that is told to end. It stops at a safe point, and loses nothing when it is killed."""
+LONGEST: Final = 24 * 3600.0
+"""Seconds awake for one job. One that hangs in storage would hold up every other for good."""
 MOST_SAID: Final = 4 * 1024 * 1024
 _FOUND: Final = 1
 _INTEGRITY: Final = 5
@@ -30,6 +33,7 @@ class Errands:
     Args:
         command: the command line that does a job; it says how it went as `--json` has it.
         ended: called with the name of a job, what it came to, and how many seconds it took.
+        longest: seconds, and a job is ended.
     """
 
     def __init__(
@@ -38,8 +42,10 @@ class Errands:
         bus: Bus,
         tell: Callable[[Input], None],
         ended: Callable[[str, JobResult, float], None],
+        longest: float = LONGEST,
     ) -> None:
         self._command, self._bus, self._tell, self._ended = command, bus, tell, ended
+        self._longest = longest
         self._running: dict[str, int] = {}
 
     @property
@@ -76,17 +82,26 @@ class Errands:
         except OSError as exc:
             return JobResult(Outcome.FAILED, "system", {"errno": exc.errno or 0})
         try:
-            said, _ = await process.communicate()
+            async with asyncio.timeout(self._longest):
+                said, _ = await process.communicate()
+        except TimeoutError:
+            await _end(process)
+            return JobResult(Outcome.FAILED, JobEndless.code, {"hours": round(self._longest / 3600)})
         except asyncio.CancelledError:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PATIENCE):
-                    await process.wait()
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+            await _end(process)
             raise
         return judged(process.returncode or 0, said)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Tells it to end, and then makes it."""
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE):
+            await process.wait()
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
 
 
 def judged(status: int, said: bytes) -> JobResult:
