@@ -104,6 +104,7 @@ class Daemon:
         self._mode = Mode.STARTING
         self._failure: BaseException | None = None
         self._ends = asyncio.Event()
+        self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._progress = Progress()
         self._status: asyncio.TimerHandle | None = None
@@ -201,6 +202,7 @@ class Daemon:
         if self._schedule is not None:
             self._schedule.close()
         self._tell(inputs.Stop())
+        self._tenancy.end()
         self._workers.stop()
         self._nobody_comes()
         for task in self._tasks:
@@ -404,23 +406,34 @@ class Daemon:
         self._tell(inputs.JobDue(name))
 
     async def reload(self) -> None:
-        """Reads the configuration again, and goes by it. Raises ConfigError: the one before goes on."""
-        self._supervisor.reloading()
-        try:
-            config = await self._workers.call("load", self._terms.load)
-            if config.state_dir != self._config.state_dir:
-                raise ReloadRefused(reason="state-dir")
-        except ChatkeepError as exc:
-            self._config_fault = Fault.of(exc, now().wall_ns)
-            self.bus.publish(Event.failed(Kind.RELOAD_REFUSED, now(), exc))
-            raise
-        finally:
-            self._supervisor.ready()
-        await self._adopt(config)
-        self._config_at, self._config_fault = now(), None
-        self._publish(Kind.RELOADED)
+        """Reads the configuration again, and goes by it. Raises ConfigError: the one before goes on.
+
+        It goes on when whoever asked goes away: cut off between, the parts of the daemon would go by different ones.
+        """
+        work = asyncio.ensure_future(self._read_again())
+        self._tasks.add(work)
+        work.add_done_callback(self._tasks.discard)
+        work.add_done_callback(lambda work: work.cancelled() or work.exception())  # told, or nobody is there any more
+        await asyncio.shield(work)
 
     # -- how --------------------------------------------------------------------------------------------------------
+
+    async def _read_again(self) -> None:
+        async with self._reloading:  # what was read last is to hold in the end
+            self._supervisor.reloading()
+            try:
+                config = await self._workers.call("load", self._terms.load)
+                if config.state_dir != self._config.state_dir:
+                    raise ReloadRefused(reason="state-dir")
+            except ChatkeepError as exc:
+                self._config_fault = Fault.of(exc, now().wall_ns)
+                self.bus.publish(Event.failed(Kind.RELOAD_REFUSED, now(), exc))
+                raise
+            finally:
+                self._supervisor.ready()
+            await self._adopt(config)
+            self._config_at, self._config_fault = now(), None
+            self._publish(Kind.RELOADED)
 
     async def _adopt(self, config: Config) -> None:
         before = self._config

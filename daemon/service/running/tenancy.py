@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
@@ -49,7 +50,8 @@ class Tenancy:
         self._one = asyncio.Lock()
         self._handed = asyncio.Event()
         self._trouble: str | None = None
-        self._closed = False
+        self._ends = False
+        self._taking: asyncio.Future[None] | None = None
 
     def handed(self) -> None:
         """The conductor says that nothing uses it any more."""
@@ -58,7 +60,7 @@ class Tenancy:
     async def try_open(self) -> bool:
         """Opens it; whether nobody else has it. Raises ChatkeepError: it cannot be opened."""
         try:
-            engine = await self._workers.call("open", lambda: Engine.open(self._config()))
+            engine = await self._opened_engine()
         except StateBusy as exc:
             self._wait(exc)
             return False
@@ -69,6 +71,15 @@ class Tenancy:
         self._handed.clear()
         self._opened(engine)
         return True
+
+    async def _opened_engine(self) -> Engine:
+        while True:
+            config = self._config()
+            engine = await self._workers.call("open", functools.partial(Engine.open, config))
+            if self._config() is config:
+                return engine
+            # Read again meanwhile: this one would know nothing of a source that the conductor sends it to.
+            await asyncio.to_thread(engine.close)
 
     async def open(self) -> None:
         """The same, as soon as that is possible: a disk that is full or away is there again some day."""
@@ -90,29 +101,41 @@ class Tenancy:
     async def lent_to(self, command: str | None) -> AsyncIterator[None]:
         """Closed for the block, once what uses it came to a safe point; opened again before the next one gets it. None:
         for ourselves."""
-        async with self._one:
+        await self._one.acquire()
+        try:
             self.tenant = command
-            try:
-                self._tell(inputs.Lend())
-                await self._handed.wait()
-                await self._close()
-                yield
-            finally:
-                # Whoever had it may be gone because the daemon ends.
-                if not self._closed:
-                    await asyncio.shield(asyncio.ensure_future(self._taken_back()))
+            self._tell(inputs.Lend())
+            await self._handed.wait()
+            await self._close()
+            yield
+        finally:
+            # Whoever waits for that may go away as well; the next one gets it when it was taken back, and not before:
+            # two that take back at once would each find it in use, for ever.
+            self._taking = asyncio.ensure_future(self._taken_back())
+            await asyncio.shield(self._taking)
+
+    def end(self) -> None:
+        """Nothing is taken back any more: the daemon ends, and whoever has it goes on with it."""
+        self._ends = True
+        if self._taking is not None:
+            self._taking.cancel()
 
     async def close(self) -> None:
         """For good."""
-        self._closed = True
+        self.end()
         await self._close()
 
     async def _taken_back(self) -> None:
         try:
-            await self._take_back()
+            if not self._ends:
+                await self._take_back()
+        except asyncio.CancelledError:
+            raise
         except BaseException as exc:
             self._failed(exc)  # a daemon without its records must not look like one that works
             raise
+        finally:
+            self._one.release()
 
     async def _take_back(self) -> None:
         self.tenant = None

@@ -71,6 +71,9 @@ class Work:
             self._learn(done)
             self._snapshot_ended(done.result if done else SourceReport(source, None, _known(error), 0, 0))
             self._judge(done, error)
+            if done is None:
+                # What was committed before the error waits: on a full disk nothing but sending it makes room again.
+                self.waiting(engine)
 
         self._workers.begin(f"snapshot {source}", work, ended)
 
