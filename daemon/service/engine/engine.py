@@ -344,6 +344,9 @@ class Engine:
             lambda: cancelled() or self._sharing.wanted,
             self._terms.pace,
         )
+        if result.problems:
+            # Another disk may be in its place when it is tried again.
+            self._looks.doubt(place)
         if not result.problems and not result.cancelled:
             # If nothing waited nobody else says that the trouble there has passed.
             outbox.note_upload(name, time.time_ns(), None)

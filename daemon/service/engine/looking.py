@@ -115,6 +115,10 @@ class Looks:
             self._overdue = True  # what follows is done before the next snapshot, or upload
         return place.refused
 
+    def doubt(self, place: Place) -> None:
+        """It is asked again before anything more is sent there. The caller has the place's lock."""
+        place.refused = _UNASKED
+
     def take_news(self) -> Report:
         """What was found since the last time: `findings`, `notices`, `renewed` and `epoch` are filled. Nothing while
         somebody looks: whoever wants to know never waits for storage."""

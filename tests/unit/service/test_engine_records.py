@@ -447,3 +447,30 @@ def test_who_waits_can_be_told_to_stop() -> None:
             pass
     with sharing.alone(), pytest.raises(Cancelled), sharing.together(lambda: True):
         raise AssertionError("beside who is alone")
+
+
+def test_another_disk_in_the_place_of_one_that_failed_is_sent_nothing(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    home, foreign = Home(tmp_path / "here", ("one",)), Home(tmp_path / "there", ("one",))
+    home.write("a", 1000)
+    folder = home.room / "one"
+    with home.open() as engine:
+        engine.snapshot("chat")
+        assert not engine.upload("one").problems
+        home.write("b", 1000)
+        engine.snapshot("chat")
+        folder.rename(home.room / "away")
+        assert [problem.code for problem in engine.upload("one").problems] == ["storage-missing"]
+        (foreign.room / "one").rename(folder)  # no time passes: a look is not due
+        before = engine.backlog()["one"]
+        assert before
+        result = engine.upload("one")
+        assert result.problems
+        assert result.objects == 0
+        assert engine.backlog()["one"] == before
+        folder.rename(foreign.room / "one")
+        (home.room / "away").rename(folder)
+        assert not engine.upload("one").problems
+        assert engine.backlog()["one"] == 0
+    assert [one.header.seq for one in home.snapshots()] == [2, 1]
