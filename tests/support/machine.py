@@ -136,8 +136,8 @@ class Machine:
 def booted(room: Path) -> Iterator[Machine]:
     """A machine that is up, with a user manager for the user. `room`: an empty directory."""
     assert os.geteuid() == 0, "a machine can be booted by root only"
-    hidden = [each for each in map(Path, ("/tmp", "/var/tmp", "/run", "/dev")) if each in TOP.parents]
-    assert not hidden, f"units have {hidden} of their own, and do not see {TOP}: check it out elsewhere"
+    hidden = [name for name in ("tmp", "var/tmp", "run", "dev") if Path("/") / name in TOP.parents]
+    assert not hidden, f"units have a /{hidden[0]} of their own, and do not see {TOP}: check it out elsewhere"
     assert shutil.which("systemd-nspawn"), "systemd-nspawn is missing: apt-get install systemd-container"
     cgroups = _cgroups(f"chatkeep-{os.getpid()}-{time.monotonic_ns()}")
     files = room.parent / f"{room.name}.sh"
