@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from chatkeep.daemon.service.wire import About
 from chatkeep.daemon.vault.errors import VaultLocked
 
 PATIENCE: Final = 5.0  # seconds for what takes a thousandth; a session that hangs is none that a daemon can adopt
+_USED_UP: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class SessionWatch:
@@ -74,7 +76,9 @@ class SessionWatch:
         with session:
             try:
                 process = os.pidfd_open(session.pid)
-            except (ProcessLookupError, OSError):
+            except OSError as exc:
+                if exc.errno in _USED_UP:
+                    raise  # there is one: nobody is to be told that the vault is locked
                 return None
             try:
                 # Had it ended before it was opened, the number could be another's by now, and nobody would answer.

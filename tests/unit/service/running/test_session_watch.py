@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -78,5 +79,26 @@ def test_one_that_takes_the_place_of_another_is_no_end(vault: Vault, tmp_path: P
         watch.close()
         assert await asyncio.to_thread(session.lock, vault.id, tmp_path)
         assert ends == []
+
+    asyncio.run(play())
+
+
+def test_a_session_that_cannot_be_watched_is_not_called_none(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(_pid: int) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    async def play() -> None:
+        watch = SessionWatch(vault.id, Workers(Progress()), lambda: None, tmp_path)
+        await asyncio.to_thread(vault.begin, tmp_path)
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "pidfd_open", no_more)
+                with pytest.raises(OSError, match="too many"):
+                    await watch.look()
+            assert await watch.look()
+        finally:
+            assert await watch.end()
 
     asyncio.run(play())
