@@ -123,7 +123,10 @@ static int step(int kind, const char *path) {
     if (this == at) {
         fired = kind;
         snprintf(fired_path, sizeof fired_path, "%s", path);
-        if (fault == KILL) syscall(SYS_kill, getpid(), SIGKILL);
+        if (fault == KILL) {
+            record(NOTE, path, NAMES[kind], strlen(NAMES[kind]), 0, (uint64_t)this); /* nobody can be asked later */
+            syscall(SYS_kill, getpid(), SIGKILL);
+        }
         if ((fault == SHORT || fault == TORN) && kind == WRITE) return 1;
     }
     int refuses = (fault == REFUSE && this == at) || fault == DEAD || (fault == TORN && this > at && !torn++);
