@@ -8,36 +8,63 @@ What holds for every verb:
 
 - **Threads.** Every verb may be called from any thread, several at once, for the same name too. A provider whose
   client cannot do that makes one client per thread; it does not serialise its callers.
+- **Order.** Calls that run at once have none. A call that begins after a `put` or `delete` returned sees its effect,
+  by `get` and `stat` in any process; by `list` perhaps later.
 - **Cancellation.** A call that began runs to its end or to its own time-out; nothing interrupts it from outside.
   Callers ask whether to go on between two calls, which is often enough because objects are small (packs: 16 MiB).
-  Every provider therefore bounds its waits: no call blocks for ever.
-- **Retry.** A provider tries once. Trying again belongs to `wrap.Retrying`, which trusts the disposition of the error.
-  Every verb is idempotent so that it may: a reply that was lost is indistinguishable from a request that was.
+- **Time-outs.** No call blocks for ever. The wait for a connection and the wait for the next byte in either direction
+  are bounded (10 and 60 seconds where there is no reason for others), and a bound that passes is `Unavailable`. The
+  whole of a call is not: a slow line that moves is not an error.
+- **Retry.** A provider tries once. Trying again belongs to the wrapper `Retrying`, which trusts the disposition of the
+  error. Every verb is idempotent so that it may: a reply that was lost is indistinguishable from a request that was.
+  A client library's own retries are switched off: two loops multiply, and hide from the caller that the other side
+  asked to be left alone.
+- **A lost reply.** A put that failed may have been carried out. So a storage that refuses the next one because the
+  name is taken (412, 409, EEXIST) has not said that there is a conflict: the provider looks at what stands under the
+  name, and says `ObjectConflict` only of other bytes. Same bytes: done. The same holds for a client that repeats a
+  request by itself and is refused the repetition. A storage that makes a second object of a second create (Drive)
+  must be given an id that was recorded before the first.
+- **Broken bodies.** A body that ends before the length that the reply announced is never returned and never taken for
+  the end of the object. The provider asks for what is missing by a range, of the same version of the object where
+  the storage has them, as long as each such request brings bytes; then it gives up with `Unavailable`.
+- **Damage on the way.** A request carries the digest that this storage verifies, if it verifies one (`probe` finds
+  out), and a digest that a reply reports of what was stored is compared. Otherwise a flipped bit is found by who reads.
 - **Errors.** Nothing but a `ProviderError` leaves a provider (mistakes of the caller excepted). Library and system
   exceptions are translated where they are caught, `from` their cause. Parameters of every error: `provider`, the name
-  it was opened under, `object`, where there is one, and plain facts such as `errno`. Never a credential or a URL
-  that carries one.
+  it was opened under, `object`, where there is one, and plain facts such as `errno` or the status of a reply. Never a
+  credential or a URL that carries one.
+- **Credentials that may only put** are enough for a backup, and a thief of them can then neither read nor delete. Where
+  a taken name may not be looked at, and the storage has no condition to put by, the body is put again if the name ends
+  with the body's own SHA-256: the same bytes, which is right. Otherwise `PermissionRefused`.
+- **The memo** that a provider is opened with (`memo.Memo`) keeps small facts that make it right after a restart: an id
+  that was made before a create, how far an upload got. It is this device's alone and may be lost, and then only time
+  and room may be lost with it: what is stored is found by asking the storage. No credential is written into it, but a
+  token that a login gave.
 - **Names** are checked on the way in, and on the way out of `list`: what storage holds under a name outside the grammar
   is somebody else's and is never handed to a caller, who would join it to a path.
 - **Wrappers.** Retry, counting, limits are providers around a provider, never flags of one.
 
     ProviderError
       Unavailable        RETRY        no reply, a reply that makes no sense, or a passing failure of the other side
-      Throttled          RETRY        asked to slow down; `after` seconds if it said for how long
+      Throttled          RETRY        asked to slow down, for a rate of requests too; `after` seconds if it said so
       ObjectNotFound     FATAL        asked for by its name, and the other side says it has none
       ObjectConflict     FATAL        other bytes are already stored under that name; they were left alone
       ObjectDamaged      FATAL        the object is there and cannot be read back whole
-      QuotaExceeded      NEEDS_USER   no room: disk, quota or account
+      QuotaExceeded      NEEDS_USER   no room: disk, quota or account. Whatever status it comes with (403, 413, 507)
       PermissionRefused  NEEDS_USER   not allowed: mode bits, read-only medium, credential, policy
-        ObjectHeld       NEEDS_USER   this object may not be deleted yet: object lock
+        ObjectHeld         NEEDS_USER   this object may not be deleted yet: object lock
+        CredentialRefused  NEEDS_USER   the key or password itself: wrong, revoked, expired
+          LoginNeeded        NEEDS_USER   a person must log in again
       StorageMissing     NEEDS_USER   the place itself is gone: not mounted, bucket deleted
+      ClientMissing      NEEDS_USER   the library that speaks to this storage is not installed
+      SecretFileRefused  NEEDS_USER   the file of a credential: missing, readable by others, not in its form
       InvalidName        FATAL        outside the grammar, or one that this storage cannot hold
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -127,6 +154,21 @@ class ObjectHeld(PermissionRefused):
     code = "object-held"
 
 
+class CredentialRefused(PermissionRefused):
+    """The storage does not accept who asks: a wrong key or password, one that was revoked or has expired.
+
+    Apart from `PermissionRefused`, where the storage knows who asks and does not let them: another remedy.
+    """
+
+    code = "storage-credential-refused"
+
+
+class LoginNeeded(CredentialRefused):
+    """What a login gave is no longer accepted, or there was none yet: `chatkeep providers login`, by a person."""
+
+    code = "login-needed"
+
+
 class StorageMissing(ProviderError):
     """The place itself is not there: a medium that is not mounted, a bucket that was deleted.
 
@@ -134,6 +176,28 @@ class StorageMissing(ProviderError):
     """
 
     code = "storage-missing"
+    disposition = Disposition.NEEDS_USER
+
+
+class ClientMissing(ProviderError):
+    """The library that speaks to this type of storage is not installed.
+
+    Parameters: `type` as in the configuration, `package` that could not be imported, `extra` of Chatkeep that brings
+    it.
+    """
+
+    code = "client-missing"
+    disposition = Disposition.NEEDS_USER
+
+
+class SecretFileRefused(ProviderError):
+    """The file that holds a credential is not used.
+
+    Parameters: `path`, `reason`: missing, unreadable, mode (others may read it), owner, kind (not a file), malformed.
+    Never anything of what is in it.
+    """
+
+    code = "secret-file-refused"
     disposition = Disposition.NEEDS_USER
 
 
@@ -168,6 +232,21 @@ def validate_prefix(prefix: str) -> str:
     return prefix
 
 
+_NAMED_BY_HASH = re.compile(r"(?:.*[/-])?([0-9a-f]{64})", re.ASCII)
+
+
+def named_sha256(name: str) -> str | None:
+    """The SHA-256, in hex, that the name says its object has; None for a name that says nothing of it.
+
+    It is what stands alone at the end, 64 digits after a slash or a hyphen: so the vault names all that is large. The
+    caller of `put` vouches for it, so a provider need not hash the body a second time to declare its digest. One that
+    does so, and is told that the digest is wrong, hashes the body to tell damage on the way (`Unavailable`) from a
+    caller that was wrong (`ObjectDamaged`). It says nothing of what storage returns.
+    """
+    found = _NAMED_BY_HASH.fullmatch(name)
+    return found[1] if found else None
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectStat:
     """What a storage says about an object without sending it.
@@ -197,6 +276,17 @@ class Capabilities:
         clock_ahead: seconds by which the storage's clock is ahead of this machine's (negative: behind), to about a
             second; None where it tells no time.
         free_bytes: room left, as the storage says; None where it does not.
+        reads: objects can be read. False for a put-only credential, which is enough for backing up.
+        lists: the place can be listed. False for a credential that may not.
+        refuses_damage: the digest ("sha256", "md5", "crc32") by which the storage refused a body that did not match
+            the one declared, in a request made to see that; None where a damaged body was stored, or none can be
+            declared.
+        reports_digest: the digest that the storage reported of what it had stored, and that was compared; None.
+        versions: the place keeps what was overwritten or deleted, so room is not given back; None where it is not
+            said.
+        object_lock: the place can hold objects against deletion; None where it is not said.
+        acknowledges: when `put` returns, the storage itself has the object. False where it was handed over to a client
+            that uploads it some time, such as the folder of a sync client.
     """
 
     exclusive_create: bool
@@ -205,6 +295,13 @@ class Capabilities:
     modified: bool
     clock_ahead: float | None
     free_bytes: int | None
+    reads: bool = True
+    lists: bool = True
+    refuses_damage: str | None = None
+    reports_digest: str | None = None
+    versions: bool | None = None
+    object_lock: bool | None = None
+    acknowledges: bool = True
 
 
 @runtime_checkable
@@ -219,6 +316,45 @@ class Adopts(Protocol):
 
         Raises:
             ProviderError: as `put`.
+        """
+        ...
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """What a provider may be besides: one that lets its sending be slowed inside an object."""
+
+    def put_paced(self, name: str, body: bytes, pace: Callable[[int], None]) -> None:
+        """As `put`; calls `pace(n)` before each n <= 65536 bytes of the body leave, which may wait.
+
+        What `pace` raises ends the put, as a broken connection would, and comes out of it unchanged. The time that it
+        waits counts towards no time-out of the provider.
+        """
+        ...
+
+
+@runtime_checkable
+class Retains(Protocol):
+    """What a provider may be besides: one whose storage holds objects against deletion, up to a time."""
+
+    def retain(self, name: str, until: float) -> None:
+        """Holds the object until `until` (seconds since 1970 UTC) at least. Never shortens: held for longer is done.
+
+        Raises:
+            ObjectNotFound: no object of that name.
+            PermissionRefused: the place has no object lock, or the credential may not set it.
+        """
+        ...
+
+
+@runtime_checkable
+class Usage(Protocol):
+    """What a provider may be besides: one that knows what a call costs."""
+
+    def requests(self) -> Mapping[str, int]:
+        """Requests made since it was opened, by a kind that the storage's price list knows ("put", "get", "list").
+
+        Real ones: one put may take several.
         """
         ...
 
@@ -245,7 +381,8 @@ class Provider(Protocol):
 
         Raises:
             ObjectConflict: other bytes are stored under the name. They stay.
-            ObjectDamaged: something is stored under the name, and cannot be read to be compared. It stays.
+            ObjectDamaged: something is stored under the name, and cannot be read to be compared. It stays. Or `body`
+                is not what the name says (`named_sha256`), which a provider may find and need not look for.
             QuotaExceeded: no room. Nothing is left behind that counts against the room there is.
         """
         ...

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from chatkeep.daemon.cli.exits import Exit
+from chatkeep.daemon.cli.saying import AGAIN, REPORT
+from chatkeep.daemon.cli.saying import VERIFY as VERIFY
 from chatkeep.daemon.cli.saying import Words as Words
 from chatkeep.daemon.cli.words_of_daemon import DAEMON
-
-REPORT: Final = "This should not happen. Please report it with the output of: chatkeep doctor --json"
-VERIFY: Final = "Look for the extent of the damage with: chatkeep verify --deep"
-AGAIN: Final = "Nothing is lost. The next backup tries again."
+from chatkeep.daemon.cli.words_of_storage import STORAGE
 
 _HERE: Final = {
     "error": Words("Something failed.", REPORT, Exit.FAILED),
@@ -30,36 +29,6 @@ _CONFIG: Final = {
     ),
     "config-unreadable": Words("The configuration {file} cannot be read: {cause}.", "", Exit.USAGE),
     "config-invalid": Words("The configuration is wrong:", "Every key explained: chatkeep config example", Exit.USAGE),
-}
-
-_PROVIDERS: Final = {
-    "provider-error": Words("Storage did not do what it was asked.", "", Exit.STORAGE),
-    "unavailable": Words("Storage cannot be reached.", AGAIN, Exit.STORAGE),
-    "throttled": Words("Storage asks for fewer requests.", AGAIN, Exit.STORAGE),
-    "object-not-found": Words("Storage does not have {object}.", VERIFY, Exit.INTEGRITY),
-    "object-conflict": Words(
-        "Storage holds something else under the name {object}. It was left as it is.", VERIFY, Exit.INTEGRITY
-    ),
-    "object-damaged": Words("Storage cannot read back {object}.", VERIFY, Exit.INTEGRITY),
-    "quota-exceeded": Words(
-        "Storage is full.", "Free some room or get more. What waits to be uploaded is kept until then.", Exit.STORAGE
-    ),
-    "permission-refused": Words(
-        "Storage refuses access.",
-        "Check that this user may read and write there, and that the medium is not write-protected.",
-        Exit.STORAGE,
-    ),
-    "object-held": Words(
-        "Storage does not let {object} be deleted now.",
-        "It has an object lock or a retention period. Nothing is wrong: what was pruned stays there until it ends.",
-        Exit.STORAGE,
-    ),
-    "storage-missing": Words(
-        "The place where the vault is stored is not there: {path}.",
-        "Mount the disk, or put the directory back where it was. What a backup has for it waits until then.",
-        Exit.STORAGE,
-    ),
-    "invalid-name": Words("{object} cannot be the name of an object.", REPORT, Exit.FAILED),
 }
 
 _CAPTURE: Final = {
@@ -468,7 +437,7 @@ WORDS: Final[Mapping[str, Words]] = {
     **_HERE,
     **_COMMANDS,
     **_CONFIG,
-    **_PROVIDERS,
+    **STORAGE,
     **_CAPTURE,
     **_KEYS,
     **_VAULT,

@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -66,16 +66,35 @@ def test_codes_are_stable_words_and_each_is_one_error() -> None:
 
 def raised() -> Iterator[tuple[str, str, set[str]]]:
     """Place, code and parameters of every error that is made with nothing but named parameters."""
-    by_name = {cls.__name__: cls for cls in errors()}
-    plain = {name: cls for name, cls in by_name.items() if "__init__" not in cls.__dict__}
+    plain = {id(cls): cls for cls in errors() if "__init__" not in cls.__dict__}
     for name in modules():
-        file = importlib.import_module(name).__file__
-        assert file is not None
-        for node in ast.walk(ast.parse(Path(file).read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in plain:
+        module = importlib.import_module(name)
+        assert module.__file__ is not None
+        tree = ast.parse(Path(module.__file__).read_text())
+        names = vars(module) | dict(_imported_inside(tree))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and (made := plain.get(id(_named(names, node.func)))):
                 given = {keyword.arg for keyword in node.keywords if keyword.arg is not None}
                 if not node.args and len(given) == len(node.keywords):
-                    yield f"{name}:{node.lineno}", plain[node.func.id].code, given
+                    yield f"{name}:{node.lineno}", made.code, given
+
+
+def _imported_inside(tree: ast.Module) -> Iterator[tuple[str, object]]:
+    """What functions import when they are called."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("chatkeep."):
+            module = importlib.import_module(node.module or "")
+            yield from ((each.asname or each.name, getattr(module, each.name, None)) for each in node.names)
+
+
+def _named(names: Mapping[str, object], function: ast.expr) -> object:
+    """What `Error` or `base.Error` is, where these names mean that."""
+    match function:
+        case ast.Name(id=name):
+            return names.get(name)
+        case ast.Attribute(value=ast.Name(id=name), attr=attribute):
+            return getattr(names.get(name), attribute, None)
+    return None
 
 
 def test_texts_name_only_parameters_that_every_raiser_gives() -> None:

@@ -70,7 +70,38 @@ def test_what_may_be_done_about_each_error() -> None:
         "quota-exceeded": Disposition.NEEDS_USER,
         "permission-refused": Disposition.NEEDS_USER,
         "storage-missing": Disposition.NEEDS_USER,
+        "client-missing": Disposition.NEEDS_USER,
+        "secret-file-refused": Disposition.NEEDS_USER,
         "invalid-name": Disposition.FATAL,
     }
+    drawn = dict(re.findall(r"^        +(\w+) +(RETRY|FATAL|NEEDS_USER) ", base.__doc__ or "", re.MULTILINE))
+    below = [kind for each in ours for kind in (*each.__subclasses__(), *_grandchildren(each))]
+    assert drawn == {kind.__name__: kind.disposition.name for kind in below if kind.__module__ == base.__name__}
     drawn = dict(re.findall(r"^      (\w+) +(RETRY|FATAL|NEEDS_USER) ", base.__doc__ or "", re.MULTILINE))
     assert drawn == {kind.__name__: kind.disposition.name for kind in ours}
+
+
+def _grandchildren(kind: type[base.ProviderError]) -> list[type[base.ProviderError]]:
+    return [below for child in kind.__subclasses__() for below in child.__subclasses__()]
+
+
+HASH = "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (f"d/{'a' * 32}/p/{HASH}", HASH),
+        (f"epochs/00000001-{HASH}", HASH),
+        (HASH, HASH),
+        (f"a/{HASH[1:]}", None),
+        (f"a/0{HASH}", None),
+        (f"a/{HASH}.json", None),
+        (f"{HASH}/a", None),
+        (f"a.{HASH}", None),
+        (f"a/{HASH}\n", None),
+        ("slots/" + "f" * 32 + ".json", None),
+    ],
+)
+def test_what_a_name_says_of_its_object(name: str, said: str | None) -> None:
+    assert base.named_sha256(name) == said

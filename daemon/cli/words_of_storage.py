@@ -1,0 +1,65 @@
+"""The words for what can be wrong with storage."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from chatkeep.daemon.cli.exits import Exit
+from chatkeep.daemon.cli.saying import AGAIN, REPORT, VERIFY, Words
+
+STORAGE: Final = {
+    "provider-error": Words("Storage did not do what it was asked.", "", Exit.STORAGE),
+    "unavailable": Words("Storage cannot be reached.", AGAIN, Exit.STORAGE),
+    "throttled": Words("Storage asks for fewer requests.", AGAIN, Exit.STORAGE),
+    "object-not-found": Words("Storage does not have {object}.", VERIFY, Exit.INTEGRITY),
+    "object-conflict": Words(
+        "Storage holds something else under the name {object}. It was left as it is.", VERIFY, Exit.INTEGRITY
+    ),
+    "object-damaged": Words("Storage cannot read back {object}.", VERIFY, Exit.INTEGRITY),
+    "quota-exceeded": Words(
+        "Storage is full.", "Free some room or get more. What waits to be uploaded is kept until then.", Exit.STORAGE
+    ),
+    "permission-refused": Words(
+        "Storage refuses access.",
+        "Check that this user may read and write there, and that the medium is not write-protected.",
+        Exit.STORAGE,
+    ),
+    "storage-credential-refused": Words(
+        "Storage does not accept the key or password it was given.",
+        "It is wrong, was revoked or has expired. Put a new one where the configuration says, then look: "
+        "chatkeep providers test {provider}",
+        Exit.STORAGE,
+    ),
+    "login-needed": Words(
+        "Storage wants somebody to log in again.",
+        "Run: chatkeep providers login {provider}. What waits to be uploaded is kept until then.",
+        Exit.STORAGE,
+    ),
+    "client-missing": Words(
+        "Storage of the type {type} needs a library that is not installed ({package}).",
+        "Install it into the same Python as Chatkeep: pip install 'chatkeep[{extra}]'",
+        Exit.STORAGE,
+    ),
+    "secret-file-refused": Words(
+        "The file of a key or password cannot be used: {path} ({reason}).",
+        "It must be a file of the user who runs Chatkeep, that nobody else may read: chmod 600. "
+        "See: chatkeep config example",
+        Exit.STORAGE,
+    ),
+    "memo-unusable": Words(
+        "What is remembered about storage on this machine cannot be read or written: {path} ({errno}).",
+        "Make room on the disk, or give the file back to the user who runs Chatkeep.",
+        Exit.FAILED,
+    ),
+    "object-held": Words(
+        "Storage does not let {object} be deleted now.",
+        "It has an object lock or a retention period. Nothing is wrong: what was pruned stays there until it ends.",
+        Exit.STORAGE,
+    ),
+    "storage-missing": Words(
+        "The place where the vault is stored is not there: {path}.",
+        "Mount the disk, or put the directory back where it was. What a backup has for it waits until then.",
+        Exit.STORAGE,
+    ),
+    "invalid-name": Words("{object} cannot be the name of an object.", REPORT, Exit.FAILED),
+}
