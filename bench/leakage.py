@@ -34,6 +34,7 @@ from chatkeep.config.model import ProviderConfig
 from chatkeep.daemon.cli.main import main as chatkeep
 from chatkeep.providers import registry
 from chatkeep.providers.base import Capabilities, ObjectStat, Provider
+from chatkeep.providers.memo import Memo
 
 PHOTOS = (60_000, 350_000, 360_000)
 """Bytes. The last two fall on one step of the padding or on two, as chance has it."""
@@ -160,9 +161,10 @@ class Room:
         )
 
     def _run(self, *words: str) -> None:
-        def opened(config: ProviderConfig, *, create: bool = False) -> Seen:
-            return Seen(registry.OPENERS[config.type](config, create))
+        def opened(config: ProviderConfig, memo: Memo | None = None, *, create: bool = False) -> Seen:
+            return Seen(real(config, memo, create=create))
 
+        real = registry.open_provider
         said = io.StringIO()
         with mock.patch.object(registry, "open_provider", opened), contextlib.redirect_stdout(said):
             code = chatkeep(["--config", str(self._config), *words, "--json"])

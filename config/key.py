@@ -7,10 +7,16 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import NoneType
-from typing import Any
+from typing import Any, Final
 
 from chatkeep.config.amounts import Duration, at_least
 from chatkeep.config.problems import Reason
+
+CREDENTIAL: Final = "credential:"
+"""In front of the name of a systemd credential, in place of the path of a secret file."""
+
+# What systemd takes as the name of a credential (systemd.exec(5)) and no path can be made of.
+CREDENTIAL_NAME: Final = f"^{CREDENTIAL}(?!\\.)[A-Za-z0-9._-]{{1,200}}$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +28,7 @@ class Key:
     pattern: str = ""
     refused: Reason = Reason.BAD_TEXT  # the reason given when `pattern` does not match
     least: Duration = Duration(0)  # of a duration: 0 seconds, 1 second or 1 minute
+    secret: bool = False  # of a path: the file holds a secret, and may be a credential of systemd as well
 
     def accepts(self, text: str) -> bool:
         """Whether a text obeys the rule of this key."""

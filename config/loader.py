@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import typing
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -16,11 +17,12 @@ import yaml
 
 from chatkeep.config import document
 from chatkeep.config.amounts import Amount, Duration, Every, Share, Size
-from chatkeep.config.key import Key, unwrap
+from chatkeep.config.key import CREDENTIAL_NAME, Choose, Key, unwrap
 from chatkeep.config.model import Config, Origin, ProviderConfig, Source, choice, shapes
 from chatkeep.config.places import default_file, default_state_dir
 from chatkeep.config.problems import ConfigInvalid, Problem, Reason, nearest
 from chatkeep.config.relations import clashes, contradictions
+from chatkeep.config.storages import TypeUnusable
 
 _AMOUNTS: Final[dict[type, Reason]] = {
     Duration: Reason.BAD_DURATION,
@@ -97,7 +99,7 @@ class _Reader:
         if not _printable(node.value):
             return self.refuse(Reason.BAD_TEXT, at, node, found=ascii(node.value))
         if hint is Path:
-            return self.path(node, at)
+            return self.path(node, at, key)
         if key is not None and not key.accepts(node.value):
             return self.refuse(key.refused, at, node, found=node.value)
         return node.value
@@ -112,7 +114,9 @@ class _Reader:
             return self.refuse(reason, at, node, found=node.value, wanted=str(key.least))
         return value
 
-    def path(self, node: yaml.ScalarNode, at: str) -> Any:
+    def path(self, node: yaml.ScalarNode, at: str, key: Key | None) -> Any:
+        if key is not None and key.secret and re.search(CREDENTIAL_NAME, node.value):
+            return Path(node.value)  # found when it is read: only the service that systemd gave it to has it
         expanded = os.path.expanduser(node.value)
         if expanded.startswith("~"):
             return self.refuse(Reason.NO_HOME, at, node, found=node.value)
@@ -153,8 +157,7 @@ class _Reader:
         chosen = choice(hint)
         model, nested = None, {}
         if chosen is not None:
-            word = getattr(nodes.get(chosen[1].by), "value", None)
-            model = chosen[1].table.get(word) if isinstance(word, str) else None
+            model = self.chosen(chosen[1], nodes.get(chosen[1].by), _join(at, chosen[1].by))
             nested = {shape.name: shape for shape in shapes(model)} if model is not None else {}
         for name, inner in nodes.items():
             shape = known.get(name) or nested.get(name)
@@ -170,6 +173,20 @@ class _Reader:
         if chosen is not None:
             values = self.split(values, chosen[0], model, nested)
         return values
+
+    def chosen(self, choose: Choose, node: yaml.Node | None, at: str) -> type | None:
+        """The model that a word chooses; None when there is none, which is noted unless there is no word either."""
+        if not isinstance(node, yaml.ScalarNode) or document.TYPES.get(node.tag) != "text":
+            return None
+        try:
+            return choose.table[node.value]
+        except TypeUnusable as problem:
+            self.refuse(Reason.TYPE_UNUSABLE, at, node, found=node.value, wanted=f"{problem.place}: {problem.cause}")
+        except KeyError:
+            words = list(choose.table)
+            close = nearest(node.value, words)
+            self.refuse(Reason.UNKNOWN_WORD, at, node, found=node.value, wanted=" or ".join(words), nearest=close)
+        return None
 
     def split(self, values: dict[str, Any], into: str, model: type | None, nested: dict[str, Any]) -> dict[str, Any]:
         """Takes the keys that belong to the chosen model out and puts that model in."""

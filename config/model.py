@@ -1,8 +1,8 @@
 """The configuration as typed values.
 
-These classes, and those of `running`, are the one description of the file: the loader, the commented example and the
-JSON Schema are all made from the annotations and the `Key` of each field. A new key is a new field, nothing else; a new
-type of provider is a class of options, a word in the annotation of `type` and a row in `PROVIDER_OPTIONS`.
+These classes, and those of `running` and `storages`, are the one description of the file: the loader, the commented
+example and the JSON Schema are all made from the annotations and the `Key` of each field. A new key is a new field,
+nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from chatkeep.config.amounts import ALL, Amount, Duration
@@ -21,6 +20,8 @@ from chatkeep.config.key import Choose, Key, unwrap
 from chatkeep.config.places import default_state_dir
 from chatkeep.config.problems import Reason
 from chatkeep.config.running import JobsConfig, OutboxConfig, SessionConfig, TellConfig, WatchConfig
+from chatkeep.config.storages import PROVIDER_OPTIONS as PROVIDER_OPTIONS
+from chatkeep.config.storages import FolderOptions as FolderOptions
 
 # Names are shown, stored in snapshots and typed as arguments: nothing that looks like an option or a path, nothing
 # invisible.
@@ -92,23 +93,6 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class FolderOptions:
-    """A directory: a disk, a network mount, or a folder that another program synchronises."""
-
-    path: Annotated[
-        Path,
-        Key(
-            "The directory that holds the vault. chatkeep init makes it where its parent exists; nothing else does: a "
-            "disk that is not mounted must not be mistaken for an empty one.",
-            example="/mnt/backup/chatkeep",
-        ),
-    ]
-
-
-PROVIDER_OPTIONS: Final[Mapping[str, type]] = MappingProxyType({"folder": FolderOptions})
-
-
-@dataclass(frozen=True, slots=True)
 class ProviderConfig:
     """A place where the vault is stored. Each receives everything."""
 
@@ -122,8 +106,11 @@ class ProviderConfig:
             refused=Reason.BAD_NAME,
         ),
     ]
-    type: Annotated[Literal["folder"], Key("Which kind of storage it is: folder.", example="folder")]
-    options: Annotated[FolderOptions, Choose(by="type", table=PROVIDER_OPTIONS)]
+    type: Annotated[
+        str,
+        Key("Which kind of storage it is: folder.", example="folder"),
+    ]
+    options: Annotated[Any, Choose(by="type", table=PROVIDER_OPTIONS)]
     required: Annotated[
         bool,
         Key("A backup counts as done when every required provider holds it. false: this one may lag behind."),

@@ -36,6 +36,8 @@ class Reason(enum.StrEnum):
     UNKNOWN_WORD = "unknown-word"
     BAD_TEXT = "bad-text"
     BAD_NAME = "bad-name"
+    BAD_URL = "bad-url"
+    TYPE_UNUSABLE = "type-unusable"
     BAD_PATTERN = "bad-pattern"
     NOT_ABSOLUTE = "not-absolute"
     NO_HOME = "no-home"

@@ -27,8 +27,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from chatkeep.config.storages import FolderOptions
 from chatkeep.providers import base, durable
 from chatkeep.providers.probing import observe
+from chatkeep.providers.registry import Opening, ProviderType
 
 STALE_AFTER = 86400.0
 """Age in seconds from which a temporary file without a living writer is removed. Generous because the age is by the
@@ -304,3 +306,10 @@ class FolderProvider:
         if os.path.lexists(path.with_name(f".{path.name}.icloud")):
             return base.Unavailable
         return base.ObjectNotFound
+
+
+def _open(opening: Opening) -> base.Provider:
+    return FolderProvider(opening.name, opening.options.path, create=opening.create)
+
+
+TYPE = ProviderType(FolderOptions, _open)

@@ -450,6 +450,8 @@ PROBLEMS: Final[Mapping[Reason, str]] = {
     Reason.UNKNOWN_WORD: "'{found}' is not {wanted}",
     Reason.BAD_TEXT: "empty, or with characters that cannot be shown: {found}",
     Reason.BAD_NAME: "'{found}' cannot be a name: 1 to 100 characters, no slash, no dash or space at the edge",
+    Reason.BAD_URL: "this is not an address such as https://host/path. User, password and ?query do not belong into it",
+    Reason.TYPE_UNUSABLE: "the type '{found}' comes from a package that cannot be used ({wanted}): update or remove it",
     Reason.BAD_PATTERN: "'{found}' is not a pattern below the source: no slash in front, no ..",
     Reason.NOT_ABSOLUTE: "'{found}' is not an absolute path; it begins with / or ~, and variables are not replaced",
     Reason.NO_HOME: "the home directory in '{found}' is not known",

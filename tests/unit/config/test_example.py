@@ -14,17 +14,7 @@ import yaml
 from chatkeep.config.example import example
 from chatkeep.config.key import unwrap
 from chatkeep.config.loader import parse
-from chatkeep.config.model import (
-    PROVIDER_OPTIONS,
-    Config,
-    FolderOptions,
-    ProviderConfig,
-    Retention,
-    Source,
-    VaultConfig,
-    choice,
-    shapes,
-)
+from chatkeep.config.model import Config, ProviderConfig, Retention, Source, VaultConfig, choice, shapes
 from chatkeep.config.problems import ConfigInvalid
 from chatkeep.config.running import (
     DrillJob,
@@ -37,6 +27,8 @@ from chatkeep.config.running import (
     WatchConfig,
 )
 from chatkeep.config.schema import schema
+from chatkeep.config.storages import BUILT_IN_OPTIONS, FolderOptions
+from chatkeep.providers.registry import BUILT_IN, provider_type
 
 FILE = Path("example.yaml")
 RUNNING: list[type] = [WatchConfig, SessionConfig, OutboxConfig, JobsConfig, VerifyJob, DrillJob, PruneJob, TellConfig]
@@ -78,7 +70,7 @@ def test_a_block_that_is_switched_on_changes_nothing() -> None:
 
 
 def test_every_model_is_looked_at_here() -> None:
-    found, rest = set[type](), list[Any]([Config, *PROVIDER_OPTIONS.values()])
+    found, rest = set[type](), list[Any]([Config, *BUILT_IN_OPTIONS.values()])
     while rest:
         model = rest.pop()
         found.add(model)
@@ -102,12 +94,11 @@ def test_every_key_and_its_documentation_is_in_the_example(model: type) -> None:
         assert shape.key.doc in said
 
 
-def test_every_type_of_provider_has_a_word_in_the_model() -> None:
-    chosen = choice(ProviderConfig)
-    assert chosen is not None
-    kinds = next(shape for shape in shapes(ProviderConfig) if shape.name == chosen[1].by)
-    assert set(kinds.type.__args__) == set(PROVIDER_OPTIONS)
-    assert {*PROVIDER_OPTIONS.values()} <= {*MODELS}
+def test_the_types_of_the_configuration_are_those_that_can_be_opened() -> None:
+    assert set(BUILT_IN_OPTIONS) == set(BUILT_IN)
+    for word, options in BUILT_IN_OPTIONS.items():
+        assert provider_type(word).options is options
+    assert {*BUILT_IN_OPTIONS.values()} <= {*MODELS}
 
 
 def test_the_schema_is_json() -> None:

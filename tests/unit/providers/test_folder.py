@@ -16,7 +16,7 @@ from chatkeep.config.errors import Disposition
 from chatkeep.config.model import FolderOptions, ProviderConfig
 from chatkeep.providers import base, durable
 from chatkeep.providers.folder import FolderProvider
-from chatkeep.providers.registry import OPENERS, open_provider
+from chatkeep.providers.registry import open_provider
 from tests.support.nobody import as_nobody
 
 HASH = "ab" + "0123456789abcdef" * 3 + "c" * 14
@@ -321,7 +321,6 @@ def test_the_table_opens_what_is_configured(tmp_path: Path) -> None:
     provider.put("a", b"x")
     assert provider.name == "disk"
     assert open_provider(config).get("a") == b"x"
-    assert {*OPENERS} == {"folder"}
 
 
 def test_types_are_imported_when_they_are_opened() -> None:
