@@ -88,6 +88,7 @@ def test_every_promise(station: Station, tmp_path: Path) -> None:
     see("device list", "device", "list", *unlock)
     see("key remove, key rotate, device remove", "key", "rotate", "--yes", *unlock)
     see("doctor", "doctor")
+    see("providers test", "providers", "test", "--quick")
     see("reader", "reader")
     see("config check, schema, example", "config", "check")
     for path in station.state.glob("state.db*"):
