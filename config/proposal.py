@@ -32,11 +32,11 @@ class ProposedSource:
 
 @dataclass(frozen=True, slots=True)
 class ProposedProvider:
-    """A place to store the vault: its type, and the keys that this type needs."""
+    """A place to store the vault: its type, and the keys that this type needs. A path may be written with ~."""
 
     name: str
     type: str
-    options: Mapping[str, str]
+    options: Mapping[str, str | bool | Path | Mapping[str, str]]
 
 
 def text(sources: Sequence[ProposedSource], provider: ProposedProvider, home: Path, state_dir: Path | None) -> str:
@@ -45,14 +45,24 @@ def text(sources: Sequence[ProposedSource], provider: ProposedProvider, home: Pa
     for source in sources:
         lines += _source(source, home)
     lines += ["", "providers:", f"  - name: {scalar(provider.name)}", f"    type: {scalar(provider.type)}"]
-    lines += [f"    {key}: {scalar(_option(value, home))}" for key, value in provider.options.items()]
+    for key, value in provider.options.items():
+        lines += _option(key, value, home)
     if state_dir is not None:
         lines += ["", f"state_dir: {scalar(short(state_dir, home))}"]
     return "\n".join(lines) + "\n"
 
 
-def _option(value: str, home: Path) -> str:
-    return short(Path(value), home) if value.startswith("/") else value
+def _option(key: str, value: str | bool | Path | Mapping[str, str], home: Path) -> Iterator[str]:
+    match value:
+        case bool():
+            yield f"    {key}: {str(value).lower()}"
+        case str():
+            yield f"    {key}: {scalar(value)}"
+        case Path():
+            yield f"    {key}: {scalar(short(value, home))}"
+        case _:
+            yield f"    {key}:"
+            yield from (f"      {scalar(name)}: {scalar(text)}" for name, text in value.items())
 
 
 def _source(source: ProposedSource, home: Path) -> Iterator[str]:

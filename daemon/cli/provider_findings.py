@@ -12,6 +12,7 @@ from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.cli.exits import Exit, worst
 from chatkeep.daemon.cli.measures import counted, duration, size
 from chatkeep.daemon.cli.telling import tell
+from chatkeep.providers.base import ObjectDamaged
 
 if TYPE_CHECKING:
     from chatkeep.providers.base import Capabilities
@@ -63,8 +64,8 @@ class Level(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One question and its answer. `value`: the figure behind it, in seconds, bytes or bytes per second. `code`: of the
-    error that was met."""
+    """One question and its answer. `value`: the figure behind it, in seconds, bytes or bytes per second. `error`: what
+    was met, where backups are not possible with it."""
 
     check: Check
     answer: Answer
@@ -72,8 +73,7 @@ class Row:
     text: str = ""
     remedy: str = ""
     value: float | None = None
-    code: str | None = None
-    exit: Exit = Exit.DONE
+    error: ChatkeepError | None = None
 
 
 class Verdict(enum.StrEnum):
@@ -131,7 +131,7 @@ def worked(check: Check, text: str = "") -> Row:
 def failed(check: Check, error: ChatkeepError) -> Row:
     """It did not, and no backup can be made there as long as that is so."""
     told = tell(error, name_provider=False)
-    return Row(check, Answer.NO, Level.FAIL, told.text, told.remedy, code=error.code, exit=told.exit)
+    return Row(check, Answer.NO, Level.FAIL, told.text, told.remedy, error=error)
 
 
 def not_allowed(check: Check) -> Row:
@@ -148,9 +148,8 @@ def left_out(check: Check, why: str) -> Row:
 def damaged(check: Check) -> Row:
     """It gave back something else than it was given."""
     text = "It returned other bytes than it was given."
-    return Row(
-        check, Answer.NO, Level.FAIL, text, "Use another storage: this one loses backups.", None, None, Exit.INTEGRITY
-    )
+    error = ObjectDamaged(object="probe/")
+    return Row(check, Answer.NO, Level.FAIL, text, "Use another storage: this one loses backups.", error=error)
 
 
 def shown(at_once: bool) -> Row:
@@ -195,7 +194,7 @@ def verdict(rows: Sequence[Row]) -> Verdict:
 
 def exit_of(rows: Sequence[Row]) -> Exit:
     """How a command ends that was asked about this one."""
-    return worst(row.exit for row in rows)
+    return worst(tell(row.error).exit for row in rows if row.error is not None)
 
 
 def sentence(found: Verdict, left_behind: int) -> str:

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.cli import provider_findings as findings
@@ -27,12 +27,14 @@ from chatkeep.providers.base import (
 )
 
 if TYPE_CHECKING:
+    from chatkeep.config.model import ProviderConfig
     from chatkeep.providers.base import Provider
 
 BODY: Final = 4096  # bytes of the object that all but the speed is tried with
 SMALLEST: Final = 64 * 1024  # bytes of the first object that is timed; each further one is twice as large
 MOST: Final = 4 * 1024 * 1024  # bytes that are sent to measure the speed, and as many received
 BUDGET: Final = 5.0  # seconds of sending, and as many of receiving, after which no further object is begun
+_WITHOUT_KEY: Final = frozenset({"folder"})
 
 Watch = Callable[[Check], None]
 
@@ -240,9 +242,37 @@ class Trial:
                     self.left.remove(name)
 
 
-def of_opening(error: ChatkeepError) -> Iterator[Row]:
+class Tried(NamedTuple):
+    """What came of a trial. `left`: objects that could not be taken away again."""
+
+    rows: tuple[Row, ...]
+    left: int
+
+
+def attempt(config: ProviderConfig, asked: Watch, answered: Callable[[Row], None], *, quick: bool) -> Tried:
+    """Tries a provider of a configuration; `asked` and `answered` are told of each question and each answer at once."""
+    from chatkeep.daemon.service import storage
+
+    rows: list[Row] = []
+
+    def note(row: Row) -> None:
+        rows.append(row)
+        answered(row)
+
+    try:
+        with storage.opened([config], patient=False) as (provider,):
+            trial = Trial(provider, asked, config.type not in _WITHOUT_KEY, quick)
+            for row in trial.rows():
+                note(row)
+            return Tried(tuple(rows), len(trial.left))
+    except ChatkeepError as exc:
+        note(of_opening(exc))
+        return Tried(tuple(rows), 0)
+
+
+def of_opening(error: ChatkeepError) -> Row:
     """What is known of a provider that could not even be opened."""
-    yield findings.failed(
+    return findings.failed(
         Check.LOGIN if isinstance(error, CredentialRefused | SecretFileRefused) else Check.REACH, error
     )
 

@@ -84,7 +84,6 @@ def setup(frame: Frame, /, **options: Any) -> int:
     _check(wishes)
     if wishes.remove_unit:
         return _remove_unit(frame, dry_run=wishes.dry_run)
-    daemon = "run" in _commands()
     file = Path(os.path.abspath(frame.config_file)) if frame.config_file is not None else default_file()
     asks = ask.has_terminal() and not wishes.yes and not frame.out.as_json
     there = os.path.lexists(file)
@@ -97,7 +96,7 @@ def setup(frame: Frame, /, **options: Any) -> int:
         config = draft.config
     # Where XDG_CONFIG_HOME leads elsewhere, the service manager may not know of it.
     named = file if file != Path.home() / ".config/chatkeep/chatkeep.yaml" else None
-    facts = setup_work.look(config, configured=there, daemon=daemon, named=named)
+    facts = setup_work.look(config, configured=there, named=named)
     steps = plan(facts, Wanted(wishes.replace_config, wishes.backup, wishes.unit))
     init = _init_wishes(frame, config, wishes, asks=asks, needed=not facts.vault)
     shown = setup_report.Shown(config, file, draft.text if draft is not None else None, seen)
@@ -119,13 +118,6 @@ def _check(wishes: Wishes) -> None:
         raise click.UsageError("--remove-unit goes with no other option than --dry-run.")
     if wishes.passkey is False and wishes.security_key:
         raise click.UsageError("--no-passkey and --security-key contradict each other.")
-
-
-def _commands() -> Sequence[str]:
-    """The commands that this version has."""
-    context = click.get_current_context().find_root()
-    assert isinstance(context.command, click.Group)
-    return context.command.list_commands(context)
 
 
 def _search(frame: Frame) -> list[Candidate]:

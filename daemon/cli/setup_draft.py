@@ -64,7 +64,7 @@ def from_options(file: Path, found: Sequence[Finding], sources: Sequence[Path], 
     kept = _joined(found if every else (), [_named(path) for path in sources])
     if not kept:
         raise NothingToKeep
-    draft = drafted(file, kept, ProposedProvider("folder", "folder", {"path": _text(_absolute(store), "--store")}))
+    draft = drafted(file, kept, ProposedProvider("folder", "folder", {"path": Path(_text(_absolute(store), "--store"))}))
     folders_to_be_made(draft.config)
     return draft
 
@@ -219,16 +219,16 @@ def _kind(out: Output) -> str:
         out.note(f"  One of: {', '.join(kinds)}.")
 
 
-def _options(kind: str) -> dict[str, str]:
+def _options(kind: str) -> dict[str, str | Path]:
     """What this type of provider cannot do without."""
-    found = {}
+    found: dict[str, str | Path] = {}
     for shape in shapes(PROVIDER_OPTIONS[kind]):
         if shape.required and shape.type is Path:
             default = plugged_in() if kind == "folder" else ""
             said = _answer("Directory", default=default, show=bool(default))
             while not said:
                 said = _answer("Directory", default="", show=False)
-            found[shape.name] = str(_absolute(Path(said)))
+            found[shape.name] = _absolute(Path(said))
         elif shape.required:
             found[shape.name] = _answer(shape.name, default=shape.key.example)
     return found

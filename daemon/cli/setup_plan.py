@@ -41,7 +41,6 @@ class Why(enum.StrEnum):
     NO_MANAGER = "no-manager"  # no systemd of this user
     NOT_OURS = "not-ours"  # another unit of that name
     EDITED = "edited"  # our unit, changed by somebody
-    NO_DAEMON = "no-daemon"  # this version cannot run as a service
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +64,12 @@ class UnitFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is there. `unit`: None where this version has no daemon."""
+    """What is there."""
 
     configured: bool
     vault: bool
     snapshots: bool  # every source has one, whole
-    unit: UnitFacts | None
+    unit: UnitFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +104,7 @@ def _snapshot(facts: Facts, wanted: Wanted) -> Step:
     return Step(Name.SNAPSHOT, State.TO_DO) if wanted.snapshot else _left_out(Name.SNAPSHOT)
 
 
-def _service(unit: UnitFacts | None, wanted: bool | None) -> Step:
-    if unit is None:
-        return Step(Name.SERVICE, State.IMPOSSIBLE, Why.NO_DAEMON)
+def _service(unit: UnitFacts, wanted: bool | None) -> Step:
     if wanted is False:
         return _left_out(Name.SERVICE)
     if not unit.manager:

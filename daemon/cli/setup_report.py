@@ -56,7 +56,6 @@ _REASONS: Final = {
     Why.NOT_WANTED: "left out, as you asked",
     Why.NO_MANAGER: "not here: there is no systemd of this user",
     Why.NOT_OURS: "left alone: a unit of that name is there which setup did not write",
-    Why.NO_DAEMON: "not in this version",
 }
 _ENDED: Final = {State.FAILED: "not done", State.CANCELLED: "interrupted", State.TO_DO: "still to be done"}
 
@@ -109,7 +108,7 @@ def plan_lines(out: Output, shown: Shown, steps: Sequence[Step]) -> Iterator[str
     done = all(step.state is not State.TO_DO for step in steps)
     yield out.remark("There is nothing left to set up." if done else "What will be done:", "head")
     yield ""
-    yield from fields([(_LABELS[step.name], _wrapped(_words(shown, step, _PLANNED_WORDS))) for step in _offered(steps)])
+    yield from fields([(_LABELS[step.name], _wrapped(_words(shown, step, _PLANNED_WORDS))) for step in steps])
     yield from _not_kept(out, shown)
 
 
@@ -123,7 +122,7 @@ def lines(out: Output, shown: Shown, work: Work) -> Iterator[str]:
     else:
         yield out.styled("Everything is set up.", "head")
     yield ""
-    rows = [(_LABELS[step.name], _wrapped(_words(shown, step, _DONE_WORDS))) for step in _offered(work.steps)]
+    rows = [(_LABELS[step.name], _wrapped(_words(shown, step, _DONE_WORDS))) for step in work.steps]
     if work.kept_old is not None:
         rows.insert(1, ("", f"the old one is {_path(work.kept_old)}"))
     rows.append(("keeps", _wrapped(", ".join(printable(source.name) for source in shown.config.sources))))
@@ -224,11 +223,6 @@ def _told(out: Output, error: ChatkeepError | click.ClickException) -> Iterator[
     yield out.styled(told.text, "bad")
     if told.remedy:
         yield told.remedy
-
-
-def _offered(steps: Sequence[Step]) -> Iterator[Step]:
-    """Without what this version does not have: nobody has to hear of it."""
-    return (step for step in steps if step.why is not Why.NO_DAEMON)
 
 
 def _words(shown: Shown, step: Step, table: Mapping[State, Mapping[Any, str]]) -> str:

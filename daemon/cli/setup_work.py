@@ -146,12 +146,12 @@ class Work:
                 self.frame.out.note(line)
 
 
-def look(config: Config, *, configured: bool, daemon: bool, named: Path | None) -> Facts:
-    """What is there. `daemon`: this version can run as a service; `named`: the configuration, if not the usual one."""
+def look(config: Config, *, configured: bool, named: Path | None) -> Facts:
+    """What is there. `named`: the configuration, if not the usual one."""
     from chatkeep.daemon.service.device import is_set_up
 
     vault = is_set_up(config)
-    unit = unit_facts(wanted_unit(config, named)) if daemon else None
+    unit = unit_facts(wanted_unit(config, named))
     return Facts(configured, vault, vault and _has_snapshots(config), unit)
 
 

@@ -123,7 +123,7 @@ def test_the_first_no_that_matters_ends_it(error: base.ProviderError, check: Che
     fault = Fault("stat", error)
     found, trial, rows = tried(FaultyProvider(Odd(), fault))
     assert fault.fired == 1
-    assert (found[check].answer, found[check].level, found[check].code) == (Answer.NO, Level.FAIL, error.code)
+    assert (found[check].answer, found[check].level, found[check].error) == (Answer.NO, Level.FAIL, error)
     assert rows[-1] is found[check]
     assert (Check.REACH in found and found[Check.REACH].answer is Answer.YES) == reached
     assert findings.verdict(rows) is Verdict.BAD
@@ -285,8 +285,8 @@ def test_handed_over_is_not_stored() -> None:
 
 
 def test_what_cannot_be_opened() -> None:
-    (row,) = provider_trial.of_opening(base.SecretFileRefused(path="/k", reason="mode"))
+    row = provider_trial.of_opening(base.SecretFileRefused(path="/k", reason="mode"))
     assert (row.check, row.level) == (Check.LOGIN, Level.FAIL)
-    (row,) = provider_trial.of_opening(base.ClientMissing(type="s3", package="boto3", extra="s3"))
+    row = provider_trial.of_opening(base.ClientMissing(type="s3", package="boto3", extra="s3"))
     assert row.check is Check.REACH
     assert "pip install 'chatkeep[s3]'" in row.remedy

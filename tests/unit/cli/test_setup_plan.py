@@ -18,7 +18,7 @@ def states(facts: Facts, wanted: Wanted | None = None) -> list[State]:
     return [step.state for step in plan(facts, wanted or Wanted())]
 
 
-def service(unit: UnitFacts | None, wanted: bool | None = None) -> Step:
+def service(unit: UnitFacts, wanted: bool | None = None) -> Step:
     return plan(Facts(True, True, True, unit), Wanted(unit=wanted))[-1]
 
 
@@ -69,8 +69,3 @@ def test_one_that_is_enabled_and_does_not_run_is_started() -> None:
 def test_without_a_manager_there_is_no_service() -> None:
     assert service(dataclasses.replace(NOTHING, manager=False)).why is Why.NO_MANAGER
     assert service(dataclasses.replace(NOTHING, manager=False), wanted=False).why is Why.NOT_WANTED
-
-
-def test_without_a_daemon_there_is_no_service() -> None:
-    assert service(None).why is Why.NO_DAEMON
-    assert service(None, wanted=True).why is Why.NO_DAEMON
