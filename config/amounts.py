@@ -1,4 +1,5 @@
-"""How long, how many, how much, as people write them: `1 day`, `36h`; `48`, `all`; `20 GB`; `1%`; `never`."""
+"""How long, how many, how much, as people write them: `1 day`, `36h`; `48`, `all`; `20 GB`; `1%`; `never`; `2 MB/s`;
+`22:30`."""
 
 from __future__ import annotations
 
@@ -22,6 +23,10 @@ _MINUTE: Final = f"^({_COUNT}{_FROM_MINUTES}|([6-9][0-9]|[1-9][0-9]{{2,8}})( sec
 
 _BYTES: Final = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 SIZE: Final = "^[1-9][0-9]{0,5} ?(MB|GB|TB)$"
+_PER_SECOND: Final = {"KB/s": 10**3, "MB/s": 10**6, "GB/s": 10**9}
+RATE: Final = "^[1-9][0-9]{0,5} ?(KB|MB|GB)/s$"
+TIME: Final = "^([01][0-9]|2[0-3]):[0-5][0-9]$"
+MOST_AT_ONCE: Final = 64
 SHARE: Final = r"^(?!0+(\.0+)?%)(100|[0-9]{1,2}(\.[0-9]{1,2})?)%$"
 
 
@@ -143,6 +148,78 @@ class Share(float):
         found = re.fullmatch(r"\s*([0-9.]{1,6})\s*%?\s*", text, re.ASCII)
         meant = f"{found[1]}%" if found is not None else ""
         return meant if cls.parse(meant) is not None else ""
+
+
+class Rate(int):
+    """Bytes in a second, or `UNLIMITED`. 1 KB/s is 1000 bytes in a second."""
+
+    def __str__(self) -> str:
+        if self >= UNLIMITED:
+            return "unlimited"
+        unit, per = next((unit, per) for unit, per in reversed(_PER_SECOND.items()) if not self % per or unit == "KB/s")
+        return f"{self // per} {unit}"
+
+    @classmethod
+    def parse(cls, text: str) -> Rate | None:
+        """A whole number of KB/s, MB/s or GB/s, with a space between or without; `unlimited`. None for anything else,
+        and for nothing."""
+        if text == "unlimited":
+            return UNLIMITED
+        if re.search(RATE, text, re.ASCII) is None:
+            return None
+        return cls(int(text[:-4]) * _PER_SECOND[text[-4:]])
+
+    @classmethod
+    def nearest(cls, text: str) -> str:
+        """What was probably meant by a text that is no rate, or nothing."""
+        if text.strip().lower() in {"none", "off", "no", "never", "all", "unlimted", "no limit", "0"}:
+            return "unlimited"
+        # Not Mbit/s and Mb/s, which are an eighth.
+        found = re.fullmatch(r"\s*([0-9]{1,6})\s*([kKMG])(?:i?B)?(?:/s|ps|/sec)?\s*", text, re.ASCII)
+        meant = f"{int(found[1])} {found[2].upper()}B/s" if found is not None else ""
+        return meant if cls.parse(meant) is not None else ""
+
+
+UNLIMITED: Final = Rate(2**62)
+
+
+class TimeOfDay(int):
+    """Minutes since midnight, by the clock on the wall."""
+
+    def __str__(self) -> str:
+        return f"{self // 60:02}:{self % 60:02}"
+
+    @classmethod
+    def parse(cls, text: str) -> TimeOfDay | None:
+        """`00:00` to `23:59`; None for anything else."""
+        return cls(int(text[:2]) * 60 + int(text[3:])) if re.search(TIME, text, re.ASCII) else None
+
+    @classmethod
+    def nearest(cls, text: str) -> str:
+        """What was probably meant by a text that is no time of day, or nothing."""
+        found = re.fullmatch(
+            r"\s*([0-9]{1,2})(?:[:.h]([0-9]{2}))?(?::00)?\s*(am|pm)?\s*", text, re.ASCII | re.IGNORECASE
+        )
+        if found is None:
+            return ""
+        hour = int(found[1]) % 12 + 12 * (found[3].lower() == "pm") if found[3] else int(found[1]) % 24
+        meant = f"{hour:02}:{found[2] or '00'}"
+        return meant if cls.parse(meant) is not None else ""
+
+
+class AtOnce(int):
+    """How many calls may be on their way at the same time."""
+
+    @classmethod
+    def parse(cls, text: str) -> AtOnce | None:
+        """A number from 1 to 64; None for anything else."""
+        found = int(text) if re.fullmatch("[1-9][0-9]?", text, re.ASCII) else 0
+        return cls(found) if 1 <= found <= MOST_AT_ONCE else None
+
+    @classmethod
+    def nearest(cls, text: str) -> str:  # noqa: ARG003  # as of its neighbours
+        """Nothing: any number could have been meant."""
+        return ""
 
 
 def at_least(least: Duration) -> str:

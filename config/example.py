@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import textwrap
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from chatkeep.config.key import Key, unwrap
@@ -21,30 +21,37 @@ _HEAD: Final = """\
 """
 
 
-def example() -> str:
-    """A complete file with every key and its documentation. It loads as it stands, the paths being samples."""
-    return "\n".join([_HEAD, *_mapping(Config, "")]).rstrip() + "\n"
+def example(kind: str = "") -> str:
+    """A complete file with every key and its documentation. It loads as it stands, the paths being samples.
+
+    `kind`: the type of the provider in it, when it is not to be a folder. Raises KeyError for a type that there is not.
+    """
+    return "\n".join([_HEAD, *_mapping(Config, "", kind=kind)]).rstrip() + "\n"
 
 
-def _mapping(model: type, indent: str, *, whole: bool = False) -> Iterator[str]:
-    for shape in _keys(model):
+def _mapping(model: type, indent: str, *, whole: bool = False, kind: str = "") -> Iterator[str]:
+    for shape in _keys(model, kind):
         yield from _comment(shape.key.doc, indent)
         # A sample is not what holds without it: it stays behind its "#" also when that of the block is removed.
-        yield from _value(shape, indent, active=shape.required or (whole and not shape.key.example), whole=whole)
+        active = shape.required or (whole and not shape.key.example)
+        yield from _value(shape, indent, active=active, whole=whole, kind=kind)
         if not indent:
             yield ""
 
 
-def _keys(model: type) -> Iterator[Shape]:
+def _keys(model: type, kind: str) -> Iterator[Shape]:
     """The keys of a model, the chosen ones directly behind the key that chooses."""
     chosen = choice(model)
     for shape in shapes(model):
-        yield shape
-        if chosen is not None and shape.name == chosen[1].by:
-            yield from shapes(chosen[1].table[shape.key.example])
+        if chosen is None or shape.name != chosen[1].by:
+            yield shape
+            continue
+        word = kind or shape.key.example
+        yield dataclasses.replace(shape, key=dataclasses.replace(shape.key, example=word))
+        yield from shapes(chosen[1].table[word])
 
 
-def _value(shape: Shape, indent: str, *, active: bool, whole: bool) -> Iterator[str]:
+def _value(shape: Shape, indent: str, *, active: bool, whole: bool, kind: str) -> Iterator[str]:
     mark = indent if active else f"{indent}#"
     if dataclasses.is_dataclass(shape.type):
         yield f"{mark}{shape.name}:"
@@ -55,18 +62,22 @@ def _value(shape: Shape, indent: str, *, active: bool, whole: bool) -> Iterator[
             yield f"{mark}{shape.name}: [{', '.join(map(str, typing.cast('tuple[str, ...]', shape.default)))}]"
             return
         yield f"{mark}{shape.name}:"
-        yield from _item(inner, key, f"{mark}  ")
+        yield from _item(inner, key, f"{mark}  ", kind)
+    elif typing.get_origin(shape.type) is Mapping:
+        yield f"{mark}{shape.name}:"
+        yield f"{mark}  {shape.key.example}"
     else:
         yield f"{mark}{shape.name}: {_sample(shape)}"
 
 
-def _item(inner: Any, key: Key | None, indent: str) -> Iterator[str]:
+def _item(inner: Any, key: Key | None, indent: str, kind: str) -> Iterator[str]:
     if not dataclasses.is_dataclass(inner):
         yield f"{indent}- {key.example if key is not None else ''}"
         return
-    lines = list(_mapping(typing.cast("type", inner), f"{indent}  "))
-    first = next(i for i, line in enumerate(lines) if not line.lstrip().startswith("#"))
-    lines[first] = f"{indent}- {lines[first].strip()}"
+    lines = list(_mapping(typing.cast("type", inner), f"{indent}  ", kind=kind))
+    below = len(indent) + 2  # the indent may be a comment itself
+    first = next(i for i, line in enumerate(lines) if not line[below:].startswith("#"))
+    lines[first] = f"{indent}- {lines[first][below:]}"
     yield from lines
 
 

@@ -29,6 +29,7 @@ class Key:
     refused: Reason = Reason.BAD_TEXT  # the reason given when `pattern` does not match
     least: Duration = Duration(0)  # of a duration: 0 seconds, 1 second or 1 minute
     secret: bool = False  # of a path: the file holds a secret, and may be a credential of systemd as well
+    secrets: str = ""  # of a mapping: the key of the file that its secret ones belong into
 
     def accepts(self, text: str) -> bool:
         """Whether a text obeys the rule of this key."""

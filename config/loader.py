@@ -10,18 +10,20 @@ import dataclasses
 import os
 import re
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import yaml
 
 from chatkeep.config import document
-from chatkeep.config.amounts import Amount, Duration, Every, Share, Size
+from chatkeep.config.amounts import Amount, AtOnce, Duration, Every, Rate, Share, Size, TimeOfDay
 from chatkeep.config.key import CREDENTIAL_NAME, Choose, Key, unwrap
-from chatkeep.config.model import Config, Origin, ProviderConfig, Source, choice, shapes
+from chatkeep.config.model import Config, Origin, ProviderConfig, Source, choice, made, shapes
 from chatkeep.config.places import default_file, default_state_dir
 from chatkeep.config.problems import ConfigInvalid, Problem, Reason, nearest
 from chatkeep.config.relations import clashes, contradictions
+from chatkeep.config.secrecy import holds_password, looks_secret
 from chatkeep.config.storages import TypeUnusable
 
 _AMOUNTS: Final[dict[type, Reason]] = {
@@ -30,6 +32,9 @@ _AMOUNTS: Final[dict[type, Reason]] = {
     Amount: Reason.BAD_AMOUNT,
     Size: Reason.BAD_SIZE,
     Share: Reason.BAD_SHARE,
+    Rate: Reason.BAD_RATE,
+    TimeOfDay: Reason.BAD_TIME,
+    AtOnce: Reason.BAD_AT_ONCE,
 }
 INVALID: Final = object()  # stands for a value that was refused; its problem is on the list
 
@@ -51,7 +56,33 @@ def parse(text: str, file: Path) -> Config:
         reader.compare(values)
     if reader.problems:
         raise ConfigInvalid(file, reader.problems)
-    return Config(**values, origin=reader.origin)
+    read = Config(**values, origin=reader.origin)
+    remembering = [
+        dataclasses.replace(provider, memory=memory(read.state_dir, provider.name)) for provider in read.providers
+    ]
+    return dataclasses.replace(read, providers=tuple(remembering))
+
+
+def load_providers(path: Path) -> tuple[ProviderConfig, ...]:
+    """The providers of a configuration that need not say what is kept: enough to read, on a machine that keeps nothing.
+
+    What else stands in the file is judged as always. Nothing is remembered about these providers.
+
+    Raises as `load`.
+    """
+    reader = _Reader(path)
+    values = reader.mapping(Config, document.compose(document.read(path), path), "", lacking=frozenset({"sources"}))
+    if values is not INVALID:
+        reader.compare({**values, "state_dir": None})
+    if reader.problems:
+        raise ConfigInvalid(path, reader.problems)
+    found: tuple[ProviderConfig, ...] = values["providers"]
+    return found
+
+
+def memory(state_dir: Path, provider: str) -> Path:
+    """Where a device remembers what the provider of that name must."""
+    return state_dir / "providers" / f"{provider.encode().hex()}.db"
 
 
 class _Reader:
@@ -76,9 +107,42 @@ class _Reader:
             return self.model(hint, node, at)
         if typing.get_origin(hint) is tuple:
             return self.items(typing.get_args(hint)[0], node, at)
+        if typing.get_origin(hint) is Mapping:
+            return self.texts(node, at, key)
         if not isinstance(node, yaml.ScalarNode):
             return self.wrong_type(node, at, _wanted(hint))
+        if key is not None and key.secret:
+            return self.secret_file(node, at)
         return self.scalar(hint, node, at, key)
+
+    def secret_file(self, node: yaml.ScalarNode, at: str) -> Any:
+        """The path of a file that holds a secret, or a credential of systemd. What stands there is never repeated: it
+        may be the secret itself."""
+        if re.search(CREDENTIAL_NAME, node.value):
+            return Path(node.value)  # found when it is read: only the service that systemd gave it to has it
+        expanded = os.path.expanduser(node.value)
+        if document.TYPES.get(node.tag) != "text" or not _printable(node.value) or not os.path.isabs(expanded):
+            return self.refuse(Reason.BAD_SECRET_FILE, at, node)
+        return Path(expanded)
+
+    def texts(self, node: yaml.Node, at: str, key: Key | None) -> Any:
+        """Names and values that are not ours to know. A value is the text that stands there, whatever YAML takes it
+        for."""
+        if not isinstance(node, yaml.MappingNode) or node.tag not in document.TYPES:
+            return self.wrong_type(node, at, "mapping")
+        found: dict[str, Any] = {}
+        for name, inner in self.keys(node, at).items():
+            place = _join(at, name)
+            if not isinstance(inner, yaml.ScalarNode) or inner.tag == document.TYPE_NULL:
+                found[name] = self.wrong_type(inner, place, "text")
+            elif looks_secret(name, inner.value):
+                wanted = key.secrets if key is not None and key.secrets else "a file"
+                found[name] = self.refuse(Reason.SECRET_HERE, place, inner, wanted=wanted)
+            elif not _printable(inner.value) or not _printable(name):
+                found[name] = self.refuse(Reason.BAD_TEXT, place, inner, found=ascii(inner.value))
+            else:
+                found[name] = inner.value
+        return INVALID if any(value is INVALID for value in found.values()) else found
 
     def scalar(self, hint: Any, node: yaml.ScalarNode, at: str, key: Key | None) -> Any:
         found = document.TYPES.get(node.tag)
@@ -96,12 +160,16 @@ class _Reader:
                 return node.value
             close = nearest(node.value, words)
             return self.refuse(Reason.UNKNOWN_WORD, at, node, found=node.value, wanted=_wanted(hint), nearest=close)
+        if holds_password(node.value):
+            return self.refuse(Reason.SECRET_HERE, at, node, wanted="a file")
         if not _printable(node.value):
             return self.refuse(Reason.BAD_TEXT, at, node, found=ascii(node.value))
         if hint is Path:
-            return self.path(node, at, key)
+            return self.path(node, at)
         if key is not None and not key.accepts(node.value):
-            return self.refuse(key.refused, at, node, found=node.value)
+            # What somebody puts into an address that does not belong there is often a secret: it is not repeated.
+            found = "" if key.refused is Reason.BAD_URL else node.value
+            return self.refuse(key.refused, at, node, found=found)
         return node.value
 
     def amount(self, hint: Any, node: yaml.ScalarNode, at: str, key: Key | None) -> Any:
@@ -114,9 +182,7 @@ class _Reader:
             return self.refuse(reason, at, node, found=node.value, wanted=str(key.least))
         return value
 
-    def path(self, node: yaml.ScalarNode, at: str, key: Key | None) -> Any:
-        if key is not None and key.secret and re.search(CREDENTIAL_NAME, node.value):
-            return Path(node.value)  # found when it is read: only the service that systemd gave it to has it
+    def path(self, node: yaml.ScalarNode, at: str) -> Any:
         expanded = os.path.expanduser(node.value)
         if expanded.startswith("~"):
             return self.refuse(Reason.NO_HOME, at, node, found=node.value)
@@ -142,12 +208,13 @@ class _Reader:
             values = self.mapping(hint, node, at)
         if values is INVALID or any(value is INVALID for value in values.values()):
             return INVALID
-        made = hint(**values)
-        self.placed.append((at, made))
-        return made
+        whole = made(hint, values)
+        self.placed.append((at, whole))
+        return whole
 
-    def mapping(self, hint: type, node: yaml.Node, at: str) -> Any:
-        """The values of the keys that are there, `INVALID` among them; or INVALID when it is no mapping."""
+    def mapping(self, hint: type, node: yaml.Node, at: str, lacking: frozenset[str] = frozenset()) -> Any:
+        """The values of the keys that are there, `INVALID` among them; or INVALID when it is no mapping. `lacking`:
+        required keys that may be missing all the same."""
         self.marks[at] = _place(node)
         if not isinstance(node, yaml.MappingNode) or node.tag not in document.TYPES:
             return self.wrong_type(node, at, "mapping")
@@ -168,7 +235,7 @@ class _Reader:
                 self.refuse(Reason.UNKNOWN_KEY, _join(at, name), inner, found=name, nearest=close)
                 values[name] = INVALID
         for shape in (*known.values(), *nested.values()):
-            if shape.required and shape.name not in nodes:
+            if shape.required and shape.name not in nodes and shape.name not in lacking:
                 values[shape.name] = self.refuse(Reason.MISSING_KEY, _join(at, shape.name), node, wanted=shape.name)
         if chosen is not None:
             values = self.split(values, chosen[0], model, nested)
@@ -192,7 +259,7 @@ class _Reader:
         """Takes the keys that belong to the chosen model out and puts that model in."""
         inner = {name: values.pop(name) for name in nested if name in values}
         whole = model is not None and not any(value is INVALID for value in inner.values())
-        values[into] = model(**inner) if model is not None and whole else INVALID
+        values[into] = made(model, inner) if model is not None and whole else INVALID
         return values
 
     def keys(self, node: yaml.MappingNode, at: str) -> dict[str, yaml.Node]:
@@ -248,5 +315,14 @@ def _printable(text: str) -> bool:
 def _wanted(hint: Any) -> str:
     if typing.get_origin(hint) is Literal:
         return " or ".join(typing.get_args(hint))
-    words = {bool: "true or false", Path: "path", Amount: "a number", Size: "a size", Share: "a share such as 1%"}
+    words = {
+        bool: "true or false",
+        Path: "path",
+        Amount: "a number",
+        Size: "a size",
+        Share: "a share such as 1%",
+        Rate: "a rate such as 500 KB/s",
+        TimeOfDay: "a time such as 08:00",
+        AtOnce: "a number",
+    }
     return words.get(hint, "a duration" if hint in _AMOUNTS else "text")

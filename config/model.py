@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from chatkeep.config.amounts import ALL, Amount, Duration
+from chatkeep.config.amounts import ALL, Amount, AtOnce, Duration
 from chatkeep.config.key import Choose, Key, unwrap
+from chatkeep.config.limits import Limit
 from chatkeep.config.places import default_state_dir
 from chatkeep.config.problems import Reason
 from chatkeep.config.running import JobsConfig, OutboxConfig, SessionConfig, TellConfig, WatchConfig
@@ -108,13 +109,23 @@ class ProviderConfig:
     ]
     type: Annotated[
         str,
-        Key("Which kind of storage it is: folder.", example="folder"),
+        Key(
+            "Which kind of storage it is. chatkeep config example --type KIND shows the keys of another kind; one that "
+            "does not exist is answered with the list.",
+            example="folder",
+        ),
     ]
     options: Annotated[Any, Choose(by="type", table=PROVIDER_OPTIONS)]
     required: Annotated[
         bool,
         Key("A backup counts as done when every required provider holds it. false: this one may lag behind."),
     ] = True
+    connections: Annotated[
+        AtOnce, Key("So many calls to it are on their way at the same time at most: a number from 1 to 64.")
+    ] = AtOnce(4)
+    limit: Annotated[Limit, Key("How much of the line it may take.")] = Limit()
+    memory: Path | None = field(default=None, compare=False, repr=False)
+    """Where this device remembers what the provider must (`chatkeep.providers.memo`); None: nowhere. Not a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +210,11 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One key of the file, read from the model."""
+    """One key of the file, read from the model. `field` is its name there: a word that Python keeps for itself stands
+    with an underscore behind it."""
 
     name: str
+    field: str
     type: Any
     key: Key
     required: bool
@@ -217,8 +230,14 @@ def shapes(model: type) -> tuple[Shape, ...]:
         if key is not None:
             required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
             default = None if item.default is dataclasses.MISSING else item.default
-            found.append(Shape(item.name, bare, key, required, default))
+            found.append(Shape(item.name.removesuffix("_"), item.name, bare, key, required, default))
     return tuple(found)
+
+
+def made(model: type, values: Mapping[str, Any]) -> Any:
+    """A model from the values of its keys; other fields under their own names."""
+    fields = {shape.name: shape.field for shape in shapes(model)}
+    return model(**{fields.get(name, name): value for name, value in values.items()})
 
 
 def choice(model: type) -> tuple[str, Choose] | None:

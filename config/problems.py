@@ -38,6 +38,8 @@ class Reason(enum.StrEnum):
     BAD_NAME = "bad-name"
     BAD_URL = "bad-url"
     TYPE_UNUSABLE = "type-unusable"
+    SECRET_HERE = "secret-here"  # noqa: S105  # a reason
+    BAD_SECRET_FILE = "bad-secret-file"  # noqa: S105  # a reason
     BAD_PATTERN = "bad-pattern"
     NOT_ABSOLUTE = "not-absolute"
     NO_HOME = "no-home"
@@ -48,9 +50,13 @@ class Reason(enum.StrEnum):
     BAD_AMOUNT = "bad-amount"
     BAD_SIZE = "bad-size"
     BAD_SHARE = "bad-share"
+    BAD_RATE = "bad-rate"
+    BAD_TIME = "bad-time"
+    BAD_AT_ONCE = "bad-at-once"
     # several values together
     DUPLICATE_NAME = "duplicate-name"
     SAME_DIRECTORY = "same-directory"
+    SAME_STORAGE = "same-storage"
     NESTED_DIRECTORY = "nested-directory"
     STATE_IN_SOURCE = "state-in-source"
     STATE_IN_PROVIDER = "state-in-provider"

@@ -48,6 +48,7 @@ def clashes(
     yield from _names((f"{key}.name", config.name) for key, config in providers)
     yield from _overlaps(places)
     yield from _overlaps(folders)
+    yield from _same_storage(providers)
     # A vault inside a source would back itself up, each snapshot making the next one larger.
     for key, path in folders:
         yield from _inside(key, path, places, Reason.PROVIDER_IN_SOURCE)
@@ -104,6 +105,18 @@ def _overlaps(places: Sequence[Placed]) -> Iterator[Clash]:
         outer = next((first[parent] for parent in path.parents if parent in first), None)
         if outer is not None:
             yield Clash(Reason.NESTED_DIRECTORY, key, str(path), outer)
+
+
+def _same_storage(providers: Sequence[tuple[str, ProviderConfig]]) -> Iterator[Clash]:
+    """Two providers that are one: whoever believes to have two copies has one. A type says which of its keys make a
+    place; folders are compared by their paths."""
+    first: dict[tuple[object, ...], str] = {}
+    for key, config in providers:
+        kept: tuple[str, ...] = getattr(config.options, "place", ())
+        if kept:
+            place = (config.type, *(repr(getattr(config.options, name)).rstrip("/'\"").lower() for name in kept))
+            if first.setdefault(place, key) != key:
+                yield Clash(Reason.SAME_STORAGE, f"{key}.type", config.type, first[place])
 
 
 def _inside(key: str, path: Path, places: Sequence[Placed], reason: Reason) -> Iterator[Clash]:

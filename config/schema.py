@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import typing
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from chatkeep.config.amounts import MOST, SHARE, SIZE, WRITTEN, Amount, Duration, Every, Share, Size
-from chatkeep.config.key import Key, unwrap
+from chatkeep.config.amounts import (
+    MOST,
+    MOST_AT_ONCE,
+    RATE,
+    SHARE,
+    SIZE,
+    TIME,
+    WRITTEN,
+    Amount,
+    AtOnce,
+    Duration,
+    Every,
+    Rate,
+    Share,
+    Size,
+    TimeOfDay,
+)
+from chatkeep.config.key import CREDENTIAL_NAME, Key, unwrap
 from chatkeep.config.model import Config, Shape, choice, shapes
 
 Json = dict[str, Any]
@@ -25,13 +43,20 @@ def _mapping(model: type) -> Json:
     if chosen is None:
         return _object(model, shapes(model))
     kinds = []
-    for word, options in chosen[1].table.items():
+    for word, options in _usable(chosen[1].table):
         kind = _object(model, (*shapes(model), *shapes(options)))
         described = kind["properties"][chosen[1].by]["description"]
         kind |= {"title": word, "description": options.__doc__}
         kind["properties"][chosen[1].by] = {"const": word, "description": described}
         kinds.append(kind)
     return kinds[0] if len(kinds) == 1 else {"oneOf": kinds}
+
+
+def _usable(table: Mapping[str, type]) -> Iterator[tuple[str, type]]:
+    """The types that can be used: one of a package that does not work is not described, and keeps none from being."""
+    for word in table:
+        with contextlib.suppress(KeyError):
+            yield word, table[word]
 
 
 def _object(model: type, keys: tuple[Shape, ...]) -> Json:
@@ -49,10 +74,12 @@ def _property(shape: Shape) -> Json:
     default = shape.default
     if isinstance(default, Duration | Amount):
         made["default"] = str(default) if isinstance(default, Duration) or default > MOST else int(default)
-    elif isinstance(default, Size | Share):
+    elif isinstance(default, Size | Share | Rate):
         made["default"] = str(default)
     elif isinstance(default, tuple) and default:
         made["default"] = list(default)
+    elif isinstance(default, AtOnce):
+        made["default"] = int(default)
     elif isinstance(default, bool | str) and default != "":
         made["default"] = default
     return made
@@ -80,6 +107,15 @@ def _type(hint: Any, key: Key | None) -> Json:
         return span if hint is Duration else {"anyOf": [span, {"const": "never"}]}
     if hint in (Size, Share):
         return {"type": "string", "pattern": SIZE if hint is Size else SHARE}
+    if hint is Rate:
+        return {"anyOf": [{"type": "string", "pattern": RATE}, {"const": "unlimited"}]}
+    if hint is TimeOfDay:
+        return {"type": "string", "pattern": TIME}
+    if hint is AtOnce:
+        return {"type": "integer", "minimum": 1, "maximum": MOST_AT_ONCE}
+    if typing.get_origin(hint) is Mapping:
+        return {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
     if hint is Path:
-        return {"type": "string", "pattern": "^[/~]"}
+        secret = key is not None and key.secret
+        return {"type": "string", "pattern": f"^[/~]|{CREDENTIAL_NAME}" if secret else "^[/~]"}
     return {"type": "string", "minLength": 1} | ({"pattern": key.pattern} if key is not None and key.pattern else {})

@@ -4,7 +4,8 @@ A built-in type is a class of options here and a row in `BUILT_IN_OPTIONS`, with
 `chatkeep.providers.registry.BUILT_IN`. A package of somebody else registers under the entry point group
 `chatkeep.providers` an object whose `options` is such a class.
 
-No key holds a secret. A key that names a file with one is marked `secret=True`: it also takes `credential:NAME`.
+No key holds a secret. A key that names a file with one is marked `secret=True`: it also takes `credential:NAME`. A
+class variable `place` names the keys that say where things are stored: two providers that agree in them are refused.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from chatkeep.config.amounts import Duration
 from chatkeep.config.key import Key
@@ -27,6 +28,8 @@ GROUP: Final = f"{_PRODUCT}.providers"
 
 # A URL without user and password in it, and without a space: https://host, and a path if it has one.
 URL: Final = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"
+# The same where a password goes along: plain http only to this machine itself.
+SECURE_URL: Final = r"^(https://[^\s/?#@]+|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?)(/[^\s?#]*)?$"
 # What is put in front of every object name: as object names are, with single slashes between and none at the ends.
 PREFIX: Final = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"
 
@@ -48,6 +51,8 @@ class FolderOptions:
 @dataclass(frozen=True, slots=True)
 class S3Options:
     """A bucket of S3, at Amazon or at anybody who speaks its protocol: MinIO, R2, B2, Wasabi, Ceph."""
+
+    place: ClassVar[tuple[str, ...]] = ("endpoint", "bucket", "prefix")
 
     bucket: Annotated[
         str,
@@ -112,6 +117,8 @@ class S3Options:
 class DriveOptions:
     """Google Drive. chatkeep providers login asks for access once."""
 
+    place: ClassVar[tuple[str, ...]] = ("client_file", "token_file", "folder")
+
     client_file: Annotated[
         Path,
         Key(
@@ -137,6 +144,8 @@ class DriveOptions:
 @dataclass(frozen=True, slots=True)
 class CloudKitOptions:
     """iCloud, through a CloudKit container of your own: needs a membership of Apple's developer program."""
+
+    place: ClassVar[tuple[str, ...]] = ("container", "environment", "endpoint")
 
     container: Annotated[
         str,
@@ -176,12 +185,14 @@ class CloudKitOptions:
 class WebdavOptions:
     """A WebDAV server: Nextcloud, Apache and others."""
 
+    place: ClassVar[tuple[str, ...]] = ("url", "user")
+
     url: Annotated[
         str,
         Key(
             "The folder on the server. Its parent must exist. User and password do not belong into it.",
             example="https://cloud.example.org/remote.php/dav/files/me/chatkeep",
-            pattern=URL,
+            pattern=SECURE_URL,
             refused=Reason.BAD_URL,
         ),
     ]
@@ -192,6 +203,15 @@ class WebdavOptions:
             "A file that holds the password, better one made for this program alone (an app password). Only this user "
             "may read the file (chmod 600).",
             example="~/.config/chatkeep/webdav-password",
+            secret=True,
+        ),
+    ] = None
+    token_file: Annotated[
+        Path | None,
+        Key(
+            "A file that holds a token, for a server that wants one in place of user and password. Only this user may "
+            "read the file (chmod 600).",
+            example="~/.config/chatkeep/webdav-token",
             secret=True,
         ),
     ] = None
@@ -208,6 +228,8 @@ class WebdavOptions:
 class OpendalOptions:
     """Any service that OpenDAL carries: Dropbox, OneDrive, Azure Blob and many more."""
 
+    place: ClassVar[tuple[str, ...]] = ("service", "options", "options_file")
+
     service: Annotated[
         str,
         Key("What OpenDAL calls the service.", example="azblob", pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$"),
@@ -215,8 +237,9 @@ class OpendalOptions:
     options: Annotated[
         Mapping[str, str],
         Key(
-            "What OpenDAL's page of the service asks for, as it is called there. No secrets.",
+            "What OpenDAL's page of the service asks for, as it is called there. Secret ones belong into options_file.",
             example="container: chats",
+            secrets="options_file",
         ),
     ] = field(default_factory=dict)
     options_file: Annotated[

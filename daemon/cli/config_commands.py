@@ -78,10 +78,22 @@ def schema(frame: Frame) -> None:
 
 
 @config.command()
+@click.option("--type", "kind", metavar="KIND", default="", help="The kind of storage in it. Left out: a folder.")
 @pass_frame
-def example(frame: Frame) -> None:
+def example(frame: Frame, kind: str) -> None:
     """Print a commented file to begin with."""
     from chatkeep.config.example import example as made
+    from chatkeep.config.problems import nearest
+    from chatkeep.config.storages import PROVIDER_OPTIONS, TypeUnusable
 
-    text = made()
+    try:
+        text = made(kind)
+    except TypeUnusable as exc:
+        raise click.BadParameter(
+            f"{kind} comes from a package that cannot be used ({exc.place}: {exc.cause})."
+        ) from exc
+    except KeyError as exc:
+        close = nearest(kind, PROVIDER_OPTIONS)
+        meant = f" Did you mean {close}?" if close else ""
+        raise click.BadParameter(f"{kind} is none of {', '.join(PROVIDER_OPTIONS)}.{meant}") from exc
     frame.out.result({"example": text, "file": default_file()}, text.rstrip("\n"))

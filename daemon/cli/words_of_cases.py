@@ -451,6 +451,10 @@ PROBLEMS: Final[Mapping[Reason, str]] = {
     Reason.BAD_TEXT: "empty, or with characters that cannot be shown: {found}",
     Reason.BAD_NAME: "'{found}' cannot be a name: 1 to 100 characters, no slash, no dash or space at the edge",
     Reason.BAD_URL: "this is not an address such as https://host/path. User, password and ?query do not belong into it",
+    Reason.SECRET_HERE: "a secret stands here, and the configuration is no place for one: put it into {wanted}, which "
+    "only you may read. Whoever saw this file may know it: better make a new one",
+    Reason.BAD_SECRET_FILE: "this is neither the path of a file (it begins with / or ~) nor credential:NAME. The secret "
+    "itself does not belong here, but into a file that only you may read",
     Reason.TYPE_UNUSABLE: "the type '{found}' comes from a package that cannot be used ({wanted}): update or remove it",
     Reason.BAD_PATTERN: "'{found}' is not a pattern below the source: no slash in front, no ..",
     Reason.NOT_ABSOLUTE: "'{found}' is not an absolute path; it begins with / or ~, and variables are not replaced",
@@ -463,12 +467,16 @@ PROBLEMS: Final[Mapping[Reason, str]] = {
     Reason.BAD_AMOUNT: "'{found}' is not a number from 0 to 999999, and not all",
     Reason.BAD_SIZE: "'{found}' is not a size such as 500 MB, 20 GB or 1 TB",
     Reason.BAD_SHARE: "'{found}' is not a share such as 1% or 0.5%: more than 0%, at most 100%",
+    Reason.BAD_RATE: "'{found}' is not a rate such as 500 KB/s or 2 MB/s, and not unlimited",
+    Reason.BAD_TIME: "'{found}' is not a time of the day such as 08:00 or 22:30",
+    Reason.BAD_AT_ONCE: "'{found}' is not a number from 1 to 64",
     Reason.LONGER_THAN: "{found} is longer than {other}, which is {wanted}: give {wanted} or less, or make {other} "
     "longer",
     Reason.ALARM_TOO_SOON: "{found} is not shorter than {other}, which is {wanted}: it would warn without end; "
     "make {other} longer, or never",
     Reason.DUPLICATE_NAME: "the name '{found}' is already that of {other}; give one of them another name",
     Reason.SAME_DIRECTORY: "{found} is the same directory as {other}",
+    Reason.SAME_STORAGE: "this is the same place as that of {other}: what is lost there is lost for both",
     Reason.NESTED_DIRECTORY: "{found} lies inside {other}, which covers it already",
     Reason.STATE_IN_SOURCE: "{found} lies inside {other} and would be backed up with it",
     Reason.STATE_IN_PROVIDER: "{found} lies inside {other}; this device's key would leave it with the vault",

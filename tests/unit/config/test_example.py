@@ -13,8 +13,9 @@ import yaml
 
 from chatkeep.config.example import example
 from chatkeep.config.key import unwrap
+from chatkeep.config.limits import Limit, LimitHours
 from chatkeep.config.loader import parse
-from chatkeep.config.model import Config, ProviderConfig, Retention, Source, VaultConfig, choice, shapes
+from chatkeep.config.model import Config, ProviderConfig, Retention, Source, VaultConfig, shapes
 from chatkeep.config.problems import ConfigInvalid
 from chatkeep.config.running import (
     DrillJob,
@@ -32,7 +33,17 @@ from chatkeep.providers.registry import BUILT_IN, provider_type
 
 FILE = Path("example.yaml")
 RUNNING: list[type] = [WatchConfig, SessionConfig, OutboxConfig, JobsConfig, VerifyJob, DrillJob, PruneJob, TellConfig]
-MODELS: list[type] = [Config, Source, ProviderConfig, VaultConfig, Retention, FolderOptions, *RUNNING]
+MODELS: list[type] = [
+    Config,
+    Source,
+    ProviderConfig,
+    VaultConfig,
+    Retention,
+    FolderOptions,
+    Limit,
+    LimitHours,
+    *RUNNING,
+]
 
 
 def switched_on(text: str) -> str:
@@ -42,7 +53,10 @@ def switched_on(text: str) -> str:
 
 def full() -> str:
     """The example with every optional key switched on, also those that are samples inside an optional block."""
-    return switched_on(switched_on(example()))
+    text = example()
+    while (more := switched_on(text)) != text:
+        text = more
+    return text
 
 
 def test_the_example_loads() -> None:
@@ -56,7 +70,8 @@ def test_the_example_with_every_key_loads_and_shows_the_defaults() -> None:
     assert config.vault == plain.vault
     assert config.retention == plain.retention
     assert config.sources[0].compression == plain.sources[0].compression
-    assert config.providers == plain.providers
+    assert [dataclasses.replace(one, limit=Limit()) for one in config.providers] == list(plain.providers)
+    assert config.providers[0].limit.hours
     for key in ("watch", "session", "outbox", "jobs"):
         assert getattr(config, key) == getattr(plain, key), key
 
@@ -113,6 +128,7 @@ def test_every_documentation_is_in_the_schema(model: type) -> None:
         assert json.dumps(shape.key.doc, ensure_ascii=False) in text
 
 
+LIMITED = "sources: [/a]\nproviders: [{{name: d, type: folder, path: /m, {}}}]\n"
 GOOD = "sources: [/a]\nproviders: [{name: d, type: folder, path: /m}]\n"
 
 
@@ -161,6 +177,18 @@ GOOD = "sources: [/a]\nproviders: [{name: d, type: folder, path: /m}]\n"
         (GOOD + "tell: {command: tell}", False),
         (GOOD + "tell: {desktop: 'off'}", False),
         (GOOD + "state_dir: relative", False),
+        (LIMITED.format("connections: 8, limit: {upload: 500 KB/s, download: unlimited}"), True),
+        (LIMITED.format("connections: 0"), False),
+        (LIMITED.format("connections: 65"), False),
+        (LIMITED.format("connections: many"), False),
+        (LIMITED.format("limit: {upload: 500}"), False),
+        (LIMITED.format("limit: {upload: 500 kbit/s}"), False),
+        (LIMITED.format("limit: 500 KB/s"), False),
+        (LIMITED.format("limit: {hours: [{from: '22:30', to: '06:00', days: [mon, sun], upload: 2MB/s}]}"), True),
+        (LIMITED.format("limit: {hours: [{from: '22:30', to: '24:00'}]}"), False),
+        (LIMITED.format("limit: {hours: [{to: '06:00'}]}"), False),
+        (LIMITED.format("limit: {hours: [{from: '22:30', to: '06:00', days: [monday]}]}"), False),
+        (LIMITED.format("limit: {hours: []}"), False),
         ("sources: [/a]\n", False),
         ("sources: []\nproviders: [{name: d, type: folder, path: /m}]", False),
         ("sources: [a]\nproviders: [{name: d, type: folder, path: /m}]", False),
@@ -191,9 +219,13 @@ def test_the_examples_obey_the_schema() -> None:
     assert valid(yaml.safe_load(full()), schema())
 
 
-TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int}
+TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int}
+TYPES["number"] = (int, float)
 CHECKS: dict[str, Any] = {
-    "type": lambda value, rule: isinstance(value, TYPES[rule]) and (rule != "integer" or not isinstance(value, bool)),
+    "type": lambda value, rule: any(
+        isinstance(value, TYPES[word]) and (word not in {"integer", "number"} or not isinstance(value, bool))
+        for word in ([rule] if isinstance(rule, str) else rule)
+    ),
     "minimum": lambda value, rule: value >= rule,
     "maximum": lambda value, rule: value <= rule,
     "enum": lambda value, rule: value in rule,
@@ -215,8 +247,8 @@ def valid(value: Any, rules: dict[str, Any]) -> bool:
         return False
     for word, rule in rules.items():
         if word == "additionalProperties":
-            assert rule is False
-            if not set(value) <= set(rules["properties"]):
+            rest = set(value) - set(rules.get("properties", ()))
+            if rest and (rule is False or not all(valid(value[name], rule) for name in rest)):
                 return False
         elif word not in {"$schema", "title", "description", "default"} and not CHECKS[word](value, rule):
             return False

@@ -1,0 +1,54 @@
+"""How much of the line a provider may take, and when. Rates are bytes in a second, times those of the clock here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from chatkeep.config.amounts import UNLIMITED, Rate, TimeOfDay
+from chatkeep.config.key import Key
+
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+
+
+@dataclass(frozen=True, slots=True)
+class LimitHours:
+    """Hours of the day in which other limits hold."""
+
+    from_: Annotated[TimeOfDay, Key("They begin, by the clock of this machine.", example='"08:00"')]
+    to: Annotated[
+        TimeOfDay,
+        Key(
+            "They end. Earlier than from: on the next day. The same as from: they last the whole day.",
+            example='"18:00"',
+        ),
+    ]
+    days: Annotated[
+        tuple[Annotated[Day, Key("A day.", example="mon")], ...],
+        Key(
+            "The days on which they begin, of: mon, tue, wed, thu, fri, sat, sun. Left out: every day.",
+            example="mon",
+        ),
+    ] = ()
+    upload: Annotated[
+        Rate | None, Key("As limit.upload, in these hours. Left out: as outside of them.", example="200 KB/s")
+    ] = None
+    download: Annotated[
+        Rate | None, Key("As limit.download, in these hours. Left out: as outside of them.", example="unlimited")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How much of the line a provider may take. Each process keeps it by itself: a restore does not ask the daemon."""
+
+    upload: Annotated[
+        Rate, Key("So much is sent in a second at most: KB/s, MB/s or GB/s (1 KB is 1000 bytes), or unlimited.")
+    ] = UNLIMITED
+    download: Annotated[Rate, Key("So much is received in a second at most, or unlimited.")] = UNLIMITED
+    hours: Annotated[
+        tuple[LimitHours, ...],
+        Key(
+            "Hours of the day in which other limits hold. Of several that hold now, the first counts.", example="hours"
+        ),
+    ] = ()
