@@ -24,9 +24,11 @@ from chatkeep.daemon.prune.plan import Terms, make_plan
 from chatkeep.daemon.prune.put_back import put_back
 from chatkeep.daemon.service import device, storage
 from chatkeep.daemon.service.engine import sweeping
+from chatkeep.daemon.service.engine.letting_go import let_go
 from chatkeep.daemon.state import State
 from chatkeep.daemon.state.pruning import CHECKPOINTS
 from chatkeep.daemon.sync import upload as sync
+from chatkeep.daemon.sync.catching_up import Watch, send_all
 from chatkeep.daemon.vault.credential import WriterCredential
 from chatkeep.daemon.vault.errors import VaultError
 from chatkeep.daemon.vault.unlocked import Pruner
@@ -141,12 +143,11 @@ def _deliver(
     with stopping() as stopped, out.progress(sized=True) as step:
         wrong = {one.name: _wrong_place(one, credential.vault_id) for one in providers}
         right = [one for one in providers if wrong[one.name] is None]
-        sent = sync.upload_all(
-            state.outbox, right, lambda at: step(f"to {at.provider}", at.bytes, at.bytes_total), stopped
-        )
+        watch = Watch(lambda at: step(f"to {at.provider}", at.bytes, at.bytes_total), stopped)
+        sent = send_all(state, right, right, watch)
         away = [sync.UploadResult(name, 0, 0, {}, (exc,), cancelled=False) for name, exc in wrong.items() if exc]
         report.uploads = [*sent, *away]
-        sync.release(state.outbox, [one.name for one in config.providers])
+        let_go(config, state)
         report.sweeps = sweeping.sweep_all(config, state, credential, right, asked=True, cancelled=stopped)
 
 

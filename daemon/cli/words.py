@@ -422,8 +422,13 @@ _PRUNE: Final = {
     "lacking-what-lives": Words(
         "{provider} does not have everything that lives ({object}), and it is not going to be sent there any more. "
         "Nothing is deleted there: what it has may be all that can be restored from it.",
-        "Copy what it lacks from another provider, for folders with: cp -an <other folder>/. <this folder>/",
+        "Copy what it lacks from another provider: chatkeep mirror {provider}",
         Exit.STORAGE,
+    ),
+    "nowhere-whole": Words(
+        "No storage that was asked has {object} whole, so it was not copied, nor what stands on it.",
+        VERIFY,
+        Exit.INTEGRITY,
     ),
     "prune-refused": Words("Nothing was pruned ({reason}).", "", Exit.FAILED),
     "prune-too-much": Words(

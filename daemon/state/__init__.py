@@ -22,6 +22,7 @@ from chatkeep.daemon.state.errors import (
 )
 from chatkeep.daemon.state.known import Known, KnownBlob
 from chatkeep.daemon.state.lineage import Copied, Lineage, Lost
+from chatkeep.daemon.state.mirrors import Left, Mirrors
 from chatkeep.daemon.state.outbox import Outbox
 from chatkeep.daemon.state.rows import (
     BackupNote,
@@ -50,8 +51,10 @@ __all__ = [
     "FileRow",
     "Known",
     "KnownBlob",
+    "Left",
     "Lineage",
     "Lost",
+    "Mirrors",
     "ObjectRow",
     "Outbox",
     "OutboxLost",

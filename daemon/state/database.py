@@ -19,6 +19,7 @@ from chatkeep.daemon.state.errors import StateBusy, StateDamaged, StateUnusable,
 from chatkeep.daemon.state.figures import Figures
 from chatkeep.daemon.state.known import Known, KnownBlob
 from chatkeep.daemon.state.lineage import Lineage
+from chatkeep.daemon.state.mirrors import Mirrors
 from chatkeep.daemon.state.outbox import Outbox
 from chatkeep.daemon.state.pruning import Pruning
 from chatkeep.daemon.state.rows import (
@@ -57,6 +58,7 @@ class State:
         self.capsules = Capsules(connection)
         self.known = Known(connection)
         self.lineage = Lineage(connection)
+        self.mirrors = Mirrors(connection)
         self.figures = Figures(connection)
         self._connection = connection
         self._lock = lock

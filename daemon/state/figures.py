@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
+from chatkeep.daemon.state.mirrors import amount, behind
 from chatkeep.daemon.state.rows import BackupNote
 
 
@@ -25,6 +26,8 @@ class Lag(NamedTuple):
         objects, waiting: that it lacks; the second in bytes.
         newest, oldest: when the newest snapshot was taken that it has, and the oldest that it lacks (ns).
         frontiers: by stream, the newest seq up to which it has everything.
+        left_behind: since when it is not waited for (ns): it is brought up from another provider before anything is
+            uploaded to it. None: it is waited for.
     """
 
     objects: int
@@ -32,6 +35,7 @@ class Lag(NamedTuple):
     newest: int | None
     oldest: int | None
     frontiers: Mapping[bytes, int]
+    left_behind: int | None = None
 
 
 class Records(Protocol):
@@ -63,22 +67,25 @@ class Figures:
         }
 
     def waiting(self, provider: str) -> tuple[int, int]:
-        """Objects and bytes that a provider lacks."""
+        """Objects and bytes that a provider lacks, also of those that left the outbox if it was left behind."""
         query = (
             "SELECT count(*), coalesce(sum(size), 0) FROM objects o WHERE released=0 AND NOT EXISTS "
             "(SELECT 1 FROM receipts r WHERE r.name=o.name AND r.provider=?)"
         )
         objects, size = self._connection.rows(query, provider)[0]
-        return objects, size
+        left, left_size = amount(self._connection, provider)
+        return objects + left, size + left_size
 
     def lag(self, provider: str) -> Lag:
         """How far a provider is."""
         objects, size = self.waiting(provider)
         oldest = None
         if objects:
+            anywhere = "EXISTS (SELECT 1 FROM receipts r WHERE r.name=o.name)"
+            which = f"(o.released=0 OR {anywhere})" if provider in behind(self._connection) else "o.released=0"
             query = (
-                "SELECT min(n.clock) FROM objects o JOIN snapshots n ON n.stream=o.stream AND n.seq=o.seq "
-                "WHERE o.released=0 AND NOT EXISTS (SELECT 1 FROM receipts r WHERE r.name=o.name AND r.provider=?)"
+                "SELECT min(n.clock) FROM objects o JOIN snapshots n ON n.stream=o.stream AND n.seq=o.seq "  # noqa: S608
+                f"WHERE {which} AND NOT EXISTS (SELECT 1 FROM receipts r WHERE r.name=o.name AND r.provider=?)"
             )
             oldest = self._connection.rows(query, provider)[0][0]
         query = (
@@ -87,4 +94,4 @@ class Figures:
         )
         newest = self._connection.rows(query, provider)[0][0]
         frontiers = dict(self._connection.rows("SELECT stream, seq FROM frontiers WHERE provider=?", provider))
-        return Lag(objects, size, newest, oldest, frontiers)
+        return Lag(objects, size, newest, oldest, frontiers, behind(self._connection).get(provider))

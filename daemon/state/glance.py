@@ -18,6 +18,7 @@ from chatkeep.daemon.state.database import LOCK
 from chatkeep.daemon.state.errors import StateDamaged
 from chatkeep.daemon.state.figures import Figures
 from chatkeep.daemon.state.lineage import Copied, Lost, decode_checkpoint
+from chatkeep.daemon.state.mirrors import amount, behind
 from chatkeep.daemon.state.rows import BackupNote, SnapshotRow, SnapshotStatistics
 from chatkeep.daemon.state.schema import VERSION
 
@@ -46,7 +47,8 @@ class SweepGlance(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ProviderGlance:
-    """What is known of one provider: what it still lacks, and how the last upload ended (times in ns)."""
+    """What is known of one provider: what it still lacks, how the last upload ended, and since when it is not waited
+    for (`left_behind`; None: it is). Times in ns."""
 
     waiting_objects: int
     waiting_bytes: int
@@ -54,6 +56,7 @@ class ProviderGlance:
     last_success: int | None
     last_error: str | None
     last_error_at: int | None
+    left_behind: int | None = None
 
 
 class Glance:
@@ -103,9 +106,12 @@ class Glance:
             "(SELECT name FROM receipts WHERE provider=?)"
         )
         objects, size = self.rows(query, name)[0]
+        left, left_size = amount(self, name)
         frontiers = dict(self.rows("SELECT stream, seq FROM frontiers WHERE provider=?", name))
         upload = self.rows("SELECT last_success, last_error, last_error_at FROM uploads WHERE provider=?", name)
-        return ProviderGlance(objects, size, frontiers, *(upload[0] if upload else (None, None, None)))
+        success, error, error_at = upload[0] if upload else (None, None, None)
+        since = behind(self).get(name)
+        return ProviderGlance(objects + left, size + left_size, frontiers, success, error, error_at, since)
 
     def lost(self) -> Lost | None:
         """Whether these records do not say what is in the vault."""

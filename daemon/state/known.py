@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from chatkeep.daemon.state.connection import Connection
+from chatkeep.daemon.state.mirrors import behind
 
 
 class KnownBlob(NamedTuple):
@@ -49,7 +50,9 @@ class Known:
         return self.acknowledged(providers) - self.refused()
 
     def acknowledged(self, providers: Collection[str]) -> set[bytes]:
-        """Hashes of the packs that each of `providers` acknowledged."""
+        """Hashes of the packs that each of `providers` acknowledged. One that was left behind is brought what the
+        others have: it counts only if there is no other."""
+        providers = set(providers) - behind(self._connection).keys() or providers
         marks = ",".join("?" * len(set(providers)))
         query = (
             f"SELECT sha256 FROM objects o WHERE is_manifest=0 AND (SELECT count(*) FROM receipts r "  # noqa: S608

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from chatkeep.daemon.state.arrivals import CHECKPOINTS as CHECKPOINTS
 from chatkeep.daemon.state.arrivals import Arrivals
 from chatkeep.daemon.state.connection import Connection
+from chatkeep.daemon.state.mirrors import behind
 
 
 class Role(enum.IntEnum):
@@ -120,9 +121,11 @@ class Pruning:
         rows = self._connection.rows("SELECT stream, provider, seq FROM frontiers")
         return {(stream, provider): seq for stream, provider, seq in rows}
 
-    def is_given_up(self, name: str, providers: Sequence[str]) -> bool:
+    def is_given_up(self, name: str, providers: Collection[str]) -> bool:
         """Whether one of `providers` will never get a checkpoint: it was lost on this device, or is older than them."""
         waits = self._connection.rows("SELECT 1 FROM objects WHERE name=? AND released=0", name)
+        # One that was left behind gets it from another.
+        providers = set(providers) - behind(self._connection).keys()
         return not waits and any(self.received(name, provider) is None for provider in providers)
 
     def objects(self) -> dict[str, tuple[bytes, int, bool]]:

@@ -23,3 +23,11 @@ class LackingWhatLives(ProviderError):
 
     code = "lacking-what-lives"
     disposition = Disposition.NEEDS_USER
+
+
+class NowhereWhole(ProviderError):
+    """No provider that was asked has an object whole, so it cannot be copied (params: object; reasons: a code by
+    provider).
+    """
+
+    code = "nowhere-whole"

@@ -16,7 +16,7 @@ from chatkeep.config.model import Config, Source
 from chatkeep.daemon.backup.run import SourceResult
 from chatkeep.daemon.backup.writer import BUDGET, Writer
 from chatkeep.daemon.service import device, moment, storage
-from chatkeep.daemon.service.engine import figures, sweeping
+from chatkeep.daemon.service.engine import figures, letting_go, sweeping
 from chatkeep.daemon.service.engine.capturing import capture
 from chatkeep.daemon.service.engine.looking import Looks, Place
 from chatkeep.daemon.service.engine.repair import recover
@@ -26,6 +26,7 @@ from chatkeep.daemon.service.engine.steps import Step, Stopped, unwatched
 from chatkeep.daemon.service.engine.waiting import held
 from chatkeep.daemon.service.errors import NotReady, OutboxFull
 from chatkeep.daemon.state import State, StateDamaged, StateError, StateLost, StateMovedAside, StateRolledBack
+from chatkeep.daemon.sync import catching_up
 from chatkeep.daemon.sync import upload as sync
 from chatkeep.daemon.sync.sweep import SweepResult
 from chatkeep.daemon.vault.credential import WriterCredential
@@ -309,7 +310,8 @@ class Engine:
     def _is_wanted(self, provider: str) -> bool:
         """Whether something waits for it; or a trouble is on record that only asking it can end."""
         known = self._state.outbox.uploads().get(provider)
-        return self._state.figures.waiting(provider)[0] > 0 or (known is not None and known[1] is not None)
+        lacks = self._state.figures.waiting(provider)[0] > 0 or provider in self._state.mirrors.behind()
+        return lacks or (known is not None and known[1] is not None)
 
     def _upload(self, place: Place, step: Step, cancelled: Stopped) -> sync.UploadResult:
         name = place.provider.name
@@ -337,22 +339,35 @@ class Engine:
         if problem is not None:
             outbox.note_upload(name, time.time_ns(), problem.code)
             return sync.UploadResult(name, 0, 0, {}, (problem,), cancelled=False)
-        result = sync.upload(
-            outbox,
-            place.provider,
+        others = [one for one in self._places.values() if one is not place]
+        watch = catching_up.Watch(
             lambda at: step(f"to {name}", at.bytes, at.bytes_total),
-            lambda: cancelled() or self._sharing.wanted,
-            self._terms.pace,
+            lambda: cancelled() or self._sharing.wanted or place.leave,
+            lambda: any(one.sending for one in others),
         )
+        try:
+            with self._state.mirrors.turns:
+                place.sending, place.leave = True, False
+            result = catching_up.send(
+                self._state, place.provider, [one.provider for one in others], watch, self._terms.pace
+            )
+        finally:
+            place.sending = False
         if result.problems:
             # Another disk may be in its place when it is tried again.
             self._looks.doubt(place)
         if not result.problems and not result.cancelled:
             # If nothing waited nobody else says that the trouble there has passed.
             outbox.note_upload(name, time.time_ns(), None)
-        # Every configured provider, also one that is away: what all have is let go, and nothing else.
-        sync.release(outbox, list(self._places))
+        self._let_go()
         return result
+
+    def _let_go(self) -> None:
+        """Every configured provider counts, also one that is away."""
+        with self._state.mirrors.turns:
+            at_work = [name for name, place in self._places.items() if place.sending]
+            for name in letting_go.let_go(self._config, self._state, at_work):
+                self._places[name].leave = True
 
     def _sweeps(self, cancelled: Stopped) -> Iterator[SweepResult]:
         for place in self._places.values():

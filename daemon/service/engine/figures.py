@@ -43,6 +43,8 @@ class ProviderFigures:
         behind_ns: when the oldest snapshot was taken that it lacks; None: it lacks none. The lag is now less this.
         sent_ns: when an upload last ended well.
         fault: why the last one failed.
+        left_behind_ns: since when it is not waited for: what it lacks left the outbox, and comes from another provider.
+            None: it is waited for.
     """
 
     name: str
@@ -54,6 +56,7 @@ class ProviderFigures:
     behind_ns: int | None
     sent_ns: int | None
     fault: Fault | None
+    left_behind_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ def read(config: Config, state: State, epoch: int) -> EngineStanding:
                 lag.oldest,
                 sent,
                 Fault(error, {"provider": provider.name}, at) if error else None,
+                lag.left_behind,
             )
         )
     waiting = state.outbox.waiting()[1]

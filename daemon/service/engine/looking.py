@@ -37,11 +37,14 @@ _SHARE: Final = 100  # of the time that a look takes, until the next one
 @dataclass
 class Place:
     """One provider. `lock`: held while it is asked or sent to, since what arrives meanwhile is not in the records that
-    were read before, and would pass for another copy's."""
+    were read before, and would pass for another copy's. `sending`: an upload to it runs. `leave`: that is to end, since
+    it is not to be waited for any more."""
 
     provider: Provider
     lock: threading.Lock = field(default_factory=threading.Lock)
     refused: ChatkeepError | None = _UNASKED
+    sending: bool = False
+    leave: bool = False
 
 
 class Looks:

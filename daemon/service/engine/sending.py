@@ -9,10 +9,12 @@ from typing import Final
 
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.config.model import Config
+from chatkeep.daemon.service.engine import letting_go
 from chatkeep.daemon.service.engine.report import ProviderReport, Report
 from chatkeep.daemon.service.engine.start import Start
 from chatkeep.daemon.service.engine.steps import Step, Stopped
 from chatkeep.daemon.state import State
+from chatkeep.daemon.sync import catching_up
 from chatkeep.daemon.sync import upload as sync
 from chatkeep.providers.base import Provider
 
@@ -59,8 +61,7 @@ class Uploads:
         """Sends what is left, also to those that gave trouble: it may have passed."""
         self._send(self._providers)
         for config in self._config.providers:
-            queue = self._state.outbox.queue(config.name)
-            waiting = (len(queue), sum(item.size for item in queue))
+            waiting = self._state.figures.waiting(config.name)
             result = self._results[config.name]
             report.providers.append(
                 ProviderReport.of(result, required=config.required, waiting=waiting, seconds=self._seconds)
@@ -76,14 +77,16 @@ class Uploads:
             else:
                 self._state.outbox.note_upload(provider.name, time.time_ns(), problem.code)
                 self._add(sync.UploadResult(provider.name, 0, 0, {}, (problem,), cancelled=False))
-        for result in sync.upload_all(self._state.outbox, right, self._show, self._stopped):
+        watch = catching_up.Watch(self._show, self._stopped)
+        every = [one for one in self._providers if self._refused.get(one.name, _UNASKED) is None]
+        for result in catching_up.send_all(self._state, right, every, watch):
             self._add(result)
             known = self._state.outbox.uploads().get(result.provider)
             if known is not None and known[1] is not None and not result.problems and not result.cancelled:
                 # Nothing waited, so nobody else says that the trouble there has passed.
                 self._state.outbox.note_upload(result.provider, time.time_ns(), None)
-        # Every configured provider, also one that is away: what all have is let go, and nothing else.
-        sync.release(self._state.outbox, [config.name for config in self._config.providers])
+        # Every configured provider counts, also one that is away.
+        letting_go.let_go(self._config, self._state)
         self._seconds += time.monotonic() - begun
 
     def _wrong_place(self, provider: Provider) -> ChatkeepError | None:
