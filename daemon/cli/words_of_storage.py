@@ -61,5 +61,19 @@ STORAGE: Final = {
         "Mount the disk, or put the directory back where it was. What a backup has for it waits until then.",
         Exit.STORAGE,
     ),
+    "schema-missing": Words(
+        "The CloudKit container {path} lacks the record type that objects are stored in, or an index of it.",
+        "It is made once, in the CloudKit console: docs/providers.md has the text to import there, in the section on "
+        "iCloud. For environment: production it must be deployed there as well.",
+        Exit.STORAGE,
+    ),
+    "clock-refused": Words(
+        "Storage refuses the key, because this machine's clock is {minutes} minutes off.",
+        "Set the clock. What waits to be uploaded is kept until then.",
+        Exit.STORAGE,
+    ),
+    "object-too-large": Words(
+        "{object} has {size} bytes; this storage takes {limit} at most in one object.", REPORT, Exit.FAILED
+    ),
     "invalid-name": Words("{object} cannot be the name of an object.", REPORT, Exit.FAILED),
 }
