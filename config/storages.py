@@ -257,6 +257,7 @@ class OpendalOptions:
 BUILT_IN_OPTIONS: Final[Mapping[str, type]] = MappingProxyType(
     {
         "folder": FolderOptions,
+        "s3": S3Options,
     }
 )
 

@@ -1,0 +1,377 @@
+"""A bucket as a provider. What its service can do is asked, see `facts`; how it is reached, see `client`."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import datetime as dt
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from chatkeep.providers import base, probing
+from chatkeep.providers.memo import Memo
+from chatkeep.providers.s3 import errors, facts, reading
+from chatkeep.providers.s3.client import Requests, Settings, make_client
+from chatkeep.providers.s3.payload import Payload
+from chatkeep.providers.s3.uploads import Uploads
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+
+class S3Provider:
+    """Objects in a bucket. See `base.Provider` for the verbs, and `Paced`, `Retains` and `Usage` for the others.
+
+    Args:
+        name: the configured name.
+        settings: which bucket.
+        memo: keeps what was learned of the service, and how far uploads in parts got.
+    """
+
+    def __init__(self, name: str, settings: Settings, memo: Memo) -> None:
+        self.name = name
+        self._settings = settings
+        self._memo = memo
+        # What is remembered is of this bucket, not of whatever the configuration calls by this name tomorrow.
+        place = f"{settings.endpoint}\0{settings.region}\0{settings.bucket}\0{settings.prefix}"
+        self._place = hashlib.sha256(place.encode()).hexdigest()[:16]
+        self._lock = threading.Lock()
+        self._opened: S3Client | None = None
+        self._known: facts.Facts | None = None
+        self._requests = Requests()
+        self._uploads = Uploads(self._client, self._where, memo, self._place)
+
+    def put(self, name: str, body: bytes) -> None:
+        self._put(name, body, None)
+
+    def put_paced(self, name: str, body: bytes, pace: Callable[[int], None]) -> None:
+        """See `base.Paced`."""
+        self._put(name, body, pace)
+
+    def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        if length is not None and length < 0:
+            raise ValueError("length")
+        base.validate_name(name)
+        with errors.edge(self.name, name):
+            try:
+                return reading.read(self._client(), self._where(name), offset, length, lambda: self.stat(name).size)
+            except ClientError as problem:
+                if errors.status_of(problem) == 412:  # deleted and put anew while it was read: begin again
+                    raise base.Unavailable(provider=self.name, object=name, status=412) from problem
+                raise
+
+    def stat(self, name: str) -> base.ObjectStat:
+        base.validate_name(name)
+        with errors.edge(self.name, name):
+            found = self._head(name)
+            if found is None:
+                # The reply to HEAD has no body that would tell a missing object from a missing bucket.
+                self._client().get_object(**self._where(name), Range="bytes=0-0")["Body"].close()
+                raise base.Unavailable(provider=self.name, object=name, status=404)  # it came a moment ago
+            return base.ObjectStat(name, int(found["ContentLength"]), _seconds(found.get("LastModified")))
+
+    def list(self, prefix: str) -> Iterator[base.ObjectStat]:
+        base.validate_prefix(prefix)
+        return self._listing(prefix)
+
+    def delete(self, name: str) -> None:
+        base.validate_name(name)
+        with errors.edge(self.name, name):
+            self._uploads.abandon(name)
+            if self._may_be_held():
+                self._must_be_free(name)
+            try:
+                self._client().delete_object(**self._where(name))
+            except ClientError as problem:
+                if errors.status_of(problem) != 404 or errors.code_of(problem) == "NoSuchBucket":
+                    raise
+
+    def probe(self) -> base.Capabilities:
+        with errors.edge(self.name):
+            self._learn()
+        known = self._facts()
+        seen = facts.is_known(known)
+        try:
+            seen = probing.observe(self)
+        except base.CredentialRefused:
+            raise
+        except base.PermissionRefused:
+            # It may put, which was seen a moment ago, and not all of the rest: enough for backing up.
+            seen = dataclasses.replace(seen, reads=self._may(self._reads), lists=self._may(self._lists))
+        return dataclasses.replace(
+            seen,
+            exclusive_create=known.conditional,
+            refuses_damage=known.refuses,
+            reports_digest=known.reports,
+            versions=known.versions,
+            object_lock=known.object_lock,
+        )
+
+    def retain(self, name: str, until: float) -> None:
+        """See `base.Retains`."""
+        base.validate_name(name)
+        with errors.edge(self.name, name):
+            held = self._head(name)
+            if held is None:
+                raise base.ObjectNotFound(provider=self.name, object=name)
+            now = _seconds(held.get("ObjectLockRetainUntilDate"))
+            if now is not None and now >= until:
+                return
+            mode = str(held.get("ObjectLockMode") or "COMPLIANCE")
+            body = {"Mode": mode, "RetainUntilDate": _date(until)}
+            self._client().put_object_retention(**self._where(name), Retention=body)
+
+    def requests(self) -> Mapping[str, int]:
+        """See `base.Usage`."""
+        return self._requests.counts()
+
+    def close(self) -> None:
+        with self._lock:
+            client, self._opened = self._opened, None
+        if client is not None:
+            client.close()
+
+    # How a put goes.
+
+    def _put(self, name: str, body: bytes, pace: Callable[[int], None] | None) -> None:
+        base.validate_name(name)
+        with errors.edge(self.name, name):
+            known = self._facts()
+            self._uploads.sweep()
+            in_parts = self._uploads.is_due(name, len(body))
+            # In parts, the condition comes last, and some services know it for single puts only: looked at before.
+            if (in_parts or not known.conditional) and self._stands(name, body):
+                self._uploads.abandon(name)
+                return
+            condition = {"IfNoneMatch": "*"} if known.conditional else {}
+            try:
+                if in_parts:
+                    self._uploads.send(name, body, self._options(), condition, pace)
+                else:
+                    self._send(name, body, known, condition, pace)
+            except ClientError as problem:
+                if errors.code_of(problem) not in errors.TAKEN and errors.status_of(problem) != 412:
+                    raise self._refused(problem, name, body) from problem
+                self._settle(name, body, known, pace)
+
+    def _send(
+        self,
+        name: str,
+        body: bytes,
+        known: facts.Facts,
+        condition: Mapping[str, str],
+        pace: Callable[[int], None] | None,
+    ) -> None:
+        """One request. `condition`: as put_object takes it."""
+        payload = Payload(body, base.named_sha256(name), pace)
+        digest: dict[str, str] = {}
+        # Object lock wants a digest in a header of its own.
+        if known.needs_md5 or self._settings.retain:
+            digest["ContentMD5"] = base64.b64encode(_md5(body)).decode()
+        call: Any = self._client().put_object
+        try:
+            with payload.sending():
+                reply = call(**self._where(name), Body=payload, **self._options(), **condition, **digest)
+        except ClientError:
+            raise
+        except errors.TROUBLE:
+            if payload.stopped is None:
+                self._uploads.broke(name, body)
+            raise
+        tag = str(reply.get("ETag", "")).strip('"')
+        if known.reports == "md5" and digest and tag != _md5(body).hex():
+            self._take_back(name, tag)
+
+    def _take_back(self, name: str, tag: str) -> None:
+        """What arrived is not what was sent, and the service took it: it must not stay under a name that says more."""
+        try:
+            self._client().delete_object(**self._where(name))
+        except ClientError as problem:
+            raise base.ObjectDamaged(provider=self.name, object=name, reported=tag) from problem
+        raise base.Unavailable(provider=self.name, object=name, reason="damaged")
+
+    def _refused(self, problem: ClientError, name: str, body: bytes) -> base.ProviderError:
+        """What a refusal of the body means: it was damaged on its way, or is not what its name says."""
+        named = base.named_sha256(name)
+        wrong = named is not None and hashlib.sha256(body).hexdigest() != named
+        if errors.code_of(problem) in errors.DAMAGED:
+            kind = base.ObjectDamaged if wrong else base.Unavailable
+            return kind(provider=self.name, object=name, reply=errors.code_of(problem))
+        return errors.translated(problem, self.name, name)
+
+    def _settle(
+        self, name: str, body: bytes, known: facts.Facts, pace: Callable[[int], None] | None
+    ) -> None:  # fmt: skip
+        """The name is taken: by an earlier try of ours whose reply was lost, or by other bytes."""
+        try:
+            if self._holds(name, body):
+                self._uploads.abandon(name)
+                return
+        except base.ObjectNotFound as problem:  # deleted a moment ago, or still being written by another
+            raise base.Unavailable(provider=self.name, object=name, status=412) from problem
+        except base.CredentialRefused:
+            raise
+        except base.PermissionRefused:
+            # It may not be looked at. Where the name is the hash of these very bytes, putting them again is right.
+            if not _is_named_for(name, body):
+                raise
+            self._send(name, body, known, {}, pace)
+            return
+        raise base.ObjectConflict(provider=self.name, object=name)
+
+    def _stands(self, name: str, body: bytes) -> bool:
+        """Whether the object is there already. Raises ObjectConflict when other bytes are."""
+        try:
+            same = self._holds(name, body)
+        except base.ObjectNotFound:
+            return False
+        except base.CredentialRefused:
+            raise
+        except base.PermissionRefused:
+            if not _is_named_for(name, body):
+                raise
+            return False
+        if not same:
+            raise base.ObjectConflict(provider=self.name, object=name)
+        return True
+
+    def _holds(self, name: str, body: bytes) -> bool:
+        """Whether what stands under the name is `body`. Raises ObjectNotFound, PermissionRefused."""
+        with errors.edge(self.name, name):
+            found = self._head(name)
+            if found is None:
+                raise base.ObjectNotFound(provider=self.name, object=name)
+            if int(found["ContentLength"]) != len(body):
+                return False
+            if self._facts().reports == "md5" and str(found.get("ETag", "")).strip('"') == _md5(body).hex():
+                return True
+            return self.get(name) == body
+
+    # What is there.
+
+    def _head(self, name: str) -> Any:
+        """What the service says of the object; None when it has none."""
+        try:
+            return self._client().head_object(**self._where(name))
+        except ClientError as problem:
+            if errors.status_of(problem) == 404:
+                return None
+            raise
+
+    def _listing(self, prefix: str) -> Iterator[base.ObjectStat]:
+        begin = f"{self._settings.prefix}/" if self._settings.prefix else ""
+        more: dict[str, str] = {}
+        while True:
+            with errors.edge(self.name):
+                page: Any = self._client().list_objects_v2(
+                    Bucket=self._settings.bucket,
+                    Prefix=begin + prefix,
+                    **more,
+                )
+            for each in page.get("Contents", []):
+                name = str(each["Key"]).removeprefix(begin)
+                if base.is_name(name) and name.startswith(prefix):
+                    yield base.ObjectStat(name, int(each["Size"]), _seconds(each.get("LastModified")))
+            following = str(page.get("NextContinuationToken") or "")
+            if not page.get("IsTruncated"):
+                return
+            if not following or following == more.get("ContinuationToken"):
+                raise base.Unavailable(provider=self.name, reason="page")  # it would go on for ever
+            more = {"ContinuationToken": following}
+
+    def _may_be_held(self) -> bool:
+        known = self._known or facts.load(self._memo, self._facts_key)
+        return bool(self._settings.retain) or (known is not None and bool(known.object_lock))
+
+    def _must_be_free(self, name: str) -> None:
+        """With versions a delete of a locked object succeeds: it hides the object and frees nothing. Not done."""
+        try:
+            held = self._head(name) or {}
+        except ClientError as problem:
+            if errors.status_of(problem) == 403:
+                return
+            raise
+        until = _seconds(held.get("ObjectLockRetainUntilDate")) or 0.0
+        if until > time.time() or held.get("ObjectLockLegalHoldStatus") == "ON":
+            raise base.ObjectHeld(provider=self.name, object=name, until=until or None)
+
+    # What is known of the service.
+
+    @property
+    def _facts_key(self) -> str:
+        return f"facts:{self._place}"
+
+    def _facts(self) -> facts.Facts:
+        """What was learned; asked for on the first put that ever goes there."""
+        known = self._known
+        if known is None:
+            known = self._known = facts.load(self._memo, self._facts_key) or self._learn()
+        return known
+
+    def _learn(self) -> facts.Facts:
+        known = facts.learn(self._client(), self._where)
+        facts.save(self._memo, self._facts_key, known)
+        self._known = known
+        return known
+
+    @staticmethod
+    def _may(call: Callable[[], None]) -> bool:
+        try:
+            call()
+        except base.PermissionRefused:
+            return False
+        return True
+
+    def _reads(self) -> None:
+        with contextlib.suppress(base.ObjectNotFound):
+            self.get("probe/0")
+
+    def _lists(self) -> None:
+        next(iter(self.list("probe/")), None)
+
+    # How it is reached.
+
+    def _client(self) -> Any:
+        with self._lock:
+            if self._opened is None:
+                with errors.edge(self.name):
+                    self._opened = make_client(self._settings, self._requests)
+            return self._opened
+
+    def _where(self, name: str) -> dict[str, Any]:
+        prefix = self._settings.prefix
+        return {"Bucket": self._settings.bucket, "Key": f"{prefix}/{name}" if prefix else name}
+
+    def _options(self) -> dict[str, Any]:
+        """Of everything that makes an object."""
+        found: dict[str, Any] = {}
+        if self._settings.storage_class:
+            found["StorageClass"] = self._settings.storage_class
+        if self._settings.retain:
+            found["ObjectLockMode"] = "COMPLIANCE"
+            found["ObjectLockRetainUntilDate"] = _date(time.time() + self._settings.retain)
+        return found
+
+
+def _is_named_for(name: str, body: bytes) -> bool:
+    return base.named_sha256(name) == hashlib.sha256(body).hexdigest()
+
+
+def _md5(body: bytes) -> bytes:
+    # Not for security: it shows what a line did to a body, and is what services verify.
+    return hashlib.md5(body, usedforsecurity=False).digest()
+
+
+def _seconds(moment: dt.datetime | None) -> float | None:
+    # Whole ones: a listing tells more of a second than a reply about the object does, and they are one time.
+    return float(int(moment.timestamp())) if moment is not None else None
+
+
+def _date(seconds: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(int(seconds) + 1, dt.UTC)
