@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from chatkeep.config.model import Config, FolderOptions
+from chatkeep.config.model import Config
 from chatkeep.config.places import default_file
 from chatkeep.daemon.cli import (
     ask,
@@ -18,6 +18,7 @@ from chatkeep.daemon.cli import (
     setup_draft,
     setup_report,
     setup_search,
+    setup_storage,
     setup_work,
     unit_files,
     user_services,
@@ -28,8 +29,9 @@ from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.init_command import Wishes as InitWishes
 from chatkeep.daemon.cli.init_command import refuse_second
 from chatkeep.daemon.cli.measures import printable
-from chatkeep.daemon.cli.setup_draft import Candidate, Draft, Given
+from chatkeep.daemon.cli.setup_draft import Asked, Candidate, Draft
 from chatkeep.daemon.cli.setup_plan import Name, State, Step, Wanted, plan
+from chatkeep.daemon.cli.setup_storage import SecretFiles, Storing, secret_files
 from chatkeep.daemon.cli.setup_work import Work
 from chatkeep.daemon.cli.unit_files import Standing
 from chatkeep.daemon.cli.unlocking import patience_option
@@ -42,6 +44,9 @@ class Wishes:
     sources: tuple[Path, ...]
     all_found: bool
     store: Path | None
+    type: str | None
+    settings: tuple[str, ...]
+    secret_files: tuple[str, ...]
     replace_config: bool
     key_file: Path | None
     passkey: bool | None
@@ -54,6 +59,11 @@ class Wishes:
     remove_unit: bool
     passkey_timeout: int
 
+    @property
+    def storing(self) -> Storing:
+        """What is said of where it is stored."""
+        return Storing(self.store, self.type, self.settings, self.secret_files)
+
 
 _PATH = click.Path(path_type=Path)
 
@@ -62,6 +72,15 @@ _PATH = click.Path(path_type=Path)
 @click.option("--source", "sources", metavar="DIR", type=_PATH, multiple=True, help="Keep this directory. Repeatable.")
 @click.option("--all-found", is_flag=True, help="Keep every chat application that is found.")
 @click.option("--store", metavar="FOLDER", type=_PATH, help="Store the backup in this directory.")
+@click.option("--type", metavar="TYPE", help="Store it elsewhere: s3, webdav, gdrive, icloud, opendal.")
+@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="A key of that type. Repeatable.")
+@click.option(
+    "--secret-file",
+    "secret_files",
+    metavar="[KEY=]F",
+    multiple=True,
+    help="Keep the secret in F, - or /dev/fd/N, in a file beside the configuration.",
+)
 @click.option("--replace-config", is_flag=True, help="Write a new configuration. The old one is kept beside it.")
 @click.option(paper.OPTION, "key_file", metavar="F", type=_PATH, help="Write the recovery key to this new file.")
 @click.option("--passkey/--no-passkey", default=None, help="Add a passkey in the browser, or not.")
@@ -85,6 +104,11 @@ def setup(frame: Frame, /, **options: Any) -> int:
     if wishes.remove_unit:
         return _remove_unit(frame, dry_run=wishes.dry_run)
     file = Path(os.path.abspath(frame.config_file)) if frame.config_file is not None else default_file()
+    with secret_files(file.parent) as files:
+        return _set_up(frame, wishes, file, files)
+
+
+def _set_up(frame: Frame, wishes: Wishes, file: Path, files: SecretFiles) -> int:
     asks = ask.has_terminal() and not wishes.yes and not frame.out.as_json
     there = os.path.lexists(file)
     seen = _search(frame)
@@ -92,7 +116,7 @@ def setup(frame: Frame, /, **options: Any) -> int:
         draft, config = None, frame.config()
         _require_same(file, config, wishes)
     else:
-        draft = _draft(frame, wishes, file, seen, asks=asks)
+        draft = _draft(frame, wishes, file, seen, files, asks=asks)
         config = draft.config
     # Where XDG_CONFIG_HOME leads elsewhere, the service manager may not know of it.
     named = file if file != Path.home() / ".config/chatkeep/chatkeep.yaml" else None
@@ -107,13 +131,15 @@ def setup(frame: Frame, /, **options: Any) -> int:
         _agree(frame, shown, steps)
     work = Work(frame, config, shown.text, file, named is not None, init, lambda: _linger(frame, wishes, asks=asks))
     work.apply(steps)
+    if any(step.name is Name.CONFIGURATION and step.state is State.DONE for step in work.steps):
+        files.keep()
     frame.out.result(setup_report.value(shown, work), *setup_report.lines(frame.out, shown, work))
     impossible = any(step.name is Name.SERVICE and step.state is State.IMPOSSIBLE for step in steps)
     return worst([work.exit(), *([Exit.FAILED] if wishes.unit and impossible else [])])
 
 
 def _check(wishes: Wishes) -> None:
-    others = (wishes.sources, wishes.all_found, wishes.store, wishes.replace_config, wishes.key_file)
+    others = (wishes.sources, wishes.all_found, wishes.storing.word, wishes.replace_config, wishes.key_file)
     if wishes.remove_unit and any(others):
         raise click.UsageError("--remove-unit goes with no other option than --dry-run.")
     if wishes.passkey is False and wishes.security_key:
@@ -126,29 +152,23 @@ def _search(frame: Frame) -> list[Candidate]:
         return setup_draft.candidates(setup_search.find(setup_search.bases()))
 
 
-def _draft(frame: Frame, wishes: Wishes, file: Path, seen: Sequence[Candidate], *, asks: bool) -> Draft:
+def _draft(
+    frame: Frame, wishes: Wishes, file: Path, seen: Sequence[Candidate], files: SecretFiles, *, asks: bool
+) -> Draft:
     found = [one.finding for one in seen]
+    asked = Asked(wishes.sources, wishes.all_found, wishes.storing, files, tries=not wishes.dry_run)
     if asks:
-        given = Given(wishes.sources, wishes.all_found, wishes.store)
-        return setup_draft.asked_for(frame.out, file, seen, given)
+        return setup_draft.asked_for(frame.out, file, seen, asked)
     if not wishes.sources and not wishes.all_found:
         raise click.UsageError("Say what to keep: --all-found, or --source DIR.")
-    if wishes.store is None:
-        raise click.UsageError("Say where to store it: --store FOLDER.")
-    return setup_draft.from_options(file, found, wishes.sources, wishes.store, every=wishes.all_found)
+    return setup_draft.from_options(frame.out, file, found, asked)
 
 
 def _require_same(file: Path, config: Config, wishes: Wishes) -> None:
     """What was asked for is in the configuration that is there. Raises ConfigDiffers."""
     sources = {os.path.realpath(source.path) for source in config.sources}
-    stores = {
-        os.path.realpath(provider.options.path)
-        for provider in config.providers
-        if isinstance(provider.options, FolderOptions)
-    }
     lacking = [f"--source {path}" for path in wishes.sources if os.path.realpath(path.expanduser()) not in sources]
-    if wishes.store is not None and os.path.realpath(wishes.store.expanduser()) not in stores:
-        lacking.append(f"--store {wishes.store}")
+    lacking += setup_storage.lacking(config, wishes.storing)
     if lacking:
         raise ConfigDiffers(file=str(file), lacking=lacking)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import textwrap
@@ -15,22 +16,23 @@ import click
 from chatkeep.config import proposal
 from chatkeep.config.applications import free_name, source_name
 from chatkeep.config.loader import parse
-from chatkeep.config.model import NAME, PROVIDER_OPTIONS, FolderOptions, shapes
+from chatkeep.config.model import NAME, FolderOptions
 from chatkeep.config.problems import ConfigInvalid, Problem, Reason
-from chatkeep.config.proposal import ProposedProvider, ProposedSource
-from chatkeep.daemon.cli import ask, setup_search
+from chatkeep.config.proposal import ProposedSource
+from chatkeep.daemon.cli import ask, setup_search, setup_storage
 from chatkeep.daemon.cli.config_commands import folders_to_be_made
 from chatkeep.daemon.cli.errors import NothingToKeep
 from chatkeep.daemon.cli.measures import counted, printable, size
 from chatkeep.daemon.cli.output import Output
+from chatkeep.daemon.cli.setup_options import Chosen, Kept, absolute
 from chatkeep.daemon.cli.setup_search import Amount, Finding
+from chatkeep.daemon.cli.setup_storage import WIDTH as WIDTH
+from chatkeep.daemon.cli.setup_storage import Answers, SecretFiles, Storing, answer, text_of
 from chatkeep.daemon.cli.words_of_cases import PROBLEMS
 
 if TYPE_CHECKING:
     from chatkeep.config.model import Config
 
-WIDTH: Final = 78
-_MEDIA: Final = ("/run/media/{user}", "/media/{user}")  # where desktops mount disks that are plugged in
 _STORE: Final = "Where is the backup to be stored?"
 
 
@@ -44,11 +46,24 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A configuration as it would be written, and as it loads."""
+    """A configuration as it would be written, and as it loads, with the secrets that it needs."""
 
     kept: tuple[Finding, ...]
     text: str
     config: Config
+    secrets: tuple[Kept, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What options say: directories, whether all that was found is kept, and where it is stored. `tries`: storage is
+    tried; `files`: where its secrets go."""
+
+    sources: Sequence[Path]
+    every: bool
+    storing: Storing
+    files: SecretFiles
+    tries: bool
 
 
 def candidates(findings: Sequence[Finding]) -> list[Candidate]:
@@ -56,46 +71,51 @@ def candidates(findings: Sequence[Finding]) -> list[Candidate]:
     return [Candidate(one, setup_search.amount(one.path, one.exclude)) for one in findings]
 
 
-def from_options(file: Path, found: Sequence[Finding], sources: Sequence[Path], store: Path, *, every: bool) -> Draft:
-    """Without a question. `every`: all that was found is kept, besides the directories named.
+def from_options(out: Output, file: Path, found: Sequence[Finding], asked: Asked) -> Draft:
+    """Without a question.
 
-    Raises click.BadParameter, NothingToKeep, and ConfigInvalid for what cannot stand together or is not there.
+    Raises click.UsageError for what cannot stand together or is not there, NothingToKeep, and what the storage says
+    when it is tried.
     """
-    kept = _joined(found if every else (), [_named(path) for path in sources])
+    kept = _joined(found if asked.every else (), [_named(path) for path in asked.sources])
     if not kept:
         raise NothingToKeep
-    draft = drafted(file, kept, ProposedProvider("folder", "folder", {"path": Path(_text(_absolute(store), "--store"))}))
-    folders_to_be_made(draft.config)
+    draft = _judged(file, kept, setup_storage.from_options(asked.storing, asked.files))
+    (config,) = draft.config.providers
+    if config.type != "folder" and asked.tries:
+        asked.files.write(draft.secrets)
+        setup_storage.require_enough(config, setup_storage.tried(out, config, shown=False))
     return draft
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What options say: directories, whether all that was found is kept, and where it is stored."""
+def _judged(file: Path, kept: Sequence[Finding], chosen: Chosen) -> Draft:
+    """A draft without a fault. What is wrong is told by itself: the file that would have such a line is not there."""
+    try:
+        draft = drafted(file, kept, chosen)
+        folders_to_be_made(draft.config)
+    except ConfigInvalid as exc:
+        raise click.UsageError("\n".join(_refusal(problem) for problem in exc.problems)) from exc
+    return draft
 
-    sources: Sequence[Path]
-    every: bool
-    store: Path | None
 
-
-def asked_for(out: Output, file: Path, found: Sequence[Candidate], given: Given) -> Draft:
+def asked_for(out: Output, file: Path, found: Sequence[Candidate], asked: Asked) -> Draft:
     """With questions for whatever no option answers.
 
     Raises click.Abort when the person gave up, and as `from_options`.
     """
-    if given.every or given.sources:
-        kept = _joined([one.finding for one in found] if given.every else [], [_named(path) for path in given.sources])
+    if asked.every or asked.sources:
+        kept = _joined([one.finding for one in found] if asked.every else [], [_named(path) for path in asked.sources])
     else:
         kept = _add_more(out, _choose(out, found))
     if not kept:
         raise NothingToKeep
     _show_notes(out, kept)
-    if given.store is not None:
-        return from_options(file, kept, (), given.store, every=True)
-    return _ask_store(out, file, kept)
+    if asked.storing.store is not None:
+        return _judged(file, kept, setup_storage.from_options(asked.storing, asked.files))
+    return _ask_store(out, file, kept, asked)
 
 
-def drafted(file: Path, kept: Sequence[Finding], provider: ProposedProvider) -> Draft:
+def drafted(file: Path, kept: Sequence[Finding], chosen: Chosen) -> Draft:
     """The configuration that keeps these directories there. Raises ConfigInvalid."""
     sources: list[ProposedSource] = []
     for one in kept:
@@ -106,8 +126,8 @@ def drafted(file: Path, kept: Sequence[Finding], provider: ProposedProvider) -> 
             own = one.path.name if re.search(NAME, one.path.name) else "source"
             name, note = free_name([own], taken), ""
         sources.append(ProposedSource(name, one.path, one.exclude, note))
-    text = proposal.text(sources, provider, Path.home(), None)
-    return Draft(tuple(kept), text, parse(text, file))
+    text = proposal.text(sources, chosen.provider, Path.home(), None)
+    return Draft(tuple(kept), text, parse(text, file), chosen.secrets)
 
 
 def described(one: Candidate) -> list[str]:
@@ -134,7 +154,7 @@ def _choose(out: Output, found: Sequence[Candidate]) -> list[Finding]:
             out.note(f"   {line}")
     out.note("")
     while True:
-        said = _answer("Which are to be kept? Numbers such as 1 3, all, or none", default="all")
+        said = answer("Which are to be kept? Numbers such as 1 3, all, or none", default="all")
         numbers = understood(said, len(found))
         if numbers is not None:
             return [found[number - 1].finding for number in numbers]
@@ -156,7 +176,7 @@ def understood(said: str, count: int) -> list[int] | None:
 def _add_more(out: Output, kept: list[Finding]) -> list[Finding]:
     while True:
         another = "another directory" if kept else "a directory"
-        said = _answer(f"Keep {another}? Its path, or Enter to go on", default="", show=False)
+        said = answer(f"Keep {another}? Its path, or Enter to go on", default="", show=False)
         if not said:
             return kept
         try:
@@ -180,72 +200,36 @@ def _show_notes(out: Output, kept: Sequence[Finding]) -> None:
             out.note("\n" + out.remark(lines[0][: len(head)], "head") + "\n".join([lines[0][len(head) :], *lines[1:]]))
 
 
-def _ask_store(out: Output, file: Path, kept: Sequence[Finding]) -> Draft:
+def _ask_store(out: Output, file: Path, kept: Sequence[Finding], asked: Asked) -> Draft:
     out.note("\n" + out.remark(_STORE, "head"))
-    kind = _kind(out)
-    out.note(
-        "\n".join(
-            textwrap.wrap(
-                "A directory on another disk, on a network mount, or in a folder that another program synchronises. "
-                "Nothing gets there unencrypted. It is made if it is missing, and must be empty.",
-                WIDTH,
-            )
-        )
-        if kind == "folder"
-        else ""
-    )
+    before = Answers()
     while True:
-        provider = ProposedProvider(kind, kind, _options(kind))
+        chosen = setup_storage.ask(out, asked.storing, asked.files, before)
         try:
-            draft = drafted(file, kept, provider)
+            draft = drafted(file, kept, chosen)
             folders_to_be_made(draft.config)
         except ConfigInvalid as exc:
             for problem in exc.problems:
                 out.note(f"  {_refusal(problem)}")
+            asked = dataclasses.replace(asked, storing=Storing())  # what options said is no help any more
             continue
-        if _stands_alone(out, draft.config):
+        if _stands_alone(out, draft.config) and _answers(out, draft, asked):
             return draft
+        asked = dataclasses.replace(asked, storing=Storing())
 
 
-def _kind(out: Output) -> str:
-    """The type of provider: asked for when there are several."""
-    kinds = sorted(PROVIDER_OPTIONS)
-    if len(kinds) == 1:
-        return kinds[0]
-    while True:
-        said = _answer(f"Kind of storage: {', '.join(kinds)}", default="folder")
-        if said in kinds:
-            return said
-        out.note(f"  One of: {', '.join(kinds)}.")
-
-
-def _options(kind: str) -> dict[str, str | Path]:
-    """What this type of provider cannot do without."""
-    found: dict[str, str | Path] = {}
-    for shape in shapes(PROVIDER_OPTIONS[kind]):
-        if shape.required and shape.type is Path:
-            default = plugged_in() if kind == "folder" else ""
-            said = _answer("Directory", default=default, show=bool(default))
-            while not said:
-                said = _answer("Directory", default="", show=False)
-            found[shape.name] = _absolute(Path(said))
-        elif shape.required:
-            found[shape.name] = _answer(shape.name, default=shape.key.example)
-    return found
-
-
-def plugged_in() -> str:
-    """A directory on a disk that is plugged in and mounted; empty when there is none."""
-    user = os.environ.get("USER", "")
-    for top in (one.format(user=user) for one in _MEDIA if user):
-        try:
-            disks = sorted(entry.path for entry in os.scandir(top) if os.path.ismount(entry.path))
-        except OSError:
-            continue
-        for disk in disks:
-            if os.access(disk, os.W_OK | os.X_OK):
-                return os.path.join(disk, "chatkeep")
-    return ""
+def _answers(out: Output, draft: Draft, asked: Asked) -> bool:
+    """Whether the storage does what a vault needs; where it does not, the person may say something else."""
+    (config,) = draft.config.providers
+    if config.type == "folder" or not asked.tries:
+        return True
+    asked.files.write(draft.secrets)
+    if setup_storage.is_enough(config, setup_storage.tried(out, config, shown=True)):
+        return True
+    asked.files.take_back()
+    if ask.agreed("Answer anew?", default=True):
+        return False
+    raise click.Abort
 
 
 def same_disk(config: Config) -> bool:
@@ -260,7 +244,8 @@ def _refusal(problem: Problem) -> str:
     if problem.reason is Reason.PATH_MISSING and problem.key.startswith("providers["):
         return f"There is no directory {printable(str(Path(problem.found).parent))} to make it in."
     values = {name: printable(str(value)) for name, value in problem.plain().items()}
-    return f"{printable(problem.found)}: {PROBLEMS[problem.reason].format_map(values)}"
+    own = problem.key.rpartition(".")[2] if problem.key.startswith("providers[") else problem.found
+    return f"{printable(own or problem.key)}: {PROBLEMS[problem.reason].format_map(values)}"
 
 
 def _stands_alone(out: Output, config: Config) -> bool:
@@ -282,27 +267,13 @@ def _device(path: Path) -> int | None:
 
 def _named(path: Path) -> Finding:
     """A directory that a person named. Raises click.BadParameter."""
-    path = _absolute(path)
-    shown = printable(_text(path, "--source"))
+    path = absolute(path)
+    shown = printable(text_of(path, "--source"))
     if not path.is_dir():
         raise click.BadParameter(f"{shown}: {'not a directory' if path.exists() else 'there is no such directory'}.")
     if not os.access(path, os.R_OK | os.X_OK):
         raise click.BadParameter(f"{shown}: this user may not read it.")
     return setup_search.look_at(path)
-
-
-def _text(path: Path, option: str) -> str:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as exc:
-        raise click.BadParameter(
-            f"{printable(str(path))}: a path that is no UTF-8 cannot stand in the configuration.", param_hint=option
-        ) from exc
-    return str(path)
-
-
-def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def _joined(first: Sequence[Finding], more: Sequence[Finding]) -> list[Finding]:
@@ -311,8 +282,3 @@ def _joined(first: Sequence[Finding], more: Sequence[Finding]) -> list[Finding]:
     for one in (*first, *more):
         kept.setdefault(os.path.realpath(one.path), one)
     return list(kept.values())
-
-
-def _answer(question: str, *, default: str, show: bool = True) -> str:
-    said: str = click.prompt(question, default=default, show_default=show, err=True)
-    return said.strip()

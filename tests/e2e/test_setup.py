@@ -169,7 +169,8 @@ def test_a_store_that_cannot_be_is_refused_before_anything_is_written(newcomer: 
     newcomer.signal()
     where = store.format(home=newcomer.home, disk=newcomer.disk)
     done = newcomer.run("setup", "--all-found", "--store", where, "--recovery-key-file", newcomer.key)
-    assert (done.code, done.error) == (2, "config-invalid")
+    assert (done.code, done.error) == (2, "usage")
+    assert "chatkeep.yaml" not in done.json["error"]["text"], "a line of a file that is not there"
     assert not newcomer.config.exists()
 
 

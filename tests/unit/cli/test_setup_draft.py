@@ -10,16 +10,23 @@ import pytest
 
 from chatkeep.config.applications import APPLICATIONS, Application
 from chatkeep.config.proposal import ProposedProvider
-from chatkeep.daemon.cli import setup_draft
+from chatkeep.daemon.cli import setup_storage
 from chatkeep.daemon.cli.errors import NothingToKeep
 from chatkeep.daemon.cli.output import Output
-from chatkeep.daemon.cli.setup_draft import Candidate, drafted, from_options, plugged_in, same_disk, understood
+from chatkeep.daemon.cli.setup_draft import Asked, Candidate, drafted, from_options, same_disk, understood
+from chatkeep.daemon.cli.setup_options import Chosen
 from chatkeep.daemon.cli.setup_plan import Name, State, Step
 from chatkeep.daemon.cli.setup_report import Shown, plan_lines
 from chatkeep.daemon.cli.setup_search import Amount, Finding
+from chatkeep.daemon.cli.setup_storage import SecretFiles, Storing, plugged_in
 
 FILE = Path("/nowhere/chatkeep.yaml")
-MNT = ProposedProvider("folder", "folder", {"path": "/mnt/backup"})
+MNT = Chosen(ProposedProvider("folder", "folder", {"path": Path("/mnt/backup")}))
+OUT = Output()
+
+
+def given(*sources: Path, store: Path, every: bool = False) -> Asked:
+    return Asked(sources, every, Storing(store), SecretFiles(FILE.parent), tries=True)
 
 
 def application(name: str) -> Application:
@@ -81,7 +88,7 @@ def test_a_name_that_cannot_be_one_is_replaced() -> None:
 def test_a_directory_named_twice_is_kept_once(tmp_path: Path) -> None:
     (tmp_path / "chat").mkdir()
     (tmp_path / "same").symlink_to("chat")
-    draft = from_options(FILE, (), [tmp_path / "chat", tmp_path / "same"], tmp_path / "vault", every=False)
+    draft = from_options(OUT, FILE, (), given(tmp_path / "chat", tmp_path / "same", store=tmp_path / "vault"))
     assert [source.path for source in draft.config.sources] == [tmp_path / "chat"]
 
 
@@ -91,16 +98,16 @@ def test_what_cannot_be_a_source(tmp_path: Path) -> None:
     odd.mkdir()
     for path in (tmp_path / "file", tmp_path / "missing", odd):
         with pytest.raises(click.BadParameter):
-            from_options(FILE, (), [path], tmp_path / "vault", every=False)
+            from_options(OUT, FILE, (), given(path, store=tmp_path / "vault"))
     with pytest.raises(NothingToKeep):
-        from_options(FILE, (), [], tmp_path / "vault", every=True)
+        from_options(OUT, FILE, (), given(store=tmp_path / "vault", every=True))
 
 
 def test_paths_are_absolute_and_know_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "chat").mkdir()
-    draft = from_options(FILE, (), [Path("~/chat")], Path("vault"), every=False)
+    draft = from_options(OUT, FILE, (), given(Path("~/chat"), store=Path("vault")))
     assert "path: ~/chat" in draft.text
     assert "path: ~/vault" in draft.text
     assert draft.config.sources[0].path == tmp_path / "chat"
@@ -108,7 +115,7 @@ def test_paths_are_absolute_and_know_the_home(tmp_path: Path, monkeypatch: pytes
 
 def test_a_disk_that_is_plugged_in_is_proposed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USER", "ann")
-    monkeypatch.setattr(setup_draft, "_MEDIA", (f"{tmp_path}/{{user}}",))
+    monkeypatch.setattr(setup_storage, "_MEDIA", (f"{tmp_path}/{{user}}",))
     assert plugged_in() == ""
     (tmp_path / "ann/Backup").mkdir(parents=True)
     assert plugged_in() == ""  # a directory, and no disk
@@ -121,7 +128,9 @@ def test_a_disk_that_is_plugged_in_is_proposed(tmp_path: Path, monkeypatch: pyte
 def test_whether_one_disk_holds_both(tmp_path: Path) -> None:
     (tmp_path / "chat").mkdir()
     kept = [Finding(tmp_path / "chat", None)]
-    here = ProposedProvider("folder", "folder", {"path": str(tmp_path / "not/there/yet")})
-    elsewhere = ProposedProvider("folder", "folder", {"path": "/proc/vault"})  # certainly another file system
+    here = Chosen(ProposedProvider("folder", "folder", {"path": tmp_path / "not/there/yet"}))
+    elsewhere = Chosen(
+        ProposedProvider("folder", "folder", {"path": Path("/proc/vault")})
+    )  # certainly another file system
     assert same_disk(drafted(FILE, kept, here).config)
     assert not same_disk(drafted(FILE, kept, elsewhere).config)
