@@ -9,6 +9,7 @@ from chatkeep.config.problems import Reason
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.words import VERIFY, WORDS, Words
 from chatkeep.daemon.cli.words_of_daemon import DAEMON_CASES
+from chatkeep.daemon.cli.words_of_storage_cases import STORAGE_CASES
 
 _OTHER_PASSKEY: Final = (
     "Use another security key, or a passkey in the browser: --passkey unlocks with one, "
@@ -18,6 +19,7 @@ _OTHER_PASSKEY: Final = (
 # Where the reason of an error says more than its code: (code, reason).
 CASES: Final[Mapping[tuple[str, str], Words]] = {
     **DAEMON_CASES,
+    **STORAGE_CASES,
     ("config-missing", "to-read"): Words(
         "There is no configuration at {file}.", "Name the storage itself: --from FOLDER", Exit.USAGE
     ),

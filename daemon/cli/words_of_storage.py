@@ -58,7 +58,8 @@ STORAGE: Final = {
     ),
     "storage-missing": Words(
         "The place where the vault is stored is not there: {path}.",
-        "Mount the disk, or put the directory back where it was. What a backup has for it waits until then.",
+        "A disk: mount it. A directory, a bucket, a folder on a server: put it back where it was, or see whether the "
+        "configuration names the right one. What a backup has for it waits until then.",
         Exit.STORAGE,
     ),
     "schema-missing": Words(

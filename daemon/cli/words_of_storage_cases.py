@@ -1,0 +1,84 @@
+"""Words for errors of storage whose reason says more than their code. The reasons are those of the providers, which
+partly pass on what their client libraries call a failure of the line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from chatkeep.daemon.cli.exits import Exit
+from chatkeep.daemon.cli.saying import AGAIN, Words
+
+_SILENT: Final = Words(
+    "Nothing answers at the address of the storage.",
+    f"Is the machine online, and the address right? {AGAIN}",
+    Exit.STORAGE,
+)
+_LATE: Final = Words("Storage did not answer in time.", AGAIN, Exit.STORAGE)
+_UNKNOWN: Final = Words(
+    "The name in the address of the storage is not known.",
+    f"Is the machine online, and the address right? {AGAIN}",
+    Exit.STORAGE,
+)
+_UNTRUSTED: Final = Words(
+    "This machine does not trust the certificate that storage shows.",
+    "Is the address right? A certificate that you made yourself must be made known to this machine first.",
+    Exit.STORAGE,
+)
+_BROKEN: Final = Words("The connection to storage broke off.", AGAIN, Exit.STORAGE)
+
+_LINE: Final[Mapping[Words, tuple[str, ...]]] = {
+    _SILENT: ("no-connection", "EndpointConnectionError", "ConnectError", "ConnectionRefusedError"),
+    _LATE: (
+        *("timeout", "ConnectTimeoutError", "ReadTimeoutError", "ConnectTimeout", "ReadTimeout", "WriteTimeout"),
+        *("PoolTimeout", "TimeoutError"),
+    ),
+    _UNKNOWN: ("gaierror",),
+    _UNTRUSTED: ("tls", "certificate", "SSLCertVerificationError"),
+    _BROKEN: (
+        *("broken", "ConnectionClosedError", "ConnectionResetError", "BrokenPipeError", "RemoteProtocolError"),
+        *("ReadError", "WriteError", "ResponseStreamingError", "IncompleteReadError", "RemoteDisconnected"),
+    ),
+}
+
+
+def _unavailable() -> Iterator[tuple[tuple[str, str], Words]]:
+    for words, reasons in _LINE.items():
+        for reason in reasons:
+            yield ("unavailable", reason), words
+
+
+STORAGE_CASES: Final[Mapping[tuple[str, str], Words]] = {
+    **dict(_unavailable()),
+    ("storage-credential-refused", "none"): Words(
+        "There is no key for this storage.",
+        "Name one in the configuration: credentials_file, or profile. It may also come from the environment, or be "
+        "given to the machine.",
+        Exit.STORAGE,
+    ),
+    ("storage-missing", "bucket-name"): Words(
+        "No bucket can have the name that the configuration gives it.", "Correct bucket there.", Exit.STORAGE
+    ),
+    ("permission-refused", "clock"): Words(
+        "Storage refuses: the clock of this machine is too far from its own.", "Set the clock.", Exit.STORAGE
+    ),
+    ("secret-file-refused", "missing"): Words(
+        "The file of a key or password is not there: {path}.",
+        "Put it there, for the user who runs Chatkeep alone: chmod 600. Which keys name such files: chatkeep config "
+        "example --type TYPE",
+        Exit.STORAGE,
+    ),
+    ("secret-file-refused", "mode"): Words(
+        "Other users may read the file of a key or password: {path}. It was not used.", "chmod 600 it.", Exit.STORAGE
+    ),
+    ("secret-file-refused", "owner"): Words(
+        "The file of a key or password belongs to another user: {path}. It was not used.",
+        "Give it to the user who runs Chatkeep, or make a copy that is theirs.",
+        Exit.STORAGE,
+    ),
+    ("secret-file-refused", "malformed"): Words(
+        "The file of a key or password does not hold what it should: {path}.",
+        "What belongs into it: chatkeep config example --type TYPE, and docs/providers.md",
+        Exit.STORAGE,
+    ),
+}
