@@ -52,3 +52,8 @@ class Limit:
             "Hours of the day in which other limits hold. Of several that hold now, the first counts.", example="hours"
         ),
     ] = ()
+
+    @property
+    def slows_uploads(self) -> bool:
+        """Whether there is an hour in which sending is limited."""
+        return any(rate is not None and rate < UNLIMITED for rate in (self.upload, *(one.upload for one in self.hours)))

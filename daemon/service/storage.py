@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from chatkeep.config.model import ProviderConfig
     from chatkeep.providers.base import Provider
+    from chatkeep.providers.memo import Memo
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -17,18 +21,36 @@ def opened(
 ) -> Iterator[list[Provider]]:
     """The providers, open, in the order given. Raises ProviderError.
 
-    `create`: make the places that are not there. `patient`: calls are repeated while that may help.
+    Each keeps to its limits and remembers what it must on this device. `create`: make the places that are not there.
+    `patient`: calls are repeated while that may help.
     """
     from chatkeep.providers.registry import open_provider
-    from chatkeep.providers.wrap import Retrying
+    from chatkeep.providers.wrap import Retrying, wrapped
 
     with contextlib.ExitStack() as stack:
         found: list[Provider] = []
         for config in configs:
-            provider = open_provider(config, create=create)
-            stack.callback(provider.close)
+            memo = stack.enter_context(contextlib.closing(_memo(config, create=create)))
+            opened = open_provider(config, memo=memo, create=create)
+            # Closed before its memo, into which it writes until the end.
+            provider = stack.enter_context(contextlib.closing(wrapped(opened, config, memo)))
             found.append(Retrying(provider) if patient else provider)
         yield found
+
+
+def _memo(config: ProviderConfig, *, create: bool) -> Memo:
+    """What is remembered about a provider. Where this device remembers nothing at all, nor does it about storage: a
+    restore on a new machine leaves no traces beside its target. A memo that cannot be used is gone without, for it
+    would keep the last backup from being read; what that costs is said in the log."""
+    from chatkeep.providers.memo import FileMemo, MemoryMemo, MemoUnusable
+
+    if config.memory is None or not (create or config.memory.parent.parent.is_dir()):
+        return MemoryMemo()
+    try:
+        return FileMemo(config.memory)
+    except MemoUnusable as problem:
+        _LOG.warning("memo-unusable: %s", problem)
+        return MemoryMemo()
 
 
 def require_all(providers: Sequence[Provider]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from chatkeep.config.errors import Cancelled
 from chatkeep.providers import base
 from chatkeep.providers.folder import FolderProvider
-from chatkeep.providers.wrap import CountingProvider, Patience, Retrying, Traffic
+from chatkeep.providers.wrap import Counting, Patience, Retrying, Traffic
 from tests.support.faulty_provider import Fault, FaultyProvider, Verb
 
 
@@ -146,8 +146,8 @@ def test_a_listing_that_never_moves_ends(folder: FolderProvider) -> None:
 
 def test_traffic_is_counted(folder: FolderProvider) -> None:
     fault = Fault("put", base.Unavailable())
-    inside = CountingProvider(FaultyProvider(folder, fault))
-    outside = CountingProvider(retrying(inside, Sleeper()))
+    inside = Counting(FaultyProvider(folder, fault))
+    outside = Counting(retrying(inside, Sleeper()))
     outside.put("a", b"12345")
     outside.get("a", -2)
     outside.stat("a")

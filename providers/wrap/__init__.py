@@ -1,0 +1,16 @@
+"""Providers around a provider. Each is a `base.Provider`; none changes what a verb promises.
+
+`wrapped` puts together what every provider of a configuration gets: from inside out, `Daily` counts what really goes
+out, `Narrow` lets so many calls through at a time, `Limited` keeps to the rates. `Retrying` goes around all of them, so
+that each attempt is counted and waits its turn.
+"""
+
+from chatkeep.providers.wrap.assembly import wrapped
+from chatkeep.providers.wrap.counting import Counting, Traffic
+from chatkeep.providers.wrap.daily import Daily, Used, used_on
+from chatkeep.providers.wrap.limited import Limited
+from chatkeep.providers.wrap.narrow import Narrow
+from chatkeep.providers.wrap.patience import Patience
+from chatkeep.providers.wrap.retrying import Retrying
+
+__all__ = ["Counting", "Daily", "Limited", "Narrow", "Patience", "Retrying", "Traffic", "Used", "used_on", "wrapped"]

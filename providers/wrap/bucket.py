@@ -1,0 +1,58 @@
+"""How long to wait so that a rate is kept to, and which rate holds when. Pure: the time is handed in."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from chatkeep.config.amounts import UNLIMITED, Rate
+from chatkeep.config.limits import Day, Limit, LimitHours
+
+_DAYS: Final[tuple[Day, ...]] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+# So much time without traffic may be made up for. A sleep that ends late would cost rate otherwise.
+_CREDIT: Final = 0.1
+
+
+class Bucket:
+    """What was sent and is not yet paid for by time.
+
+    The debt is in bytes and not a time from which on all is well: a rate that changes holds for what was sent before.
+    """
+
+    def __init__(self) -> None:
+        self._debt = 0.0
+        self._at: float | None = None
+
+    def wait(self, rate: Rate, now: float) -> float:
+        """Seconds until something may be sent, if the rate stays; 0 for now. `now`: of any clock that never goes back,
+        in seconds."""
+        passed = 0.0 if self._at is None else max(0.0, now - self._at)
+        self._at = now
+        if rate >= UNLIMITED:
+            self._debt = 0.0
+        else:
+            self._debt = max(self._debt - passed * rate, -_CREDIT * rate)
+        return max(0.0, self._debt / rate)
+
+    def charge(self, size: int) -> None:
+        """So many bytes are sent."""
+        self._debt += size
+
+
+def in_force(limit: Limit, weekday: int, minute: int) -> tuple[Rate, Rate]:
+    """The rates of sending and of receiving. `weekday`: 0 for Monday; `minute`: of that day, by the clock here."""
+    for hours in limit.hours:
+        if _covers(hours, weekday, minute):
+            return (
+                limit.upload if hours.upload is None else hours.upload,
+                limit.download if hours.download is None else hours.download,
+            )
+    return limit.upload, limit.download
+
+
+def _covers(hours: LimitHours, weekday: int, minute: int) -> bool:
+    today = not hours.days or _DAYS[weekday] in hours.days
+    if hours.from_ < hours.to:
+        return today and hours.from_ <= minute < hours.to
+    # Over midnight: it began today, or yesterday and has not ended.
+    yesterday = not hours.days or _DAYS[weekday - 1] in hours.days
+    return (today and minute >= hours.from_) or (yesterday and minute < hours.to)

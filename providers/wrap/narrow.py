@@ -1,0 +1,38 @@
+"""So many calls at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from chatkeep.providers import base
+from chatkeep.providers.wrap.around import Around
+
+T = TypeVar("T")
+
+
+class Narrow(Around):
+    """Lets at most `most` calls through at the same time; the others wait for their turn."""
+
+    def __init__(self, inner: base.Provider, most: int) -> None:
+        super().__init__(inner)
+        self._turns = threading.BoundedSemaphore(most)
+
+    def list(self, prefix: str) -> Iterator[base.ObjectStat]:
+        with self._turns:
+            drawn = self.inner.list(prefix)
+        return self._listing(drawn)
+
+    def _listing(self, drawn: Iterator[base.ObjectStat]) -> Iterator[base.ObjectStat]:
+        # A turn for each step: whoever asks for objects while a listing is drawn would wait for themselves.
+        while True:
+            with self._turns:
+                found = next(drawn, None)
+            if found is None:
+                return
+            yield found
+
+    def _call(self, verb: str, call: Callable[[], T]) -> T:  # noqa: ARG002  # each takes a turn
+        with self._turns:
+            return call()
