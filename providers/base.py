@@ -33,9 +33,9 @@ What holds for every verb:
   exceptions are translated where they are caught, `from` their cause. Parameters of every error: `provider`, the name
   it was opened under, `object`, where there is one, and plain facts such as `errno` or the status of a reply. Never a
   credential or a URL that carries one.
-- **Credentials that may only put** are enough for a backup, and a thief of them can then neither read nor delete. Where
-  a taken name may not be looked at, and the storage has no condition to put by, the body is put again if the name ends
-  with the body's own SHA-256: the same bytes, which is right. Otherwise `PermissionRefused`.
+- **Credentials that may only put** are enough for a backup, and a thief of them can then neither read nor delete. A
+  taken name that may not be looked at is put again without a condition if it ends with the body's own SHA-256: the
+  same bytes, which is right. Otherwise `PermissionRefused`. `probe` says what such a credential may, and does not fail.
 - **The memo** that a provider is opened with (`memo.Memo`) keeps small facts that make it right after a restart: an id
   that was made before a create, how far an upload got. It is this device's alone and may be lost, and then only time
   and room may be lost with it: what is stored is found by asking the storage. No credential is written into it, but a

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import re
 import socket
 import struct
@@ -31,10 +32,13 @@ Kind = Literal[
     "slow",  # the reply's body in `pieces`, `seconds` before each
     "flip-request",  # one bit of the request's body
     "flip-reply",  # one bit of the reply's body
+    "skew",  # every time of day in the reply, head and body, `seconds` later
+    "stale",  # answered as the same request was while `remember` was set; not one of those: passes, and is not counted
     "refused",  # nobody listens, until `clear`; not for chosen requests, and not counted: see `FaultProxy.set`
 ]
 _OF_REQUEST_BODY = ("reset", "flip-request")
 _OF_REPLY_BODY = ("truncated", "slow", "flip-reply")
+_COUNTED_LATER = (*_OF_REPLY_BODY, "skew", "stale")
 _PIECE = 65536
 _GONE = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
@@ -45,12 +49,12 @@ class Fault:
 
     Attributes:
         kind: what happens.
-        on: the requests it hits: a regular expression, searched for in `METHOD /path?query`. Kinds that need a body hit
-            only what has one of two bytes or more.
+        on: the requests it hits: a regular expression, searched for in `METHOD /path?query`, or in that and ` depth=1`
+            where a request has such a header. Kinds that need a body hit only what has one of two bytes or more.
         skip: so many of them pass first.
         times: so many are hit; None: all from then on.
         status, headers, body: of a `status`.
-        seconds, pieces: of a `slow`.
+        seconds, pieces: of a `slow`; seconds of a `skew`.
         fired: requests that were hit.
         answers: status of each reply that was lost, broken or slow: what the server had made of the request.
     """
@@ -95,10 +99,13 @@ class FaultProxy:
     Attributes:
         url: what a client is given instead of the server's address.
         seen: `METHOD /path?query` of every request, in the order they came.
+        remember: replies to requests that this finds (as `Fault.on`) are kept for `stale`.
     """
 
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         self.seen: list[str] = []
+        self.remember: str | None = None
+        self._kept: dict[tuple[str, bytes], bytes] = {}
         self._upstream = (host, port)
         self._faults: list[Fault] = []
         self._server: asyncio.Server | None = None
@@ -203,16 +210,34 @@ class FaultProxy:
         if head.header("expect"):
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             head = head._replace(headers=[each for each in head.headers if each[0].lower() != "expect"])
-        fault = self._taken(f"{method} {target}", head)
+        depth = head.header("depth")
+        request = f"{method} {target} depth={depth}" if depth else f"{method} {target}"
+        fault = self._taken(request, head)
+        remembered = self.remember is not None and re.search(self.remember, request) is not None
+        tape: list[bytes] | None = None
+        raw = b""
+        if remembered or (fault is not None and fault.kind == "stale"):
+            raw = b"".join([piece async for piece, _ in _body(reader, head)])
+            reader = _played(raw)
+            if remembered:
+                tape = []
+            elif (old := self._kept.get((request, raw))) is not None and fault is not None:
+                fault.fired += 1
+                writer.write(old)
+                await writer.drain()
+                return True
         if fault is not None and fault.kind in ("status", "hole"):
             async for _ in _body(reader, head):
                 pass
             return await _unserved(fault, method, reader, writer)
         source, sink = await asyncio.open_connection(*self._upstream, limit=_PIECE)
         try:
-            return await _relay(fault, head, (reader, writer), (source, sink)) and version == "HTTP/1.1"
+            stays = await _relay(fault, head, (reader, writer), (source, sink), tape)
         finally:
             sink.close()
+        if tape is not None:
+            self._kept[request, raw] = b"".join(tape)
+        return stays and version == "HTTP/1.1"
 
     def _taken(self, request: str, head: _Head) -> Fault | None:
         for fault in self._faults:
@@ -223,7 +248,7 @@ class FaultProxy:
             if fault.skip:
                 fault.skip -= 1
                 continue
-            if fault.kind not in _OF_REPLY_BODY:  # those are counted when it is known that the reply has a body
+            if fault.kind not in _COUNTED_LATER:  # when it is known that the reply has what it changes
                 fault.fired += 1
             return fault
         return None
@@ -243,7 +268,9 @@ async def _unserved(fault: Fault, method: str, reader: asyncio.StreamReader, wri
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-async def _relay(fault: Fault | None, head: _Head, client: _Streams, server: _Streams) -> bool:
+async def _relay(
+    fault: Fault | None, head: _Head, client: _Streams, server: _Streams, tape: list[bytes] | None
+) -> bool:
     """Passes a request on and its reply back; whether the client's connection may be used again."""
     # Read while the body is sent: a server that refuses a request may say so before it has it all, and hang up.
     replied = asyncio.ensure_future(_final_head(server[0], head.first.startswith("HEAD ")))
@@ -260,6 +287,13 @@ async def _relay(fault: Fault | None, head: _Head, client: _Streams, server: _St
         fault.answers.append(reply.status)
         _reset(client[1])
         return False
+    if fault is not None and fault.kind == "skew":
+        return await _send_skewed(fault, reply, server[0], client[1])
+    if tape is not None:
+        tape.append(reply.raw())
+        tape += [piece async for piece, _ in _body(server[0], reply)]
+        client[1].write(b"".join(tape))
+        return reply.framing is not None and reply.header("connection").lower() != "close"
     return await _send_reply(fault, reply, server[0], client[1])
 
 
@@ -324,6 +358,42 @@ async def _trickle(fault: Fault, piece: bytes, sink: asyncio.StreamWriter, reply
         await asyncio.sleep(fault.seconds * min(1.0, len(piece) / step))
         sink.write(piece[start : start + step])
         await sink.drain()
+
+
+async def _send_skewed(fault: Fault, reply: _Head, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> bool:
+    changed = False
+    for piece in [reply.raw()] + [each async for each, _ in _body(source, reply)]:
+        shown = _shifted(piece, fault.seconds)
+        changed = changed or shown != piece
+        sink.write(shown)
+    fault.fired += changed
+    await sink.drain()
+    return reply.framing is not None and reply.header("connection").lower() != "close"
+
+
+_TIME = re.compile(rb"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+_FORMS = ("%a, %d %b %Y %H:%M:%S GMT", "%Y-%m-%dT%H:%M:%S")
+
+
+def _shifted(piece: bytes, seconds: float) -> bytes:
+    """The piece with every time in it later; of the same length, which is announced."""
+
+    def later(found: re.Match[bytes]) -> bytes:
+        form = _FORMS[0 if found[0].endswith(b"GMT") else 1]
+        try:
+            at = dt.datetime.strptime(found[0].decode(), form).replace(tzinfo=dt.UTC)
+        except ValueError:  # looks like one
+            return found[0]
+        return (at + dt.timedelta(seconds=seconds)).strftime(form).encode()
+
+    return _TIME.sub(later, piece)
+
+
+def _played(raw: bytes) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader()
+    reader.feed_data(raw)
+    reader.feed_eof()
+    return reader
 
 
 def _flipped(piece: bytes, at: int) -> bytes:

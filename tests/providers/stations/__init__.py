@@ -1,0 +1,148 @@
+"""Where each type of provider is tested: one module here for each server or place, with a `STATION` in it.
+
+`test_conformance.py` runs every clause at every station it finds here, so a new type of provider needs no test of its
+own for what all of them promise. What a storage cannot do its station says (`lacks`), and a clause asserts that it is
+so: nothing is left out in silence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chatkeep.providers import base
+from tests.support.fault_proxy import Fault
+
+Fired = Callable[[], int]
+"""How often a fault that a place makes has fired."""
+Hook = Callable[[], contextlib.AbstractContextManager[Fired]]
+
+
+class Lack(enum.Enum):
+    """What a storage cannot do. Each is asserted at the station that says so."""
+
+    EXCLUSIVE_CREATE = "it overwrites whatever condition a put has"  # the probe says so
+    NAME_IN_NAME = "it cannot hold an object whose name goes on, after a slash, where that of another ends"
+    TIMES = "it does not tell when an object was stored"  # the probe says so
+    CLOCK = "its clock is this machine's"  # the probe finds no difference
+    STALE_LISTS = "its listings are never old"  # the probe says so
+    QUOTA = "it is never full"  # no refusal of that meaning and no hook
+    CREDENTIALS = "it asks for no credential"  # the same
+    PUT_ONLY = "no credential can be limited to put"  # no such provider
+    RETRY_AFTER = "the client does not pass on how long to wait"  # the error says None
+    PATIENCE = "the client bounds the whole of a transfer: slow is an error"  # the fault clause sees that
+    ANY_REPLY = "the client takes any reply with status 200 for the one it asked for"  # the fault clause sees that
+    REPEATS = "the client tries again by itself, and cannot be told not to"  # more than a few requests are seen
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What this storage says when it will not do something, and what must become of that.
+
+    Attributes:
+        fault: the reply: a `status` fault with the storage's own status, headers and body. `on` says to which requests.
+        means: the error, exactly of that class.
+        verb: the verb that is called: put (of a new object), get, stat, list or delete (of one that is there).
+    """
+
+    fault: Fault
+    means: type[base.ProviderError]
+    verb: str = "put"
+
+
+@dataclass
+class Place:
+    """An empty place in a storage, for one test.
+
+    Attributes:
+        open: opens a provider there: with the storage's own address for None, else with the given URL (of a proxy)
+            in the place of `http://127.0.0.1:<port>`, and then with the station's short time-out.
+        port: where the storage listens on 127.0.0.1 with plain http; None: it does not, and no fault clause applies.
+        put_only: opens one whose credential may put and nothing else.
+        copies: how many objects of that name the storage really has, where that can be more than one.
+        full, expired, stale: make a real one of what else is injected: no room, a credential that is no longer
+            accepted, listings that stay as they are now; for the length of a block, which gets a counter.
+        skewed: the storage's clock is so many seconds ahead, for the length of a block.
+    """
+
+    open: Callable[[str | None], base.Provider]
+    port: int | None = None
+    put_only: Callable[[], base.Provider] | None = None
+    copies: Callable[[str], int] | None = None
+    full: Hook | None = None
+    expired: Hook | None = None
+    stale: Hook | None = None
+    skewed: Callable[[float], contextlib.AbstractContextManager[Fired]] | None = None
+
+
+class Station:
+    """How one type of provider is tested. A subclass gives `name`, `place`, and what differs from what stands here.
+
+    Attributes:
+        name: of the station, and of the providers opened there.
+        http: it speaks plain http to a port of this machine, so faults can be injected.
+        lacks: what its storage cannot do.
+        many: more objects than one page of a listing, however the provider was opened here.
+        timeout: seconds that a provider opened through a proxy waits for a byte.
+        writes, commits, reads, lists, deletes: which requests carry an object to the storage; make it visible there;
+            bring one back; list; remove one. Patterns of `Fault.on`.
+        refusals: by a word for the test's name, what the storage says when it will not.
+        digest: what `probe` reports as `refuses_damage`. None: it verifies none, and stores a bit that was flipped on
+            the way.
+    """
+
+    name: str
+    http: bool = True
+    lacks: frozenset[Lack] = frozenset()
+    many: int = 40
+    timeout: float = 0.5
+    writes: str = r"^PUT "
+    commits: str = r"^PUT "
+    reads: str = r"^GET "
+    lists: str = r"^(GET|PROPFIND|REPORT) "
+    deletes: str = r"^DELETE "
+    refusals: Mapping[str, Refusal] = {}
+    digest: str | None = None
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Any]:
+        """Whatever all places share, such as a server. Entered at most once in a session; given to each `place`."""
+        yield None
+
+    def place(self, running: Any, folder: Path) -> contextlib.AbstractContextManager[Place]:
+        """An empty place of its own; `folder` is an empty directory that it may use."""
+        raise NotImplementedError
+
+    def answer(self, status: int, after: float | None = None) -> Fault:
+        """How this storage says 429, 500 or 503, and to wait for `after` seconds."""
+        headers = () if after is None else (("Retry-After", str(int(after))),)
+        return Fault("status", status=status, headers=headers, times=None)
+
+
+@dataclass
+class Bench:
+    """What a fault clause works with: the same place, through the proxy and directly."""
+
+    station: Station
+    place: Place
+    proxy: Any
+    provider: base.Provider
+    direct: base.Provider
+    opened: list[base.Provider] = field(default_factory=list)
+
+
+def find() -> list[Station]:
+    """Every station there is."""
+    found: list[Station] = []
+    for each in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{each.name}")
+        found += getattr(module, "STATIONS", None) or [module.STATION]
+    names = [station.name for station in found]
+    assert len(set(names)) == len(names), names
+    return found
