@@ -57,6 +57,7 @@ COMMANDS = {
     "prune": Later(f"{_CLI}.prune_command", "prune", "Let older snapshots go, as the retention policy has it."),
     "key": Later(f"{_CLI}.key_commands", "key", "The ways into the vault: list, add, remove; new keys."),
     "device": Later(f"{_CLI}.device_commands", "device", "The machines that write the vault: list, remove."),
+    "mirror": Later(f"{_CLI}.mirror_command", "mirror", "Bring a provider up from another one."),
     "rebuild": Later(f"{_CLI}.rebuild_command", "rebuild", "Read back what is in the vault, after records were lost."),
     "join": Later(f"{_CLI}.join_command", "join", "Let this device write a vault that exists."),
     "providers": Later(f"{_CLI}.provider_commands", "providers", "The storage of the vault: try what it does."),

@@ -182,7 +182,7 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
     ),
     ("no-vault", "expected"): Words(
         "This device's vault is not in this storage.",
-        "Is the right disk mounted? A new provider begins with a copy of another one's folder.",
+        "Is the right disk mounted? A new provider begins with a copy of what another one has: chatkeep mirror NAME",
         Exit.STORAGE,
     ),
     ("no-slot-opened", "absent"): Words(

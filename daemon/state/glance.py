@@ -152,6 +152,17 @@ class Glance:
         query += " AND o.name NOT IN (SELECT name FROM condemned)" if self._prunes else ""
         return self.rows(query + " ORDER BY 1", provider)
 
+    def knows(self, provider: str) -> bool:
+        """Whether anything was ever acknowledged by a provider."""
+        return bool(self.rows("SELECT 1 FROM receipts WHERE provider=? LIMIT 1", provider))
+
+    def doomed(self) -> set[str]:
+        """Names of condemned objects that somebody may have deleted already."""
+        if not self._prunes:
+            return set()
+        query = "SELECT name FROM condemned WHERE number <= (SELECT max(number) FROM sweeps)"
+        return {name for (name,) in self.rows(query)}
+
     def origin(self, name: str) -> tuple[bytes, int]:
         """The stream and seq of the snapshot that an object came with."""
         stream, seq = self.rows("SELECT stream, seq FROM objects WHERE name=?", name)[0]

@@ -53,7 +53,7 @@ def send(
         StateError: receipts cannot be read or recorded.
     """
     watch, pace = watch or Watch(), pace or Pace()
-    caught = _catch_up(state, provider, [one for one in every if one.name != provider.name], watch, pace)
+    caught = catch_up(state, provider, [one for one in every if one.name != provider.name], watch, pace)
     if caught.problems or caught.cancelled or provider.name in state.mirrors.behind():
         return caught
     sent = upload(state.outbox, provider, watch.on_progress, watch.cancelled, pace)
@@ -86,15 +86,25 @@ def send_all(
     return [results[one.name] for one in providers]
 
 
-def _catch_up(
-    state: State, provider: base.Provider, others: Sequence[base.Provider], watch: Watch, pace: Pace
+def catch_up(
+    state: State,
+    provider: base.Provider,
+    others: Sequence[base.Provider],
+    watch: Watch | None = None,
+    pace: Pace | None = None,
 ) -> UploadResult:
+    """Copies from `others` what left the outbox and `provider` lacks, if it was left behind; it is not any more then.
+
+    Raises:
+        StateError: receipts cannot be read or recorded.
+    """
+    watch, pace = watch or Watch(), pace or Pace()
     total = UploadResult(provider.name, 0, 0, {}, (), cancelled=False)
     if provider.name not in state.mirrors.behind():
         return total
     for _ in range(ROUNDS):
         with state.mirrors.turns:
-            if state.mirrors.caught_up(provider.name):
+            if state.mirrors.caught_up(provider.name, [one.name for one in others]):
                 return total
         result = _round(state, provider, others, watch, pace)
         total = replace(
@@ -114,7 +124,7 @@ def _catch_up(
 def _round(
     state: State, provider: base.Provider, others: Sequence[base.Provider], watch: Watch, pace: Pace
 ) -> UploadResult:
-    lacking = state.mirrors.lacking(provider.name)
+    lacking = state.mirrors.lacking(provider.name, [one.name for one in others])
     holders = state.mirrors.holders(provider.name)
     rows = {row.name: row for row in lacking}
     frontiers: dict[bytes, int] = {}

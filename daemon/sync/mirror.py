@@ -35,7 +35,7 @@ class Item:
         size: as it is known; for showing how far it is.
         limit: bytes that are read of it at most.
         check: raises ChatkeepError unless these are its bytes.
-        chain: what stands on what: once one of a chain cannot be put, nothing later of it is.
+        chain: what stands on what: once one of a chain cannot be put, nothing later of it is. Empty: of none.
         closes: it says what of everything before it lives: put only when all of that is there.
         together: it may be put beside its neighbours that may, in any order.
         preferred: providers that are asked first.
@@ -174,7 +174,7 @@ def copy(
     target: base.Provider,
     *,
     stored: Callable[[Item], None] = lambda _item: None,
-    is_there: Callable[[Item], bool] | None = None,
+    known: Callable[[Item], bool | None] = lambda _item: None,
     on_progress: Callable[[Copied], None] = lambda _progress: None,
     cancelled: Callable[[], bool] = bool,
     busy: Callable[[], bool] = bool,
@@ -187,12 +187,12 @@ def copy(
 
     Args:
         stored: told of each item that is there, durably, also if it was before; in the thread that put it.
-        is_there: whether the target is known to have an item; by default it is asked.
+        known: whether the target is known to have an item, or to lack it; None: it is asked.
         cancelled: asked between objects and while waiting; what is on its way is finished.
         busy: whether something goes on that comes first: uploads. One object waits for that for half a minute at most.
         pace: how hard to try. `sources` and `target` are given without `Retrying`.
     """
-    return _Copy(items, sources, target, stored, is_there, on_progress, cancelled, busy, pace or Pace()).run()
+    return _Copy(items, sources, target, stored, known, on_progress, cancelled, busy, pace or Pace()).run()
 
 
 class _Copy:
@@ -204,7 +204,7 @@ class _Copy:
         sources: Sequence[base.Provider],
         target: base.Provider,
         stored: Callable[[Item], None],
-        is_there: Callable[[Item], bool] | None,
+        known: Callable[[Item], bool | None],
         on_progress: Callable[[Copied], None],
         cancelled: Callable[[], bool],
         busy: Callable[[], bool],
@@ -213,7 +213,7 @@ class _Copy:
         self._items = items
         self._target = Retrying(target, pace.patience, self._wait)
         self._stored, self._on_progress = stored, on_progress
-        self._is_there = is_there or self._has
+        self._known = known
         self._asked_to_stop, self._busy, self._pace = cancelled, busy, pace
         self._result = CopyResult()
         self._sources = Sources([Retrying(one, pace.patience, self._wait) for one in sources], self._result.findings)
@@ -243,7 +243,8 @@ class _Copy:
             self._every = False
             return
         try:
-            if self._is_there(item):
+            known = self._known(item)
+            if self._has(item) if known is None else known:
                 self._count(item, put=False)
             else:
                 self._give_way()
@@ -286,7 +287,7 @@ class _Copy:
         with self._lock:
             self._every = False
             if isinstance(problem, (*_ABOUT_ONE, NowhereWhole)):
-                self._stopped.add(item.chain)
+                self._stopped |= {item.chain} if item.chain else set()
             elif self._halted:
                 return  # several threads met the same outage
             else:
