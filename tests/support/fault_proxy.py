@@ -98,6 +98,7 @@ class FaultProxy:
 
     Attributes:
         url: what a client is given instead of the server's address.
+        faults: those that are set.
         seen: `METHOD /path?query` of every request, in the order they came.
         remember: replies to requests that this finds (as `Fault.on`) are kept for `stale`.
     """
@@ -107,7 +108,7 @@ class FaultProxy:
         self.remember: str | None = None
         self._kept: dict[tuple[str, bytes], bytes] = {}
         self._upstream = (host, port)
-        self._faults: list[Fault] = []
+        self.faults: list[Fault] = []
         self._server: asyncio.Server | None = None
         self._idle: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -168,7 +169,7 @@ class FaultProxy:
         await self._drop_idle()
 
     async def _set(self, faults: list[Fault]) -> None:
-        self._faults = faults
+        self.faults = faults
         if any(fault.kind == "refused" for fault in faults):
             await self._unlisten()
         elif self._server is None:
@@ -240,7 +241,7 @@ class FaultProxy:
         return stays and version == "HTTP/1.1"
 
     def _taken(self, request: str, head: _Head) -> Fault | None:
-        for fault in self._faults:
+        for fault in self.faults:
             if fault.kind in _OF_REQUEST_BODY and (head.framing == 0 or head.framing == 1):
                 continue
             if not re.search(fault.on, request) or fault.fired == fault.times:

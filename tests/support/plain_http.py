@@ -21,12 +21,14 @@ import re
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Self
 
 from chatkeep.providers import base
 from chatkeep.providers.probing import observe
+
+KEY, PUT_ONLY_KEY = "Xk2-all-JpQ", "Wm7-put-VtR"
 
 
 class Stored(NamedTuple):
@@ -45,6 +47,7 @@ class PlainServer(ThreadingHTTPServer):
         room: most bytes in all; None: no bound.
         page: most entries of a listing's page.
         may: what each token may: methods.
+        refused: requests that were refused for want of room, or of a token.
     """
 
     daemon_threads = True
@@ -55,7 +58,8 @@ class PlainServer(ThreadingHTTPServer):
         self.objects: dict[str, Stored] = {}
         self.room: int | None = None
         self.page = 25
-        self.may = {"all": {"PUT", "GET", "HEAD", "DELETE"}, "put": {"PUT"}}
+        self.may = {KEY: {"PUT", "GET", "HEAD", "DELETE"}, PUT_ONLY_KEY: {"PUT"}}
+        self.refused = 0
         self.lock = threading.Lock()
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02})
 
@@ -90,6 +94,7 @@ class _Request(BaseHTTPRequestHandler):
             used = sum(len(each.body) for each in self.server.objects.values())
             if self.server.room is not None and used + size > self.server.room:
                 status = 507
+                self.server.refused += 1
             elif self.path in self.server.objects and self.headers["If-None-Match"] == "*":
                 status = 412
             else:
@@ -148,6 +153,7 @@ class _Request(BaseHTTPRequestHandler):
     def _allowed(self) -> bool:
         may = self.server.may.get((self.headers["Authorization"] or "").removeprefix("Bearer "))
         if may is None or self.command not in may:
+            self.server.refused += 1
             self._answer(401 if may is None else 403)
             return False
         return True
@@ -182,7 +188,7 @@ class Reply(NamedTuple):
 class PlainProvider:
     """Objects on a `PlainServer`, below `/PLACE/`."""
 
-    def __init__(self, name: str, url: str, place: str, key: str = "all", timeout: float = 60.0) -> None:
+    def __init__(self, name: str, url: str, place: str, key: str = KEY, timeout: float = 60.0) -> None:
         self.name = name
         parsed = urllib.parse.urlsplit(url)
         self._server = (parsed.hostname or "", parsed.port or 80)
@@ -191,14 +197,24 @@ class PlainProvider:
         self._timeout = timeout
 
     def put(self, name: str, body: bytes) -> None:
+        self.put_paced(name, body, lambda _size: None)
+
+    def put_paced(self, name: str, body: bytes, pace: Callable[[int], None]) -> None:
         base.validate_name(name)
         md5 = hashlib.md5(body, usedforsecurity=False)
-        headers = {"Content-MD5": base64.b64encode(md5.digest()).decode()}
-        reply = self.ask("PUT", name, body, headers | {"If-None-Match": "*"})
+        headers = {"Content-MD5": base64.b64encode(md5.digest()).decode(), "Content-Length": str(len(body))}
+        reply = self.ask("PUT", name, self.pieces(body, pace), headers | {"If-None-Match": "*"})
         if reply.status == 412:
             self.settle(name, body, headers)
         elif reply.headers["ETag"] != md5.hexdigest():
             raise base.Unavailable(provider=self.name, object=name, reason="digest")
+
+    def pieces(self, body: bytes, pace: Callable[[int], None]) -> Iterator[bytes]:
+        """The body as it leaves."""
+        for start in range(0, len(body), 65536):
+            piece = body[start : start + 65536]
+            pace(len(piece))
+            yield piece
 
     def settle(self, name: str, body: bytes, headers: dict[str, str]) -> None:
         """The name is taken: by these bytes, perhaps, whose reply was lost."""
@@ -288,7 +304,7 @@ class PlainProvider:
     def close(self) -> None:
         pass
 
-    def ask(self, method: str, name: str, body: bytes | None = None, headers: Any = None) -> Reply:
+    def ask(self, method: str, name: str, body: Any = None, headers: Any = None) -> Reply:
         """One request and its reply, if that is one that a caller plans for."""
         connection = http.client.HTTPConnection(*self._server, timeout=self._timeout)
         try:

@@ -93,6 +93,7 @@ class Station:
         writes, commits, reads, lists, deletes: which requests carry an object to the storage; make it visible there;
             bring one back; list; remove one. Patterns of `Fault.on`.
         refusals: by a word for the test's name, what the storage says when it will not.
+        secrets: what no error may show: keys, passwords, tokens.
         digest: what `probe` reports as `refuses_damage`. None: it verifies none, and stores a bit that was flipped on
             the way.
     """
@@ -108,6 +109,7 @@ class Station:
     lists: str = r"^(GET|PROPFIND|REPORT) "
     deletes: str = r"^DELETE "
     refusals: Mapping[str, Refusal] = {}
+    secrets: tuple[str, ...] = ()
     digest: str | None = None
 
     @contextlib.contextmanager

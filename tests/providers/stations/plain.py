@@ -10,7 +10,7 @@ from pathlib import Path
 from chatkeep.providers import base
 from tests.providers.stations import Fired, Place, Refusal, Station
 from tests.support.fault_proxy import Fault
-from tests.support.plain_http import PlainProvider, PlainServer
+from tests.support.plain_http import KEY, PUT_ONLY_KEY, PlainProvider, PlainServer
 
 
 class Plain(Station):
@@ -18,6 +18,7 @@ class Plain(Station):
     lists = r"^GET /[^/]+/\?"
     reads = r"^GET /[^/]+/[^?]"
     digest = "md5"
+    secrets = (KEY, PUT_ONLY_KEY)
     refusals = {
         "quota": Refusal(Fault("status", on="^PUT", status=507), base.QuotaExceeded),
         "credential": Refusal(Fault("status", status=401), base.CredentialRefused, "get"),
@@ -40,18 +41,27 @@ class Plain(Station):
 
         @contextlib.contextmanager
         def full() -> Iterator[Fired]:
-            running.room = 0
+            running.room, before = 0, running.refused
             try:
-                yield lambda: 1
+                yield lambda: running.refused - before
             finally:
                 running.room = None
+
+        @contextlib.contextmanager
+        def expired() -> Iterator[Fired]:
+            may, running.may, before = running.may, {}, running.refused
+            try:
+                yield lambda: running.refused - before
+            finally:
+                running.may = may
 
         yield Place(
             opened,
             port=running.server_address[1],
-            put_only=lambda: self.provider(self.name, own, there, key="put"),
+            put_only=lambda: self.provider(self.name, own, there, key=PUT_ONLY_KEY),
             copies=lambda name: sum(path == f"/{there}/{name}" for path in running.objects),
             full=full,
+            expired=expired,
         )
         for path in [path for path in running.objects if path.startswith(f"/{there}/")]:
             running.objects.pop(path, None)
