@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from chatkeep.config.errors import Disposition
+from chatkeep.providers import durable
 from chatkeep.providers.base import ProviderError
 
 T = TypeVar("T")
@@ -192,6 +193,8 @@ class FileMemo:
                 raise self._unusable(problem) from problem
 
     def _once(self, step: Callable[[sqlite3.Connection], T]) -> T:
+        if self._connection is not None and _identity(self._path) != self._opened:
+            self._shut()  # another process set the file aside, or somebody removed it: what is written there is lost
         connection = self._connection or self._open()
         try:
             # IMMEDIATE: a step that reads and then writes takes its turn at the beginning. Begun as a reader, it could
@@ -207,7 +210,7 @@ class FileMemo:
         return done
 
     def _open(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        durable.make_directories(self._path.parent)  # its parents too are this user's alone
         with self._alone():
             # Made by hand: SQLite would make it with the mode that the umask leaves, and its companions after it.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

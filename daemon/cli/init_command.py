@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chatkeep.config.errors import Cancelled, ChatkeepError
+from chatkeep.config.proposal import short
 from chatkeep.daemon.cli import adding, ask, paper, rotating, used
 from chatkeep.daemon.cli.adding import Made
 from chatkeep.daemon.cli.errors import AlreadySetUp, RecordsInTheWay
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.measures import printable
-from chatkeep.daemon.cli.output import Output, fields
+from chatkeep.daemon.cli.output import Output, fields, paragraph
 from chatkeep.daemon.cli.telling import plain_error, tell
 from chatkeep.daemon.cli.unlocking import Secret, patience_option
 from chatkeep.daemon.cli.ways import warnings
@@ -173,10 +174,11 @@ def refuse_second(config: Config) -> None:
 def _passkey_kind(out: Output, wanted: bool | None, key_file: Path | None) -> str | None:
     """Which kind of passkey is to be added; None for none."""
     if wanted is None and ask.has_terminal() and not out.as_json:
-        out.note(
+        text = (
             "A passkey opens the backup with one touch: of this computer, your phone, a password manager or a security "
             f"key.{' It comes after the recovery key, which goes on paper.' if key_file is None else ''}"
         )
+        out.note("\n".join(paragraph(text)))
         wanted = ask.agreed("Add one now?", default=True)
     return "passkey" if wanted else None
 
@@ -294,7 +296,10 @@ def _outcome(
         ("vault", made.vault_id.hex()),
         ("stored at", ", ".join(printable(provider.name) for provider in config.providers)),
         ("ways in", "\n".join(shown)),
-        ("this device", f"writes with {printable(str(config.state_dir / CREDENTIAL))}, and cannot read"),
+        (
+            "this device",
+            f"writes with {printable(short(config.state_dir / CREDENTIAL, Path.home()))},\nand cannot read",
+        ),
     ]
     head = out.styled("The vault is made, and every way into it was tried.", "head")
     remarks = () if out.as_json else tuple(_remarks(out, key_file, failed, codes))

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO
@@ -28,6 +29,7 @@ _STYLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "warn": {"fg": "yellow"},
     "bad": {"fg": "red", "bold": True},
 }
+WIDTH: Final = 78  # of running text: a terminal of 80, and air
 _SHORT: Final = 20  # characters of a column that is never folded: times, modes, sizes
 Style = Literal["head", "dim", "good", "warn", "bad"]
 
@@ -165,6 +167,11 @@ class Output:
 def has_screens() -> bool:
     """Whether the terminal knows more than lines."""
     return os.environ.get("TERM", "dumb") != "dumb"
+
+
+def paragraph(text: str, width: int = WIDTH) -> list[str]:
+    """Running text in lines; a path or an address that is longer stays whole."""
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def fields(rows: Sequence[tuple[str, str]], indent: int = 2) -> list[str]:

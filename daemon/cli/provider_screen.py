@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from chatkeep.daemon.cli import provider_findings as findings
 from chatkeep.daemon.cli.measures import printable
-from chatkeep.daemon.cli.output import Output, Style, has_screens
+from chatkeep.daemon.cli.output import WIDTH, Output, Style, has_screens, paragraph
 from chatkeep.daemon.cli.provider_findings import Check, Level, Row, Verdict
 from chatkeep.daemon.cli.provider_places import place
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from chatkeep.config.model import ProviderConfig
     from chatkeep.daemon.cli.provider_trial import Tried
 
-_WIDTH: Final = 78
 _LABEL: Final = max(map(len, Check))
 _ANSWER: Final = max(map(len, findings.Answer))
 _INDENT: Final = 2 + _LABEL + 2 + _ANSWER + 2
@@ -38,7 +36,8 @@ class Screen:
 
     def head(self, config: ProviderConfig) -> None:
         """Which provider comes now."""
-        about = ", ".join(filter(None, (config.type, printable(place(config, Path.home())))))
+        kind = config.type if config.type != config.name else ""
+        about = ", ".join(filter(None, (kind, printable(place(config, Path.home()))))) or config.type
         self._say(*([""] if self._lines else []), f"{self._styled(printable(config.name), 'head')}: {about}", "")
 
     def asked(self, check: Check) -> None:
@@ -58,7 +57,7 @@ class Screen:
         text = findings.sentence(found, tried.left)
         if not required:
             text += " It is not required: backups are done without it."
-        first, *more = textwrap.wrap(text, _WIDTH)
+        first, *more = paragraph(text)
         self._say("", self._styled(first, _VERDICTS.get(found, "warn")), *more)
 
     def rest(self) -> list[str]:
@@ -86,4 +85,4 @@ class Screen:
 
 
 def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(printable(text), _WIDTH - _INDENT, break_long_words=False, break_on_hyphens=False)
+    return paragraph(printable(text), WIDTH - _INDENT)

@@ -15,7 +15,7 @@ from chatkeep.daemon.cli.choosing import LEAST_PREFIX
 from chatkeep.daemon.cli.devices_seen import Seen, devices_seen
 from chatkeep.daemon.cli.frame import Frame
 from chatkeep.daemon.cli.measures import local_time, printable, stamp
-from chatkeep.daemon.cli.output import Output, fields
+from chatkeep.daemon.cli.output import Output, fields, paragraph
 from chatkeep.daemon.cli.slots import KINDS
 from chatkeep.daemon.cli.telling import plain_error, tell
 from chatkeep.daemon.cli.unlocking import Secret
@@ -171,7 +171,11 @@ def lacking_lines(out: Output, lacking: Mapping[str, Sequence[bytes]]) -> list[s
 
 def warning_lines(out: Output, codes: Iterable[str]) -> list[str]:
     """What is said of ways in that are not enough, to a person."""
-    return [f"{out.remark(WORDS[code][0], 'warn')}\n{WORDS[code][1]}" for code in codes]
+    said = []
+    for code in codes:
+        text, remedy = ("\n".join(paragraph(one)) for one in WORDS[code])
+        said.append(f"{out.remark(text, 'warn')}\n{remedy}")
+    return said
 
 
 def kind_words(way: Mapping[str, Any]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +22,9 @@ from chatkeep.daemon.cli import ask, setup_search, setup_storage
 from chatkeep.daemon.cli.config_commands import folders_to_be_made
 from chatkeep.daemon.cli.errors import NothingToKeep
 from chatkeep.daemon.cli.measures import counted, printable, size
-from chatkeep.daemon.cli.output import Output
+from chatkeep.daemon.cli.output import Output, paragraph
 from chatkeep.daemon.cli.setup_options import Chosen, Kept, absolute
 from chatkeep.daemon.cli.setup_search import Amount, Finding
-from chatkeep.daemon.cli.setup_storage import WIDTH as WIDTH
 from chatkeep.daemon.cli.setup_storage import Answers, SecretFiles, Storing, answer, text_of
 from chatkeep.daemon.cli.words_of_cases import PROBLEMS
 
@@ -196,7 +194,7 @@ def _show_notes(out: Output, kept: Sequence[Finding]) -> None:
     for one in {one.application.name: one.application for one in kept if one.application is not None}.values():
         if one.note:
             head = f"About {one.title}. "
-            lines = textwrap.wrap(head + one.note, WIDTH)
+            lines = paragraph(head + one.note)
             out.note("\n" + out.remark(lines[0][: len(head)], "head") + "\n".join([lines[0][len(head) :], *lines[1:]]))
 
 

@@ -16,7 +16,8 @@ from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.cli import setup_draft
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.measures import printable, size
-from chatkeep.daemon.cli.output import Output, fields
+from chatkeep.daemon.cli.output import WIDTH, Output, fields, paragraph
+from chatkeep.daemon.cli.provider_places import place
 from chatkeep.daemon.cli.setup_draft import Candidate
 from chatkeep.daemon.cli.setup_plan import Name, State, Step, Why
 from chatkeep.daemon.cli.telling import plain_error, tell
@@ -139,7 +140,7 @@ def lines(out: Output, shown: Shown, work: Work) -> Iterator[str]:
     yield ""
     for command, why in following(shown, work):
         yield f"  {out.styled(command, 'head')}"
-        yield from textwrap.wrap(why, setup_draft.WIDTH, initial_indent="      ", subsequent_indent="      ")
+        yield from textwrap.wrap(why, WIDTH, initial_indent="      ", subsequent_indent="      ")
 
 
 def following(shown: Shown, work: Work) -> Iterator[tuple[str, str]]:
@@ -264,8 +265,10 @@ def _with_notes(shown: Shown) -> str:
 
 def _stores(config: Config) -> Iterator[str]:
     for provider in config.providers:
-        path = getattr(provider.options, "path", None)
-        yield f"{printable(provider.name)} ({provider.type})" if path is None else _path(path)
+        where = printable(place(provider, Path.home()))
+        if provider.type != "folder":
+            where = f"{printable(provider.name)}: {where}" if where else f"{printable(provider.name)} ({provider.type})"
+        yield where
 
 
 def _path(path: Path) -> str:
@@ -273,7 +276,7 @@ def _path(path: Path) -> str:
 
 
 def _wrapped(text: str) -> str:
-    return "\n".join(textwrap.wrap(text, setup_draft.WIDTH - 18, break_long_words=False, break_on_hyphens=False))
+    return "\n".join(paragraph(text, WIDTH - 18))
 
 
 _PLANNED_WORDS: Final[Mapping[State, Mapping[Any, str]]] = {State.TO_DO: _PLANNED, State.ALREADY: _ALREADY}

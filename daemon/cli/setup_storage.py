@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import textwrap
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from chatkeep.daemon.cli import provider_findings as findings
 from chatkeep.daemon.cli import setup_options
 from chatkeep.daemon.cli.errors import FileRefused
 from chatkeep.daemon.cli.measures import printable
-from chatkeep.daemon.cli.output import Output
+from chatkeep.daemon.cli.output import WIDTH, Output, paragraph
 from chatkeep.daemon.cli.provider_findings import Check, Verdict
 from chatkeep.daemon.cli.setup_options import Chosen, Held, Kept, Value, absolute
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from chatkeep.config.model import Config, ProviderConfig
     from chatkeep.daemon.cli.provider_trial import Tried
 
-WIDTH: Final = 78
 _MEDIA: Final = ("/run/media/{user}", "/media/{user}")  # where desktops mount disks that are plugged in
 _INTRODUCTION: Final = (
     "A directory on another disk, on a network mount, or in a folder that another program synchronises. It is made if "
@@ -97,6 +95,8 @@ class SecretFiles:
             if kept.path in self._made or _holds(kept.path, kept.text):
                 continue
             try:
+                if not kept.path.parent.exists():
+                    self._made.append(kept.path.parent)
                 make_directories(kept.path.parent)
                 create_durably(kept.path, kept.text.encode(), mode=0o600)
             except OSError as exc:
@@ -110,8 +110,9 @@ class SecretFiles:
     def take_back(self) -> None:
         """Takes away what was written and is not kept."""
         while self._made:
-            with contextlib.suppress(OSError):
-                self._made.pop().unlink()
+            path = self._made.pop()
+            with contextlib.suppress(OSError):  # a directory that something else lies in stays
+                path.rmdir() if path.is_dir() else path.unlink()
 
 
 def from_options(storing: Storing, files: SecretFiles) -> Chosen:
@@ -136,14 +137,17 @@ def ask(out: Output, storing: Storing, files: SecretFiles, before: Answers) -> C
         if word == "folder" and shape.type is Path:
             values[shape.name] = _directory(before)
             continue
-        _explain(out, shape)
+        out.note("")
         if shape.key.secret:
             held = setup_options.kind(word).secrets.get(shape.name, Held.LINE)
+            _explain(out, f"{_ABOUT[held]} {_OWN_FILE}")
             if text := _secret(out, shape, held, before.secrets.get(shape.name, "")):
                 secrets[shape.name] = before.secrets[shape.name] = text
-        elif typing.get_origin(shape.type) is not None and _is_mapping(shape):
+        elif _is_mapping(shape):
+            _explain(out, shape.key.doc)
             values[shape.name] = before.pairs[shape.name] = _pairs(out, shape, before.pairs.get(shape.name, {}))
         else:
+            _explain(out, shape.key.doc)
             values[shape.name] = setup_options.typed(shape, _value(out, shape, before))
     return setup_options.chosen(word, values, secrets, files.beside, files.free)
 
@@ -164,7 +168,7 @@ def tried(out: Output, config: ProviderConfig, *, shown: bool) -> Tried:
     else:
         out.note("\nIt answers, and the place in it is made with the vault.")
     if findings.verdict(found.rows) is Verdict.PUT_ONLY:
-        out.note("\n".join(textwrap.wrap(_CANNOT_READ, WIDTH)))
+        out.note("\n".join(paragraph(_CANNOT_READ)))
     for line in screen.rest():
         out.note(line)
     return found
@@ -276,6 +280,13 @@ def _read(path: str, held: Held) -> str:
     return text
 
 
+_OWN_FILE: Final = "It goes into a file that only you may read, and the configuration names that file."
+_ABOUT: Final = {
+    Held.LINE: "The password: better one made for this program alone.",
+    Held.KEY_PAIR: "The access key. Without one: what the environment, ~/.aws or the machine has.",
+    Held.FILE: "The file that the service gave you is copied.",
+    Held.PAIRS: "The secret options.",
+}
 _FORMS: Final = {
     Held.LINE: "it must hold one line of text.",
     Held.KEY_PAIR: "it must hold the key and its secret, a line each, or be a file like ~/.aws/credentials.",
@@ -287,8 +298,9 @@ _FORMS: Final = {
 def _kind(out: Output, before: Answers) -> str:
     """A type, or a directory, which is remembered as an answer."""
     others = [word for word in PROVIDER_OPTIONS if word != "folder"]
-    out.note("\n".join(textwrap.wrap(_INTRODUCTION, WIDTH)))
-    if others:
+    if not before.word:
+        out.note("\n".join(paragraph(_INTRODUCTION)))
+    if others and not before.word:
         out.note("\nOr another kind of storage:\n")
         for word in others:
             out.note(f"  {out.remark(f'{word:<9}', 'head')} {setup_options.kind(word).title}")
@@ -311,15 +323,16 @@ def _directory(before: Answers) -> Path:
     return absolute(Path(said))
 
 
-def _explain(out: Output, shape: Shape) -> None:
-    for line in textwrap.wrap(shape.key.doc, WIDTH - 2):
+def _explain(out: Output, text: str) -> None:
+    for line in paragraph(text, WIDTH - 2):
         out.note(out.remark(f"  {line}", "dim"))
 
 
 def _value(out: Output, shape: Shape, before: Answers) -> str:
     default = before.values.get(shape.name) or (str(shape.default) if shape.default else "")
+    none = "" if default or shape.required else " (Enter: none)"
     while True:
-        said = answer(shape.name, default=default, show=bool(default))
+        said = answer(f"  {shape.name}{none}", default=default, show=bool(default))
         if said or not shape.required:
             before.values[shape.name] = said
             return said
@@ -331,7 +344,7 @@ def _pairs(out: Output, shape: Shape, before: Mapping[str, str]) -> dict[str, st
     for name, value in found.items():
         out.note(f"  {printable(name)}={printable(value)}")
     while True:
-        said = answer(f"{shape.name}: one as name=value, or Enter to go on", default="", show=False)
+        said = answer(f"  {shape.name}: one as name=value, or Enter to go on", default="", show=False)
         name, equals, value = said.partition("=")
         if not said:
             return found
@@ -346,14 +359,14 @@ def _secret(out: Output, shape: Shape, held: Held, before: str) -> str:
     again = " (Enter: as before)" if before else "" if shape.required else " (Enter: none)"
     while True:
         if held is Held.FILE:
-            said = answer(f"The file that you have{again}", default="", show=False)
+            said = answer(f"  The file that you have{again}", default="", show=False)
             try:
                 text = _read(said, held) if said else ""
             except click.BadParameter as exc:
                 out.note(f"  {exc.message}")
                 continue
         elif held is Held.KEY_PAIR:
-            access = answer(f"Access key id{again}", default="", show=False)
+            access = answer(f"  Access key id{again}", default="", show=False)
             text = setup_options.key_pair(access, _unseen("Secret access key")) if access else ""
         elif held is Held.PAIRS:
             text = _lines(f"One as name=value{again}")
@@ -376,7 +389,7 @@ def _unseen(question: str, *, empty: bool = False) -> str:
     from chatkeep.daemon.cli import typed
 
     while True:
-        said = typed.line(f"{question}, not shown: ", hidden=True).decode("utf-8", "replace").strip()
+        said = typed.line(f"  {question}, not shown: ", hidden=True).decode("utf-8", "replace").strip()
         if said or empty:
             return said
 
