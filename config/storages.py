@@ -46,6 +46,14 @@ class FolderOptions:
             example="/mnt/backup/chatkeep",
         ),
     ]
+    synced: Annotated[
+        bool,
+        Key(
+            "Another program uploads this directory: iCloud Drive, Dropbox, Nextcloud, Syncthing. What it changes by "
+            "itself, such as conflict copies and files taken off the disk, is then understood. That it has uploaded "
+            "anything cannot be seen: a backup is handed over to it, no more."
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +265,7 @@ class OpendalOptions:
 BUILT_IN_OPTIONS: Final[Mapping[str, type]] = MappingProxyType(
     {
         "folder": FolderOptions,
+        "gdrive": DriveOptions,
         "s3": S3Options,
     }
 )

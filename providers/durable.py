@@ -32,6 +32,7 @@ Bytes = bytes | bytearray | memoryview
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 _NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 _NO_SUCH_RENAME = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+_TEMPORARY = (".new-", "")
 _AT_FDCWD = -100  # <fcntl.h>
 _RENAME_NOREPLACE = 1  # <linux/fs.h>
 
@@ -72,13 +73,21 @@ def create_durably(path: Path, parts: Bytes | Iterable[Bytes], mode: int = 0o600
     return exclusive
 
 
-def write_temporary(directory: Path, parts: Bytes | Iterable[Bytes], mode: int = 0o600) -> Path:
-    """Writes and syncs a file of a random name that begins with `.new-`, and returns its path (steps 1 to 3).
+def write_temporary(
+    directory: Path, parts: Bytes | Iterable[Bytes], mode: int = 0o600, ends: tuple[str, str] = _TEMPORARY
+) -> Path:
+    """Writes and syncs a file of a random name, and returns its path (steps 1 to 3).
+
+    Args:
+        directory: on the file system of the file's final place.
+        parts: the bytes.
+        mode: of the file.
+        ends: how the random name begins and ends, for a folder where somebody else looks at names.
 
     Raises:
         OSError: as the system said; no file is left.
     """
-    temporary = directory / f".new-{os.urandom(12).hex()}"
+    temporary = directory / os.urandom(12).hex().join(ends)
     # O_EXCL: never into a file, or through a symbolic link, that somebody else put there.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
@@ -107,6 +116,20 @@ def publish(temporary: Path, path: Path) -> None:
     """
     os.rename(temporary, path)
     fsync_directory(path.parent)
+
+
+def publish_exclusively(temporary: Path, path: Path) -> bool:
+    """Gives a file that was already synced a name that must be free, and makes the name durable; never by a link.
+
+    Returns whether the system itself guaranteed that nothing was replaced: see `create_durably`.
+
+    Raises:
+        FileExistsError: the name is taken; that file is untouched, and the temporary one still there.
+        OSError: as the system said.
+    """
+    exclusive = _rename_to_free(temporary, path)
+    fsync_directory(path.parent)
+    return exclusive
 
 
 def discard(path: Path) -> None:
@@ -195,11 +218,12 @@ def read_range(descriptor: int, offset: int, length: int) -> bytes:
     return bytes(found)
 
 
-def sweep_temporaries(directory: Path, older_than: float, now: float) -> int:
+def sweep_temporaries(directory: Path, older_than: float, now: float, ends: tuple[str, str] = _TEMPORARY) -> int:
     """Removes the temporary files that killed writers left in a directory; returns how many.
 
     A file goes when it is older than `older_than` seconds at `now` (seconds since 1970) and no living writer holds its
-    lock. The age comes first: on a file system without locks it is all there is, and no write lasts a day.
+    lock. The age comes first: on a file system without locks it is all there is, and no write lasts a day. `ends` is as
+    it was written with.
 
     Raises:
         OSError: the directory could not be read. A single file that cannot be removed is left.
@@ -209,7 +233,7 @@ def sweep_temporaries(directory: Path, older_than: float, now: float) -> int:
         for entry in entries:
             with contextlib.suppress(OSError):
                 old = now - entry.stat(follow_symlinks=False).st_mtime > older_than
-                if entry.name.startswith(".new-") and old and not _is_held(entry.path):
+                if entry.name.startswith(ends[0]) and entry.name.endswith(ends[1]) and old and not _is_held(entry.path):
                     os.unlink(entry.path)
                     removed += 1
     return removed
@@ -232,6 +256,10 @@ def _take_name(temporary: Path, path: Path) -> bool:
     except OSError as problem:
         if problem.errno not in _NO_HARD_LINKS:
             raise
+    return _rename_to_free(temporary, path)
+
+
+def _rename_to_free(temporary: Path, path: Path) -> bool:
     if _rename_exclusively(temporary, path):
         return True
     if os.path.lexists(path):

@@ -1,4 +1,4 @@
-"""A folder as a provider: a disk, a mounted share, the folder of a sync client such as iCloud Drive's.
+"""A folder as a provider: a disk, a mounted share.
 
 Objects are files named as they are, except that packs are spread over 256 folders by the first two digits of their hash
 (`.../p/<hash>` lies at `.../p/<2>/<hash>`): some file systems and many file browsers slow down in folders of 100,000.
@@ -9,8 +9,7 @@ The root is therefore only ever created by `create=True`, and a root without `.t
 `StorageMissing`, for reading too: it must not pass for an empty vault. (The second mark is for a copy of a vault, made
 by a tool that leaves out hidden files.)
 
-In a synced folder an object is durable on this machine when `put` returns; that the client has passed it on cannot be
-seen from here.
+A folder in which the client of a sync service works as well is a `synced.SyncedFolder`.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ _LOST = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ELOOP})
 _CANNOT_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EEXIST, errno.ENOSYS})
 
 
-_Verb = Literal["open", "put", "get", "delete", "list"]
+Verb = Literal["open", "put", "get", "delete", "list"]
 
 
 class FolderProvider:
@@ -269,7 +268,7 @@ class FolderProvider:
         return None
 
     @contextlib.contextmanager
-    def _edge(self, verb: _Verb, name: str | None = None) -> Iterator[None]:
+    def _edge(self, verb: Verb, name: str | None = None) -> Iterator[None]:
         """Translates what the system says. Nothing else in this file does."""
         try:
             yield
@@ -277,7 +276,7 @@ class FolderProvider:
             about = {} if name is None else {"object": name}
             raise self._kind(problem.errno, verb, name)(provider=self.name, errno=problem.errno, **about) from problem
 
-    def _kind(self, number: int | None, verb: _Verb, name: str | None) -> type[base.ProviderError]:
+    def _kind(self, number: int | None, verb: Verb, name: str | None) -> type[base.ProviderError]:
         if number in (errno.ENOENT, errno.ENOTDIR):
             return self._absent(number, verb, name)
         if number in _LOST and verb == "get":
@@ -292,7 +291,7 @@ class FolderProvider:
                 return kind
         return base.Unavailable
 
-    def _absent(self, number: int | None, verb: _Verb, name: str | None) -> type[base.ProviderError]:
+    def _absent(self, number: int | None, verb: Verb, name: str | None) -> type[base.ProviderError]:
         """What a missing file means: the medium is away, a sync client holds the object elsewhere, or there is none."""
         try:
             if name is None or not self._in_use():
@@ -309,6 +308,10 @@ class FolderProvider:
 
 
 def _open(opening: Opening) -> base.Provider:
+    if opening.options.synced:
+        from chatkeep.providers.synced import SyncedFolder
+
+        return SyncedFolder(opening.name, opening.options.path, create=opening.create)
     return FolderProvider(opening.name, opening.options.path, create=opening.create)
 
 

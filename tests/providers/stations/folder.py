@@ -29,7 +29,7 @@ class Folder(Station):
         def opened(_: str | None) -> base.Provider:
             return FolderProvider(self.name, root)
 
-        yield Place(opened, full=_full)
+        yield Place(opened, full=full)
 
 
 class _FullDisk:
@@ -47,7 +47,7 @@ class _FullDisk:
 
 
 @contextlib.contextmanager
-def _full() -> Iterator[Fired]:
+def full() -> Iterator[Fired]:
     disk = _FullDisk()
     with mock.patch.object(durable, "os", disk):
         yield lambda: disk.fired
