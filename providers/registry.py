@@ -57,6 +57,7 @@ class ProviderType:
 BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     {
         "folder": "chatkeep.providers.folder:TYPE",
+        "gdrive": "chatkeep.providers.gdrive:TYPE",
         "s3": "chatkeep.providers.s3:TYPE",
     }
 )

@@ -1,0 +1,8 @@
+"""A Google Drive for tests, made from the published protocol: strict, with knobs, on the loopback interface."""
+
+from tests.support.fake_drive.accounts import SCOPE
+from tests.support.fake_drive.faults import Fault
+from tests.support.fake_drive.server import FakeDrive
+from tests.support.fake_drive.world import FOLDER, File
+
+__all__ = ["FOLDER", "SCOPE", "FakeDrive", "Fault", "File"]
