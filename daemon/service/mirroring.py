@@ -282,7 +282,7 @@ class _Data:
         checkpoints: list[Item] = []
         for device_id, cert in sorted(self._certs.items()):
             signed = self._checkpoints(device_id)
-            let_go = self._let_go(device_id, signed)
+            let_go = self._let_go(device_id, signed, by_device[device_id])
             # By name: manifests of a stream, and checkpoints, are in the order of their numbers then.
             for name, size in sorted(by_device[device_id].items(), key=lambda pair: str(pair[0])):
                 if name in let_go or (isinstance(name, ManifestName) and not self._counts(name)):
@@ -315,20 +315,31 @@ class _Data:
                     self._planning.findings.add(exc)
         return found
 
-    def _let_go(self, device_id: bytes, signed: Mapping[CheckpointName, VerifiedCheckpoint]) -> set[ObjectName]:
+    def _let_go(
+        self,
+        device_id: bytes,
+        signed: Mapping[CheckpointName, VerifiedCheckpoint],
+        listed: Collection[_Written],
+    ) -> set[ObjectName]:
         """What checkpoints condemned and somebody has begun to delete, or may have."""
         gone: set[ObjectName] = {parse(name) for name in self._planning.asked.doomed}
+        named: set[ObjectName] = set()
         for name, one in signed.items():
             manifests = {
                 ManifestName(device_id, stream, *snapshot) for stream, snapshot in one.checkpoint.condemned_manifests
             }
+            named |= manifests
             dead: set[ObjectName] = {each for each in manifests if self._is_pruned(each)}
             if len(dead) < len(manifests):
                 gone |= self._begun(name, dead)  # some were taken back: what they stand on lives
                 continue
             packs = {PackName(device_id, sha256) for sha256 in one.checkpoint.condemned_packs}
             gone |= self._begun(name, dead | packs)
-        return gone
+        # The checkpoint that condemned them goes when it has been carried out: then they are only left over somewhere.
+        left_over = {
+            one for one in listed if isinstance(one, ManifestName) and one not in named and self._is_pruned(one)
+        }
+        return gone | left_over
 
     def _begun(self, checkpoint: CheckpointName, condemned: AbstractSet[ObjectName]) -> AbstractSet[ObjectName]:
         """All of them, if a provider that has the checkpoint lacks one of them: then nothing is taken back any more."""

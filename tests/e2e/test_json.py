@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +57,10 @@ def set_up(room: Path) -> Any:
     return newcomer.set_up()
 
 
-def test_every_promise(station: Station, tmp_path: Path) -> None:
-    promised = examples()
-    seen: dict[str, list[Any]] = {}
-
-    def see(chapter: str, *words: object, code: int = 0) -> None:
-        done = station.run(*words)
-        assert done.code == code, done
-        seen.setdefault(chapter, []).append(done.json)
-
+def everyday(station: Station, see: Callable[..., None], unlock: list[Any]) -> None:
+    """What is asked of a vault that is well."""
     fill(station.source / "messages.db")
     os.mkfifo(station.source / "pipe")
-    unlock = ["--key-file", station.key]
     see("status", "status")
     see("backup", "backup")
     see("status", "status")
@@ -91,6 +84,25 @@ def test_every_promise(station: Station, tmp_path: Path) -> None:
     see("providers test", "providers", "test", "--quick")
     see("reader", "reader")
     see("config check, schema, example", "config", "check")
+    station.names = ("disk", "second")
+    station.configure(station.source)
+    see("mirror", "mirror", "second", "--dry-run")
+    see("mirror", "mirror", "second")
+    station.names = ("disk",)
+    station.configure(station.source)
+
+
+def test_every_promise(station: Station, tmp_path: Path) -> None:
+    promised = examples()
+    seen: dict[str, list[Any]] = {}
+
+    def see(chapter: str, *words: object, code: int = 0) -> None:
+        done = station.run(*words)
+        assert done.code == code, done
+        seen.setdefault(chapter, []).append(done.json)
+
+    unlock = ["--key-file", station.key]
+    everyday(station, see, unlock)
     for path in station.state.glob("state.db*"):
         path.unlink()
     assert station.run("backup").error == "state-lost"
