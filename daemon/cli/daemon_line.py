@@ -26,7 +26,12 @@ def _wanted(standing: Standing) -> Iterator[str]:
         yield "The configuration was changed and is refused: run chatkeep config check."
     if standing.outbox.full:
         yield "Too much waits to be uploaded: nothing more is captured."
-    failing = [provider.name for provider in standing.providers if provider.fault is not None]
+    doors = {"login-needed": "providers login", "storage-credential-refused": "providers test"}
+    for provider in standing.providers:
+        if provider.fault is not None and (command := doors.get(provider.fault.code)):
+            name = printable(provider.name)
+            yield f"{name} does not let this device in: run chatkeep {command} {name}."
+    failing = [one.name for one in standing.providers if one.fault is not None and one.fault.code not in doors]
     if failing:
         yield f"Uploads fail: {', '.join(map(printable, failing))}. See chatkeep status."
     failing = [source.name for source in standing.sources if source.fault is not None]

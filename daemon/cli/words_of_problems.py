@@ -66,6 +66,18 @@ PROBLEMS: Final[Mapping[str, _Problem]] = {
         "Free some room there, or get more.",
         "{about} has room again",
     ),
+    Problem.LOGIN_NEEDED: _Problem(
+        "{about} wants somebody to log in again",
+        "It takes nothing since {since}. What waits to be uploaded is kept on this device.",
+        "Run: chatkeep providers login {about}",
+        "{about} lets this device in again",
+    ),
+    Problem.KEY_REFUSED: _Problem(
+        "{about} does not accept its key or password any more",
+        "It takes nothing since {since}: it was revoked, has expired, or was wrong. What waits is kept on this device.",
+        "Put a new one where the configuration says, then look: chatkeep providers test {about}",
+        "{about} lets this device in again",
+    ),
     Problem.DISK_FULL: _Problem(
         "No room on this device to back up {about}",
         "Since {since} there is no room for what is to be uploaded.",
@@ -133,7 +145,8 @@ def phrase(notice: Notice) -> Said:
         return Said(words.over.format_map(shown), f"It began at {shown['since']}.", "")
     remedy = told.remedy if told is not None and words.remedy == STATUS and "?" not in told.remedy else ""
     title, text = words.title.format_map(shown), words.text.format_map(shown).strip()
-    return Said(title[:1].upper() + title[1:] if not notice.subject else title, text, remedy or words.remedy)
+    remedy = remedy or words.remedy.format_map(shown)
+    return Said(title[:1].upper() + title[1:] if not notice.subject else title, text, remedy)
 
 
 def problem_words(problem: str, subject: str, since_ns: int, values: Mapping[str, Any], *, over: bool = False) -> Said:

@@ -11,18 +11,18 @@ from chatkeep.daemon.cli.saying import AGAIN, Words
 
 _SILENT: Final = Words(
     "Nothing answers at the address of the storage.",
-    f"Is the machine online, and the address right? {AGAIN}",
+    f"See that this machine is online, and that the address in the configuration is right. {AGAIN}",
     Exit.STORAGE,
 )
 _LATE: Final = Words("Storage did not answer in time.", AGAIN, Exit.STORAGE)
 _UNKNOWN: Final = Words(
     "The name in the address of the storage is not known.",
-    f"Is the machine online, and the address right? {AGAIN}",
+    f"See that this machine is online, and that the address in the configuration is right. {AGAIN}",
     Exit.STORAGE,
 )
 _UNTRUSTED: Final = Words(
     "This machine does not trust the certificate that storage shows.",
-    "Is the address right? A certificate that you made yourself must be made known to this machine first.",
+    "See that the address is right. A certificate that you made yourself must be made known to this machine first.",
     Exit.STORAGE,
 )
 _BROKEN: Final = Words("The connection to storage broke off.", AGAIN, Exit.STORAGE)

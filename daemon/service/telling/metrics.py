@@ -49,12 +49,24 @@ _FAMILIES: Final = (
         "provider",
     ),
     Family("chatkeep_waiting_bytes", "gauge", "Waiting to be uploaded to a provider.", "provider"),
+    Family(
+        "chatkeep_left_behind",
+        "gauge",
+        "1 while a provider is not waited for: it lacks what left the outbox, and is brought up from another one.",
+        "provider",
+    ),
     Family("chatkeep_snapshots_total", "counter", "Snapshots made.", "source"),
     Family("chatkeep_snapshot_failures_total", "counter", "Snapshots that failed.", "source"),
     Family("chatkeep_snapshot_bytes_total", "counter", "Sealed by snapshots.", "source"),
     Family("chatkeep_uploads_total", "counter", "Uploads that were finished.", "provider"),
     Family("chatkeep_upload_failures_total", "counter", "Uploads that failed.", "provider"),
     Family("chatkeep_uploaded_bytes_total", "counter", "Sent to a provider.", "provider"),
+    Family(
+        "chatkeep_credential_refused",
+        "gauge",
+        "1 while a provider does not accept its key or login: somebody must give another or log in.",
+        "provider",
+    ),
     Family("chatkeep_session_open", "gauge", "1 while the vault is unlocked.", ""),
     Family("chatkeep_uploads_held", "gauge", "1 while uploads wait for an unlock.", ""),
     Family("chatkeep_outbox_full", "gauge", "1 while snapshots wait for uploads.", ""),
@@ -63,6 +75,8 @@ _FAMILIES: Final = (
     Family("chatkeep_job_failures_total", "counter", "Jobs that failed.", "job"),
     Family("chatkeep_problems", "gauge", "Problems that stand and are worth knowing.", "problem"),
 )
+_FROM_ZERO: Final = frozenset({"waiting_bytes", "left_behind", "watch_degraded", "credential_refused"})
+_REFUSED: Final = frozenset({"login-needed", "storage-credential-refused"})
 _BY_NAME: Final = {family.name.removeprefix("chatkeep_"): family for family in _FAMILIES}
 
 
@@ -80,7 +94,7 @@ class Metrics:
         for name, family in _BY_NAME.items():
             if family.label in names:
                 known = self._values[name]
-                first = 0.0 if family.type == "counter" or name in {"waiting_bytes", "watch_degraded"} else None
+                first = 0.0 if family.type == "counter" or name in _FROM_ZERO else None
                 kept = {one: known.get(one, first) for one in names[family.label]}
                 self._values[name] = {one: value for one, value in kept.items() if value is not None}
 
@@ -100,6 +114,8 @@ class Metrics:
         """Counts what happened."""
         values, when = event.values, event.at.wall_ns / 1e9
         match event.kind:
+            case Kind.LEFT_BEHIND | Kind.CAUGHT_UP:
+                self._put("left_behind", str(values.get("provider")), event.kind is Kind.LEFT_BEHIND)
             case Kind.STARTED:
                 self._values["info"] = {str(values.get("version", "")): 1}
                 self._put("start_timestamp_seconds", "", when)
@@ -155,8 +171,11 @@ class Metrics:
             self._put("waiting_bytes", provider, max(0.0, _number(values["total"]) - _number(values.get("done"))))
         if event.kind is Kind.UPLOAD_FAILED:
             self._add("upload_failures_total", provider)
+            if values.get("code") in _REFUSED:
+                self._put("credential_refused", provider, 1)
         if event.kind is Kind.UPLOAD_DONE:
             self._add("uploads_total", provider)
+            self._put("credential_refused", provider, 0)
             self._add("uploaded_bytes_total", provider, _number(values.get("bytes")))
             if isinstance(values.get("acknowledged_ns"), int):
                 self._put("acknowledged_timestamp_seconds", provider, values["acknowledged_ns"] / 1e9)

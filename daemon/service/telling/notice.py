@@ -22,6 +22,8 @@ class Problem(StrEnum):
     HELD = "held-too-long"  # uploads wait for an unlock
     UNVERIFIED = "unverified"  # what is stored was not checked for too long
     STORAGE_FULL = "storage-full"  # of a provider
+    LOGIN_NEEDED = "login-needed"  # at a provider: what a login gave is not accepted any more
+    KEY_REFUSED = "storage-credential-refused"  # by a provider: its key or password is not accepted
     DISK_FULL = "disk-full"  # of this machine, met by the backup of a source
     OUTBOX_FULL = "outbox-full"  # backups wait for uploads
     WATCH_DEGRADED = "watch-degraded"  # of a source: changes are noticed late

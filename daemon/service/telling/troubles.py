@@ -36,6 +36,11 @@ _NO_FAILURE: Final = frozenset(
 # May succeed by itself, or with a disk that is plugged in when it is at hand.
 _PASSING: Final = frozenset({"unavailable", "throttled", "storage-missing", "source-busy"})
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+# Storage does not let this device in. A key that was just made may be known there a minute later; none has expired so.
+_AT_THE_DOOR: Final[Mapping[object, Problem]] = {
+    "login-needed": Problem.LOGIN_NEEDED,
+    "storage-credential-refused": Problem.KEY_REFUSED,
+}
 _CHECKS: Final = frozenset({"verify", "drill"})  # what they find, nobody may learn late
 _BY_TIME: Final = frozenset(
     {Problem.BACKUP_OVERDUE, Problem.UPLOAD_OVERDUE, Problem.UNVERIFIED, Problem.JOB_OVERDUE, Problem.HELD}
@@ -316,6 +321,8 @@ class Troubles:
             self._meet((Problem.DEVICE_REMOVED, subject), now, now.boot, event.values)
         elif code == "quota-exceeded" and not backup:
             self._meet((Problem.STORAGE_FULL, subject), now, now.boot, event.values)
+        elif code in _AT_THE_DOOR and not backup:
+            self._meet((_AT_THE_DOOR[code], subject), now, now.boot, event.values)
         elif backup and event.values.get("errno") in _FULL:
             self._meet((Problem.DISK_FULL, subject), now, now.boot, event.values)
         else:
@@ -333,6 +340,7 @@ class Troubles:
             self._behind[provider] = event.at
         for problem in (
             *(Problem.UPLOAD_FAILING, Problem.UPLOAD_OVERDUE, Problem.STORAGE_FULL, Problem.DEVICE_REMOVED),
+            *(Problem.LOGIN_NEEDED, Problem.KEY_REFUSED),
         ):
             yield from self._clear(event.at, (problem, provider))
         yield from self._clear(event.at, (Problem.HELD, ""))

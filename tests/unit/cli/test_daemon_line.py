@@ -50,6 +50,18 @@ HELD = dataclasses.replace(GOOD, session=SessionStanding(unlocked=False, uploads
             "Uploads fail: di",
         ),
         (
+            dataclasses.replace(
+                GOOD, providers=(ProviderStanding("drive", required=True, fault=Fault("login-needed")),)
+            ),
+            "drive does not let this device in: run chatkeep providers login drive.",
+        ),
+        (
+            dataclasses.replace(
+                GOOD, providers=(ProviderStanding("s3", required=True, fault=Fault("storage-credential-refused")),)
+            ),
+            "run chatkeep providers test s3.",
+        ),
+        (
             dataclasses.replace(GOOD, sources=(SourceStanding("chat", "missing", fault=Fault("source-missing")),)),
             "Backups fail: chat.",
         ),

@@ -91,6 +91,8 @@ def test_what_is_counted() -> None:
         "chatkeep_upload_failures_total{provider=cloud}": 1,
         "chatkeep_uploaded_bytes_total{provider=disk}": 150,
         "chatkeep_uploaded_bytes_total{provider=cloud}": 0,
+        "chatkeep_credential_refused{provider=disk}": 0,
+        "chatkeep_credential_refused{provider=cloud}": 0,
         "chatkeep_session_open": 1,
         "chatkeep_uploads_held": 0,
         "chatkeep_outbox_full": 0,
@@ -113,6 +115,17 @@ def test_what_was_before_the_start_is_known() -> None:
     assert room.figures()["chatkeep_lag_seconds{provider=disk}"] == 7
     room.metrics.expect(["signal"], ["cloud"], {})
     assert not [name for name in room.figures() if "disk" in name or "drill" in name or ODD in name]
+
+
+@pytest.mark.parametrize("code", ["login-needed", "storage-credential-refused"])
+def test_a_provider_that_lets_nobody_in(code: str) -> None:
+    room, name = Room(), "chatkeep_credential_refused{provider=cloud}"
+    room.happens(Kind.UPLOAD_FAILED, provider="cloud", code=code)
+    assert room.figures()[name] == 1
+    room.happens(Kind.UPLOAD_FAILED, provider="cloud", code="unavailable")
+    assert room.figures()[name] == 1, "that it cannot be reached does not say that it would let in"
+    room.happens(Kind.UPLOAD_DONE, provider="cloud", bytes=1, waiting=0)
+    assert room.figures()[name] == 0
 
 
 def test_switches() -> None:

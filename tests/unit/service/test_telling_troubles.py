@@ -126,6 +126,13 @@ def test_an_outage_of_an_evening_is_not_told_a_longer_one_is() -> None:
     ("kind", "values", "problem", "end"),
     [
         (Kind.UPLOAD_FAILED, {"provider": "disk", "code": "quota-exceeded"}, Problem.STORAGE_FULL, Kind.UPLOAD_DONE),
+        (Kind.UPLOAD_FAILED, {"provider": "disk", "code": "login-needed"}, Problem.LOGIN_NEEDED, Kind.UPLOAD_DONE),
+        (
+            Kind.UPLOAD_FAILED,
+            {"provider": "disk", "code": "storage-credential-refused"},
+            Problem.KEY_REFUSED,
+            Kind.PROVIDER_BACK,
+        ),
         (Kind.UPLOAD_FAILED, {"provider": "disk", "code": "device-removed"}, Problem.DEVICE_REMOVED, Kind.UPLOAD_DONE),
         (
             Kind.SNAPSHOT_FAILED,
