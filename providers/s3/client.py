@@ -5,7 +5,7 @@ from __future__ import annotations
 import configparser
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -33,6 +33,7 @@ class Settings:
         credentials_file: a file as ~/.aws/credentials, of this user alone.
         retain: seconds for which what is put is locked; None for no lock.
         connect, read: time-outs in seconds.
+        page: most objects of one page of a listing.
     """
 
     bucket: str
@@ -46,6 +47,7 @@ class Settings:
     retain: float | None = None
     connect: float = CONNECT
     read: float = READ
+    page: int = 1000
 
 
 def make_client(settings: Settings, requests: Requests) -> S3Client:
@@ -87,8 +89,22 @@ def make_client(settings: Settings, requests: Requests) -> S3Client:
         ),
     )
     use_known_digests(client)
+    # Asked for by the library alone, when a redirection does not say of which region the bucket is. A service that
+    # answers that question with another redirection would be asked again, and again.
+    client.meta.events.register_first("before-send.s3.HeadBucket", _no_such_question)
     requests.watch(client)
     return client
+
+
+class _Nothing:
+    def stream(self) -> Iterator[bytes]:
+        return iter(())
+
+
+def _no_such_question(request: Any = None, **_: object) -> Any:
+    from botocore.awsrequest import AWSResponse
+
+    return AWSResponse(request.url, 404, {}, _Nothing())
 
 
 _KEYS: Final = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")

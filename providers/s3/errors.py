@@ -91,7 +91,12 @@ def code_of(problem: ClientError) -> str:
 
 def status_of(problem: ClientError) -> int:
     """The status of the reply; 0 when the client library did not keep it."""
-    return int(problem.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return status_in(problem.response)
+
+
+def status_in(reply: Any) -> int:
+    """The status of any reply of the client library."""
+    return int(reply.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 @contextlib.contextmanager

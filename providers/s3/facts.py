@@ -18,7 +18,6 @@ from typing import Any, Final, Literal, TypeAlias
 
 from botocore.exceptions import ClientError
 
-from chatkeep.providers import base
 from chatkeep.providers.memo import Memo
 from chatkeep.providers.s3 import errors
 from chatkeep.providers.s3.payload import Payload
@@ -150,19 +149,3 @@ def _object_lock(client: Any, bucket: dict[str, Any]) -> bool | None:
         absent = errors.status_of(problem) == 404 or "NotFound" in errors.code_of(problem)
         return False if absent and errors.code_of(problem) != "NoSuchBucket" else None
     return bool(found.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled")
-
-
-def is_known(facts: Facts) -> base.Capabilities:
-    """The fields of `Capabilities` that stand in the facts; the others as a place that shows nothing has them."""
-    return base.Capabilities(
-        exclusive_create=facts.conditional,
-        lists_at_once=False,
-        deletes=False,
-        modified=False,
-        clock_ahead=None,
-        free_bytes=None,
-        refuses_damage=facts.refuses,
-        reports_digest=facts.reports,
-        versions=facts.versions,
-        object_lock=facts.object_lock,
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import dataclasses
 import datetime as dt
 import hashlib
@@ -72,8 +71,8 @@ class S3Provider:
             found = self._head(name)
             if found is None:
                 # The reply to HEAD has no body that would tell a missing object from a missing bucket.
-                self._client().get_object(**self._where(name), Range="bytes=0-0")["Body"].close()
-                raise base.Unavailable(provider=self.name, object=name, status=404)  # it came a moment ago
+                found = self._client().get_object(**self._where(name))
+                found["Body"].close()  # it came a moment ago
             return base.ObjectStat(name, int(found["ContentLength"]), _seconds(found.get("LastModified")))
 
     def list(self, prefix: str) -> Iterator[base.ObjectStat]:
@@ -87,23 +86,18 @@ class S3Provider:
             if self._may_be_held():
                 self._must_be_free(name)
             try:
-                self._client().delete_object(**self._where(name))
+                reply = self._client().delete_object(**self._where(name))
             except ClientError as problem:
-                if errors.status_of(problem) != 404 or errors.code_of(problem) == "NoSuchBucket":
+                if errors.code_of(problem) != "NoSuchKey":
                     raise
+            else:
+                self._require(errors.status_in(reply) == 204, name)
 
     def probe(self) -> base.Capabilities:
         with errors.edge(self.name):
             self._learn()
         known = self._facts()
-        seen = facts.is_known(known)
-        try:
-            seen = probing.observe(self)
-        except base.CredentialRefused:
-            raise
-        except base.PermissionRefused:
-            # It may put, which was seen a moment ago, and not all of the rest: enough for backing up.
-            seen = dataclasses.replace(seen, reads=self._may(self._reads), lists=self._may(self._lists))
+        seen = probing.observe(self)
         return dataclasses.replace(
             seen,
             exclusive_create=known.conditional,
@@ -181,10 +175,15 @@ class S3Provider:
         except ClientError:
             raise
         except errors.TROUBLE:
+            if not known.conditional:
+                self._memo.set(self._broken_key(name), hashlib.sha256(body).digest())
             if payload.stopped is None:
                 self._uploads.broke(name, body)
             raise
+        if not known.conditional:
+            self._memo.delete(self._broken_key(name))
         tag = str(reply.get("ETag", "")).strip('"')
+        self._require(bool(tag), name)
         if known.reports == "md5" and digest and tag != _md5(body).hex():
             self._take_back(name, tag)
 
@@ -237,9 +236,11 @@ class S3Provider:
             if not _is_named_for(name, body):
                 raise
             return False
-        if not same:
+        # A gateway to a file system, rclone for one, may keep the first half of a put of ours that broke. That half is
+        # nobody's object: it is replaced.
+        if not same and self._memo.get(self._broken_key(name)) != hashlib.sha256(body).digest():
             raise base.ObjectConflict(provider=self.name, object=name)
-        return True
+        return same
 
     def _holds(self, name: str, body: bytes) -> bool:
         """Whether what stands under the name is `body`. Raises ObjectNotFound, PermissionRefused."""
@@ -258,11 +259,18 @@ class S3Provider:
     def _head(self, name: str) -> Any:
         """What the service says of the object; None when it has none."""
         try:
-            return self._client().head_object(**self._where(name))
+            reply = self._client().head_object(**self._where(name))
         except ClientError as problem:
             if errors.status_of(problem) == 404:
                 return None
             raise
+        self._require("ETag" in reply and "ContentLength" in reply, name)
+        return reply
+
+    def _require(self, sensible: bool, name: str | None = None) -> None:
+        """A reply that no service of S3 gives, such as that of a gateway which wants a login, has done nothing."""
+        if not sensible:
+            raise base.Unavailable(provider=self.name, object=name, reason="reply")
 
     def _listing(self, prefix: str) -> Iterator[base.ObjectStat]:
         begin = f"{self._settings.prefix}/" if self._settings.prefix else ""
@@ -274,6 +282,7 @@ class S3Provider:
                     Prefix=begin + prefix,
                     **more,
                 )
+            self._require("IsTruncated" in page)
             for each in page.get("Contents", []):
                 name = str(each["Key"]).removeprefix(begin)
                 if base.is_name(name) and name.startswith(prefix):
@@ -320,20 +329,8 @@ class S3Provider:
         self._known = known
         return known
 
-    @staticmethod
-    def _may(call: Callable[[], None]) -> bool:
-        try:
-            call()
-        except base.PermissionRefused:
-            return False
-        return True
-
-    def _reads(self) -> None:
-        with contextlib.suppress(base.ObjectNotFound):
-            self.get("probe/0")
-
-    def _lists(self) -> None:
-        next(iter(self.list("probe/")), None)
+    def _broken_key(self, name: str) -> str:
+        return f"broke:{self._place}:{name}"
 
     # How it is reached.
 

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from chatkeep.providers.s3 import errors
 
 _BLOCK: Final = 1 << 20
-_BREAKS: Final = 16
+_BREAKS: Final = 40
 """Requests for one object after which it is given up although each brought something."""
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
@@ -51,6 +51,9 @@ def read(
         if offset >= 0 and offset < total:
             raise
         return b"" if offset >= 0 or not total else read(client, key, 0, length, size)
+    if "ETag" not in reply or "ContentLength" not in reply:  # a gateway that wants a login, say
+        reply["Body"].close()
+        raise Broken("no reply of S3")
     start, wanted, skip = _given(reply, offset, length, size) if asked else (0, int(reply["ContentLength"]), 0)
     found = _Body(client, key, start, wanted + skip, str(reply.get("ETag", ""))).read(reply["Body"])
     return found[skip : skip + wanted] if skip or len(found) != wanted else found
@@ -100,14 +103,20 @@ class _Body:
                 return b"".join(self._have) if len(self._have) != 1 else self._have[0]
             if self._got == before:
                 raise Broken("no progress") from cause
-            at = self._start + self._got
-            last = self._start + self._length - 1
-            reply = self._client.get_object(**self._key, **self._match, Range=f"bytes={at}-{last}")
-            said = _RANGE.fullmatch(str(reply.get("ContentRange", "")))
-            if (int(said[1]) if said else at) != at or int(reply["ContentLength"]) != last - at + 1:
-                raise Broken("another range than was asked for")
-            body = reply["Body"]
+            body = self._ask()
+        body.close()
         raise Broken("it breaks again and again")
+
+    def _ask(self) -> Any:
+        """The body of what is missing."""
+        at = self._start + self._got
+        last = self._start + self._length - 1
+        reply = self._client.get_object(**self._key, **self._match, Range=f"bytes={at}-{last}")
+        said = _RANGE.fullmatch(str(reply.get("ContentRange", "")))
+        if (int(said[1]) if said else at) != at or int(reply.get("ContentLength", -1)) != last - at + 1:
+            reply["Body"].close()
+            raise Broken("another range than was asked for")
+        return reply["Body"]
 
     def _drain(self, body: Any) -> BaseException | None:
         """Reads until the body ends, or breaks: what broke it."""

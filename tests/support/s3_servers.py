@@ -76,11 +76,18 @@ class Server:
         return name
 
     def provider(
-        self, bucket: str, memo: Memo | None = None, *, url: str | None = None, keys: Keys | None = None, **more: Any
+        self,
+        bucket: str,
+        memo: Memo | None = None,
+        *,
+        url: str | None = None,
+        keys: Keys | None = None,
+        name: str = "s3",
+        **more: Any,
     ) -> S3Provider:
         """The provider of this project at a bucket. `url`: of a proxy. `more`: further fields of `Settings`."""
         settings = Settings(bucket, endpoint=url or self.url, credentials_file=self.keys_file(keys or Keys()), **more)
-        return S3Provider("s3", settings, memo if memo is not None else MemoryMemo())
+        return S3Provider(name, settings, memo if memo is not None else MemoryMemo())
 
     def fresh(self, **more: Any) -> Provider:
         """A provider at a new bucket."""
