@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chatkeep.config.errors import ChatkeepError
-from chatkeep.daemon.cli import status_daemon
+from chatkeep.daemon.cli import provider_standing, status_daemon
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.measures import age, counted, local_time, printable, size, stamp
 from chatkeep.daemon.cli.output import Output, fields
@@ -313,18 +313,27 @@ def _provider(screen: Screen, provider: ProviderConfig, found: ProviderGlance, b
         lines.append(f"{counted(behind, 'snapshot')} behind, {size(found.waiting_bytes)} to send")
     else:
         never = "nothing was sent yet" if not screen.lost else "what it has is not known here"
-        lines.append("has everything" if found.last_success else never)
+        all_there = "everything was handed over" if provider_standing.hands_over(provider) else "has everything"
+        lines.append(all_there if found.last_success else never)
     if found.last_success:
         lines[0] += f", last upload {age(found.last_success, screen.now)}"
+        if provider_standing.hands_over(provider):
+            lines.append("another program uploads it; whether it arrived is not seen here")
+    if found.left_behind is not None:
+        lines.append(f"left behind {age(found.left_behind, screen.now)}: what it lacks is on this device no more")
+        lines.append(f"the daemon brings it up from another provider, or: chatkeep mirror {printable(provider.name)}")
     if found.last_error is not None and found.last_error_at is not None:
         # Only codes are remembered. A device that uploads has a vault: making one is no remedy.
         code = found.last_error
-        told = tell_code(code, reason="expected") if code == "no-vault" else tell_code(code)
+        known = {"provider": provider.name} | ({"reason": "expected"} if code == "no-vault" else {})
+        told = tell_code(code, name_provider=False, **known)
         lines.append(f"the last upload failed {age(found.last_error_at, screen.now)}")
         if provider.required:
             screen.problem(provider.name, told.text, told.remedy)
         else:
             lines.append(out.styled(f"{told.text} It is not required.", "dim"))
+            if code in provider_standing.DOORS:  # nobody else can do that, and it is not going to pass
+                lines.append(out.styled(told.remedy, "dim"))
     lines += status_daemon.providers(screen.found, screen.now).get(provider.name, [])
     screen.rows.append((printable(provider.name), "\n".join(lines)))
     screen.providers.append(
@@ -332,11 +341,13 @@ def _provider(screen: Screen, provider: ProviderConfig, found: ProviderGlance, b
             "name": provider.name,
             "type": provider.type,
             "required": provider.required,
+            "state": provider_standing.state(provider, found, lost=screen.lost),
             "snapshots_behind": behind,
             "waiting_objects": found.waiting_objects,
             "waiting_bytes": found.waiting_bytes,
             "last_success": None if found.last_success is None else stamp(found.last_success),
             "last_error": found.last_error,
             "last_error_at": None if found.last_error_at is None else stamp(found.last_error_at),
+            "left_behind": None if found.left_behind is None else stamp(found.left_behind),
         }
     )

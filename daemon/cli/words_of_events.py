@@ -25,6 +25,8 @@ EVENTS: Final[Mapping[Kind, str]] = {
     Kind.UPLOAD_DONE: "{provider}: {bytes} sent; {waiting} still wait.",
     Kind.UPLOAD_FAILED: "{provider}: the upload failed. {error}",
     Kind.PROVIDER_BACK: "{provider}: uploads get through again.",
+    Kind.LEFT_BEHIND: "{provider}: not waited for any more. It is brought up from another provider when it is back.",
+    Kind.CAUGHT_UP: "{provider}: brought up; it gets every upload again.",
     Kind.HELD: "Uploads wait until the vault is unlocked: chatkeep unlock",
     Kind.UNLOCKED: "The vault is unlocked.",
     Kind.LOCKED: "The vault is locked ({reason}).",

@@ -39,6 +39,8 @@ class Kind(StrEnum):
     UPLOAD_DONE = "upload-done"  # the provider has everything that there was
     UPLOAD_FAILED = "upload-failed"
     PROVIDER_BACK = "provider-back"  # an upload got through to one that had failed before
+    LEFT_BEHIND = "left-behind"  # what it lacks left the outbox: it is brought up from another provider when it is back
+    CAUGHT_UP = "caught-up"
     HELD = "held"  # uploads wait for an unlock
     UNLOCKED = "unlocked"
     LOCKED = "locked"
@@ -78,6 +80,8 @@ CARRIES: Final[Mapping[Kind, tuple[str, ...]]] = MappingProxyType(
         Kind.UPLOAD_DONE: ("provider", "bytes", "waiting", "acknowledged_ns"),
         Kind.UPLOAD_FAILED: ("provider", "code"),
         Kind.PROVIDER_BACK: ("provider",),
+        Kind.LEFT_BEHIND: ("provider",),
+        Kind.CAUGHT_UP: ("provider",),
         Kind.HELD: ("waiting",),
         Kind.UNLOCKED: (),
         Kind.LOCKED: ("reason",),

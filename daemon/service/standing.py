@@ -77,6 +77,8 @@ class ProviderStanding:
         waiting: bytes that it does not have yet.
         acknowledged_ns: when the newest snapshot that it has was taken; None: it has none.
         behind_ns: when the oldest snapshot that it lacks was taken; None: it lacks none. The lag is now less this.
+        left_behind_ns: since when it is not waited for: it is brought up from another provider when it is back. None:
+            it is waited for.
         next_ns: when an upload is tried next, after a failure.
         fault: why the last upload failed.
     """
@@ -86,6 +88,7 @@ class ProviderStanding:
     waiting: int = 0
     acknowledged_ns: int | None = None
     behind_ns: int | None = None
+    left_behind_ns: int | None = None
     next_ns: int | None = None
     fault: Fault | None = None
 

@@ -93,6 +93,7 @@ def providers(
                 waiting=figure.waiting if figure is not None else 0,
                 acknowledged_ns=figure.acknowledged_ns if figure is not None else None,
                 behind_ns=figure.behind_ns if figure is not None else None,
+                left_behind_ns=figure.left_behind_ns if figure is not None else None,
                 next_ns=wall_of(conductor.next_try(name), at) if fault is not None else None,
                 fault=fault,
             )

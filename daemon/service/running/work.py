@@ -203,6 +203,7 @@ class Work:
     def _learn(self, done: _Done[object] | None) -> None:
         if done is None:
             return
+        self._compare(done.figures)
         self.figures = done.figures
         for error in (*done.news.findings, *done.news.notices):
             self._bus.publish(Event.failed(Kind.PROBLEM, now(), error, problem=error.code, subject="device"))
@@ -211,6 +212,15 @@ class Work:
             report.notices += done.news.notices
             report.renewed += done.news.renewed
             report.epoch = done.news.epoch or report.epoch
+
+    def _compare(self, figures: EngineStanding) -> None:
+        """Tells who was left behind, and who has caught up, since the last time."""
+        before = {one.name for one in self.figures.providers if one.left_behind_ns} if self.figures else set()
+        after = {one.name for one in figures.providers if one.left_behind_ns}
+        for name in sorted(after - before):
+            self._publish(Kind.LEFT_BEHIND, provider=name)
+        for name in sorted(before - after):
+            self._publish(Kind.CAUGHT_UP, provider=name)
 
     def _judge(self, done: _Done[object] | None, error: BaseException | None) -> None:
         if done is not None:

@@ -63,6 +63,9 @@ def test_what_is_counted() -> None:
     assert room.figures()["chatkeep_waiting_bytes{provider=disk}"] == 100
     room.happens(Kind.UPLOAD_DONE, provider="disk", bytes=150, waiting=0, acknowledged_ns=AT.wall_ns)
     room.happens(Kind.UPLOAD_FAILED, provider="cloud", code="unavailable")
+    room.happens(Kind.LEFT_BEHIND, provider="disk")
+    room.happens(Kind.CAUGHT_UP, provider="disk")
+    room.happens(Kind.LEFT_BEHIND, provider="cloud")
     room.happens(Kind.UNLOCKED)
     room.happens(Kind.JOB_DONE, job="verify")
     room.happens(Kind.JOB_FAILED, job="drill", code="x")
@@ -79,6 +82,8 @@ def test_what_is_counted() -> None:
         "chatkeep_lag_seconds{provider=disk}": 1,
         "chatkeep_waiting_bytes{provider=disk}": 0,
         "chatkeep_waiting_bytes{provider=cloud}": 0,
+        "chatkeep_left_behind{provider=disk}": 0,
+        "chatkeep_left_behind{provider=cloud}": 1,
         "chatkeep_snapshots_total{source=signal}": 2,
         f"chatkeep_snapshots_total{{{odd}}}": 0,
         "chatkeep_snapshot_failures_total{source=signal}": 0,
