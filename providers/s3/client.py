@@ -104,7 +104,8 @@ class _Nothing:
 def _no_such_question(request: Any = None, **_: object) -> Any:
     from botocore.awsrequest import AWSResponse
 
-    return AWSResponse(request.url, 404, {}, _Nothing())
+    headers: Any = {}
+    return AWSResponse(request.url, 404, headers, _Nothing())
 
 
 _KEYS: Final = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")

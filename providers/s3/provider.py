@@ -295,7 +295,7 @@ class S3Provider:
             more = {"ContinuationToken": following}
 
     def _may_be_held(self) -> bool:
-        known = self._known or facts.load(self._memo, self._facts_key)
+        known = self._known or facts.load(self._memo, self.facts_key)
         return bool(self._settings.retain) or (known is not None and bool(known.object_lock))
 
     def _must_be_free(self, name: str) -> None:
@@ -313,19 +313,20 @@ class S3Provider:
     # What is known of the service.
 
     @property
-    def _facts_key(self) -> str:
+    def facts_key(self) -> str:
+        """Under which key of the memo it stands what was learned of this place."""
         return f"facts:{self._place}"
 
     def _facts(self) -> facts.Facts:
         """What was learned; asked for on the first put that ever goes there."""
         known = self._known
         if known is None:
-            known = self._known = facts.load(self._memo, self._facts_key) or self._learn()
+            known = self._known = facts.load(self._memo, self.facts_key) or self._learn()
         return known
 
     def _learn(self) -> facts.Facts:
         known = facts.learn(self._client(), self._where)
-        facts.save(self._memo, self._facts_key, known)
+        facts.save(self._memo, self.facts_key, known)
         self._known = known
         return known
 
