@@ -63,13 +63,13 @@ def test_what_is_counted() -> None:
     assert room.figures()["chatkeep_waiting_bytes{provider=disk}"] == 100
     room.happens(Kind.UPLOAD_DONE, provider="disk", bytes=150, waiting=0, acknowledged_ns=AT.wall_ns)
     room.happens(Kind.UPLOAD_FAILED, provider="cloud", code="unavailable")
-    room.happens(Kind.LEFT_BEHIND, provider="disk")
-    room.happens(Kind.CAUGHT_UP, provider="disk")
-    room.happens(Kind.LEFT_BEHIND, provider="cloud")
     room.happens(Kind.UNLOCKED)
     room.happens(Kind.JOB_DONE, job="verify")
     room.happens(Kind.JOB_FAILED, job="drill", code="x")
     room.happens(Kind.WATCH_DEGRADED, source="signal", reason="limit")
+    room.happens(Kind.LEFT_BEHIND, provider="disk")
+    room.happens(Kind.CAUGHT_UP, provider="disk")
+    room.happens(Kind.LEFT_BEHIND, provider="cloud")
     begun, odd = AT.wall_ns / 1e9, "source=" + ODD
     standing = [Notice(Problem.UPLOAD_FAILING, name, False, 0, AT) for name in ("a", "b")]
     assert room.figures(*standing) == {
