@@ -10,6 +10,7 @@ from chatkeep.config.limits import Day, Limit, LimitHours
 _DAYS: Final[tuple[Day, ...]] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 # So much time without traffic may be made up for. A sleep that ends late would cost rate otherwise.
 _CREDIT: Final = 0.1
+_SHORTEST: Final = 1e-6  # seconds: less than this cannot be slept, nor be seen on a clock that counts for months
 
 
 class Bucket:
@@ -21,17 +22,18 @@ class Bucket:
     def __init__(self) -> None:
         self._debt = 0.0
         self._at: float | None = None
+        self._rate = UNLIMITED
 
     def wait(self, rate: Rate, now: float) -> float:
         """Seconds until something may be sent, if the rate stays; 0 for now. `now`: of any clock that never goes back,
         in seconds."""
         passed = 0.0 if self._at is None else max(0.0, now - self._at)
-        self._at = now
-        if rate >= UNLIMITED:
-            self._debt = 0.0
-        else:
-            self._debt = max(self._debt - passed * rate, -_CREDIT * rate)
-        return max(0.0, self._debt / rate)
+        # The time that passed pays at the rate that it was waited for with, the rest of the debt at the one of now.
+        paid = passed * self._rate
+        self._at, self._rate = now, rate
+        self._debt = 0.0 if rate >= UNLIMITED else max(self._debt - paid, -_CREDIT * rate)
+        wait = self._debt / rate
+        return wait if wait > _SHORTEST else 0.0
 
     def charge(self, size: int) -> None:
         """So many bytes are sent."""
