@@ -60,7 +60,7 @@ COMMANDS = {
     "mirror": Later(f"{_CLI}.mirror_command", "mirror", "Bring a provider up from another one."),
     "rebuild": Later(f"{_CLI}.rebuild_command", "rebuild", "Read back what is in the vault, after records were lost."),
     "join": Later(f"{_CLI}.join_command", "join", "Let this device write a vault that exists."),
-    "providers": Later(f"{_CLI}.provider_commands", "providers", "The storage of the vault: try what it does."),
+    "providers": Later(f"{_CLI}.provider_commands", "providers", "The storage of the vault: list it, try it, log in."),
     "config": Later(f"{_CLI}.config_commands", "config", "Check the configuration, or learn to write it."),
     "doctor": Later(f"{_CLI}.doctor_command", "doctor", "Look for what is wrong with the set-up."),
     "reader": Later(f"{_CLI}.reader_command", "reader", "Print a program that restores without Chatkeep."),

@@ -35,6 +35,11 @@ STORAGE: Final = {
         "Run: chatkeep providers login {provider}. What waits to be uploaded is kept until then.",
         Exit.STORAGE,
     ),
+    "login-failed": Words(
+        "Nobody is logged in now ({reason}). What was there before stands.",
+        "Run it again: chatkeep providers login {provider}",
+        Exit.STORAGE,
+    ),
     "client-missing": Words(
         "Storage of the type {type} needs a library that is not installed ({package}).",
         "Install it into the same Python as Chatkeep: pip install 'chatkeep[{extra}]'",
@@ -58,8 +63,8 @@ STORAGE: Final = {
     ),
     "storage-missing": Words(
         "The place where the vault is stored is not there: {path}.",
-        "A disk: mount it. A directory, a bucket, a folder on a server: put it back where it was, or see whether the "
-        "configuration names the right one. What a backup has for it waits until then.",
+        "Mount the disk, put the directory or bucket back, or correct its name. What a backup has for it waits until "
+        "then.",
         Exit.STORAGE,
     ),
     "schema-missing": Words(
@@ -72,6 +77,16 @@ STORAGE: Final = {
         "Storage refuses the key, because this machine's clock is {minutes} minutes off.",
         "Set the clock. What waits to be uploaded is kept until then.",
         Exit.STORAGE,
+    ),
+    "opendal-service-unknown": Words(
+        "OpenDAL, as it is installed, does not carry the service {service}.",
+        "Correct service in the configuration. It carries: {available}",
+        Exit.USAGE,
+    ),
+    "opendal-options-refused": Words(
+        "OpenDAL does not take the options for the service {service}: one is missing, or has another form.",
+        "Its page of the service says which there are: https://opendal.apache.org/docs/services",
+        Exit.USAGE,
     ),
     "object-too-large": Words(
         "{object} has {size} bytes; this storage takes {limit} at most in one object.", REPORT, Exit.FAILED

@@ -9,6 +9,7 @@ from typing import Final
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.saying import AGAIN, Words
 
+_LOGIN: Final = "Run: chatkeep providers login {provider}."
 _SILENT: Final = Words(
     "Nothing answers at the address of the storage.",
     f"See that this machine is online, and that the address in the configuration is right. {AGAIN}",
@@ -27,6 +28,17 @@ _UNTRUSTED: Final = Words(
 )
 _BROKEN: Final = Words("The connection to storage broke off.", AGAIN, Exit.STORAGE)
 
+_STRANGER: Final = Words(
+    "Something else answers in the place of the storage.",
+    f"A network that wants you to log in first does that; so does a wrong address in the configuration. {AGAIN}",
+    Exit.STORAGE,
+)
+_SHORT: Final = Words(
+    "Storage says that it holds another number of bytes than it was sent. It was not taken for stored.",
+    f"A gateway before it may have run out of room. {AGAIN}",
+    Exit.STORAGE,
+)
+
 _LINE: Final[Mapping[Words, tuple[str, ...]]] = {
     _SILENT: ("no-connection", "EndpointConnectionError", "ConnectError", "ConnectionRefusedError"),
     _LATE: (
@@ -34,6 +46,8 @@ _LINE: Final[Mapping[Words, tuple[str, ...]]] = {
         *("PoolTimeout", "TimeoutError"),
     ),
     _UNKNOWN: ("gaierror",),
+    _STRANGER: ("no-answer",),
+    _SHORT: ("size-differs",),
     _UNTRUSTED: ("tls", "certificate", "SSLCertVerificationError"),
     _BROKEN: (
         *("broken", "ConnectionClosedError", "ConnectionResetError", "BrokenPipeError", "RemoteProtocolError"),
@@ -56,8 +70,24 @@ STORAGE_CASES: Final[Mapping[tuple[str, str], Words]] = {
         "given to the machine.",
         Exit.STORAGE,
     ),
+    ("login-failed", "denied"): Words("You said no, and nobody is logged in.", _LOGIN, Exit.STORAGE),
+    ("login-failed", "timeout"): Words("Nobody answered in time, and nobody is logged in.", _LOGIN, Exit.STORAGE),
+    ("login-failed", "scope"): Words(
+        "The box that lets Chatkeep see and change the files it makes was not ticked: nobody is logged in.",
+        f"{_LOGIN} Tick it there: it shows nothing else of the account.",
+        Exit.STORAGE,
+    ),
+    ("login-failed", "refused"): Words(
+        "The answer came too late, or was used before: nobody is logged in.", _LOGIN, Exit.STORAGE
+    ),
+    ("login-needed", "never"): Words("Nobody logged in to this storage yet.", _LOGIN, Exit.STORAGE),
     ("storage-missing", "bucket-name"): Words(
         "No bucket can have the name that the configuration gives it.", "Correct bucket there.", Exit.STORAGE
+    ),
+    ("storage-missing", "moved"): Words(
+        "The server says that the place where the vault is stored has another address now: {path}.",
+        "Put the new one into the configuration. It is not followed, because the password would go along.",
+        Exit.STORAGE,
     ),
     ("permission-refused", "clock"): Words(
         "Storage refuses: the clock of this machine is too far from its own.", "Set the clock.", Exit.STORAGE

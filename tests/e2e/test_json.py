@@ -82,6 +82,8 @@ def everyday(station: Station, see: Callable[..., None], unlock: list[Any]) -> N
     see("key remove, key rotate, device remove", "key", "rotate", "--yes", *unlock)
     see("doctor", "doctor")
     see("providers test", "providers", "test", "--quick")
+    see("providers list", "providers", "list")
+    see("providers login", "providers", "login", "disk")
     see("reader", "reader")
     see("config check, schema, example", "config", "check")
     station.names = ("disk", "second")

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chatkeep.config.model import ProviderConfig
+from chatkeep.config.storages import DriveOptions
+from chatkeep.daemon.cli import provider_login
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.main import main
+from chatkeep.daemon.cli.output import Output
 from chatkeep.daemon.cli.provider_findings import Check
-from tests.support.station import COMMAND, Station
+from chatkeep.providers.registry import Opening
+from tests.support.station import COMMAND, Station, fill
 from tests.support.terminal import converse
 
 
@@ -99,3 +106,106 @@ def test_a_terminal_without_screens_gets_whole_lines_only(station: Station) -> N
     assert code == 0
     assert "..." not in shown
     assert "\x1b" not in shown
+
+
+def test_the_list_says_what_this_device_knows(station: Station, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(station.source / "messages.db")
+    first = json.loads(asked(station, capsys, "list", "--json"))["providers"]
+    assert [(one["name"], one["state"], one["required"]) for one in first] == [
+        ("disk", "nothing-sent", True),
+        ("usb", "nothing-sent", False),
+    ]
+    assert first[0]["place"] == str(station.storage("disk"))
+    station.storage("usb").rename(station.room / "pulled-out")
+    assert main(["--config", str(station.config), "backup"]) == Exit.DONE
+    disk, usb = json.loads(asked(station, capsys, "list", "--json"))["providers"]
+    assert (disk["state"], usb["state"]) == ("whole", "failing")
+    assert disk["requests_today"]["put"] > 0
+    lines = asked(station, capsys, "list").splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["disk", "usb"]
+    assert "has everything" in lines[0]
+    assert (station.room / "pulled-out").exists()
+    assert not station.storage("usb").exists(), "nothing was asked of it"
+
+
+def test_the_list_before_there_is_a_vault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    station = Station(tmp_path)
+    (one,) = json.loads(asked(station, capsys, "list", "--json"))["providers"]
+    assert (one["state"], one["requests_today"]) == ("not-set-up", None)
+    assert "chatkeep init" in one["text"]
+    assert not station.state.exists(), "a list leaves no traces"
+
+
+def test_a_folder_needs_no_login(station: Station, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "needs no login" in asked(station, capsys, "login", "disk")
+    assert json.loads(asked(station, capsys, "login", "disk", "--json"))["needed"] is False
+    asked(station, capsys, "login", "dsk", code=Exit.USAGE)
+
+
+class Google:
+    """A login that asks as the real one does, and is answered with an address that is pasted."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.opened: list[str] = []
+        self.given: list[str] = []
+        self.memory = tmp_path / "memo.db"
+        monkeypatch.setattr("chatkeep.providers.google_login.login", self)
+
+    def __call__(self, opening: Opening, open_browser: Any, say: Any, *, pasted: Any, patience: float) -> None:
+        assert (opening.name, patience) == ("drive", 600)
+        say("open", "https://accounts.example.org/o?a=1&b=2")
+        self.opened += ["yes"] * bool(open_browser("https://accounts.example.org/o?a=1&b=2"))
+        while len(self.given) < 2:
+            if (line := pasted()) is not None:
+                self.given.append(line)
+                say("not-this", "")
+        opening.memo.set("token", b"x")
+
+
+def test_an_address_is_shown_whole_and_what_is_pasted_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    google = Google(tmp_path, monkeypatch)
+    reader, writer = os.pipe()
+    os.write(writer, b"first\n\nhttp://127.0.0.1:1/?code=2")
+    os.close(writer)
+    said = io.StringIO()
+    drive = ProviderConfig("drive", "gdrive", DriveOptions(Path("/client.json")), memory=google.memory)
+    with os.fdopen(reader) as stream:
+        monkeypatch.setattr("sys.stdin", stream)
+        monkeypatch.delenv("DISPLAY", raising=False)
+        monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+        provider_login.log_in(Output(err=said), drive)
+    assert google.given == ["first", "http://127.0.0.1:1/?code=2"], "also without a line end"
+    assert google.opened == []
+    assert google.memory.exists()
+    shown = said.getvalue()
+    assert "\nhttps://accounts.example.org/o?a=1&b=2\n" in shown
+    assert "127.0.0.1" in shown[shown.index("without a browser") :]
+    assert shown.count("That is not the answer.") == 2
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_the_browser_gets_the_address_by_a_file_that_is_gone_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    google = Google(tmp_path, monkeypatch)
+    google.given = ["", ""]
+    runtime = tmp_path / "runtime"
+    runtime.mkdir(mode=0o700)
+    shown: list[str] = []
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    for name in ("SSH_CONNECTION", "SSH_TTY"):
+        monkeypatch.delenv(name, raising=False)
+
+    def open_file(path: str, _environment: object) -> bool:
+        shown.append(Path(path).read_text())
+        return True
+
+    monkeypatch.setattr("chatkeep.daemon.control.ceremony.opening.open_file", open_file)
+    drive = ProviderConfig("drive", "gdrive", DriveOptions(Path("/client.json")), memory=google.memory)
+    provider_login.log_in(Output(err=io.StringIO()), drive)
+    assert google.opened == ["yes"]
+    assert "https://accounts.example.org/o?a=1&amp;b=2" in shown[0]
+    assert list(runtime.iterdir()) == []
+    provider_login.log_in(Output(err=io.StringIO()), drive, browser=False)
+    assert google.opened == ["yes"], "not where only the address is wanted"

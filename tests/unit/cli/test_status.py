@@ -135,6 +135,39 @@ def test_a_source_and_storage_that_need_somebody(set_up: Path, capsys: pytest.Ca
     assert found["outbox_bytes"] == 40
 
 
+def test_storage_that_lets_nobody_in_says_what_to_run(set_up: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    now = time.time_ns()
+    with State.open(set_up / "state", VAULT, DEVICE) as state:
+        commit(state, 1, now)
+        state.note_backup("chat", now, 0, None)
+        state.outbox.note_upload("disk", now, "login-needed")
+        state.outbox.note_upload("usb", now, "storage-credential-refused")
+    said = status(set_up, capsys)
+    assert "chatkeep providers login disk" in said[said.index("Needs you") :]
+    assert (
+        "chatkeep providers test usb" in said[: said.index("Needs you")]
+    )  # it is not required, and still nobody else can
+    assert "?" not in said
+    found = status_json(set_up, capsys)
+    assert [one["state"] for one in found["providers"]] == ["login-needed", "key-refused"]
+
+
+def test_what_a_sync_client_has_is_handed_over_and_no_more(set_up: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = set_up / "c.yaml"
+    file.write_text(file.read_text().replace("/disk}", "/disk, synced: true}"))
+    now = time.time_ns()
+    with State.open(set_up / "state", VAULT, DEVICE) as state:
+        commit(state, 1, now)
+        for name in ("p1", "m1"):
+            state.outbox.record_receipt(name, "disk", now)
+        state.outbox.note_upload("disk", now, None)
+    said = status(set_up, capsys)
+    assert "everything was handed over, last upload just now" in said
+    assert "whether it arrived is not seen here" in said
+    assert "has everything" not in said
+    assert status_json(set_up, capsys)["providers"][0]["state"] == "handed-over"
+
+
 def test_a_backup_that_is_long_ago(set_up: Path, capsys: pytest.CaptureFixture[str]) -> None:
     then = time.time_ns() - status_command.STALE_NS - DAY
     with State.open(set_up / "state", VAULT, DEVICE) as state:
