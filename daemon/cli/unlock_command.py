@@ -148,8 +148,9 @@ def _meant(frame: Frame, folder: Path | None) -> Sequence[bytes] | None:
         from chatkeep.daemon.vault.names import VAULTS, VaultName
         from chatkeep.daemon.vault.unlock import MOST_VAULTS
 
-        with storage.opened(named(frame, folder)) as (provider,):
-            return [name.vault_id for name in listed(provider, VAULTS, VaultName, MOST_VAULTS)]
+        with storage.opened(named(frame, folder)) as providers:
+            found = [name.vault_id for one in providers for name in listed(one, VAULTS, VaultName, MOST_VAULTS)]
+            return list(dict.fromkeys(found))
     try:
         pinned = device.pinned(frame.config())
     except ChatkeepError:

@@ -171,6 +171,22 @@ def test_without_a_configuration_by_the_storage_alone(open_station: Station) -> 
     assert station.ok("lock")["locked"], "which vault is meant nobody can say: all of them"
 
 
+def test_without_a_configuration_by_a_file_that_names_the_storage(open_station: Station) -> None:
+    station = open_station
+    named = station.room / "storage.yaml"
+    named.write_text(f"providers:\n  - {{name: disk, type: folder, path: {station.storage()}}}\n")
+    whole = station.config.rename(station.room / "of-the-lost-machine.yaml")
+    for file, out in ((named, "one"), (whole, "two")):
+        assert len(station.ok("snapshots", "--from", file)["snapshots"]) == 2
+        station.ok("restore", "latest", "--from", file, "--target", station.room / out)
+        assert rows(station.room / out / "chat.db") == rows(station.source / "chat.db")
+    named.write_text("providers:\n  - {name: disk, type: foldr, path: /x}\n")
+    assert station.run("snapshots", "--from", named).error == "config-invalid"
+    named.unlink()
+    assert station.run("snapshots", "--from", named).error == "config-missing"
+    assert station.ok("lock", "--from", whole)["locked"]
+
+
 def test_the_session_of_one_vault_opens_no_other(open_station: Station, tmp_path: Path) -> None:
     room = tmp_path / "other"
     room.mkdir()
