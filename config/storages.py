@@ -266,7 +266,9 @@ BUILT_IN_OPTIONS: Final[Mapping[str, type]] = MappingProxyType(
     {
         "folder": FolderOptions,
         "gdrive": DriveOptions,
+        "opendal": OpendalOptions,
         "s3": S3Options,
+        "webdav": WebdavOptions,
     }
 )
 

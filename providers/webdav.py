@@ -89,6 +89,7 @@ class WebdavProvider:
         self._lock = threading.Lock()
         self._turns: dict[str, tuple[threading.Lock, int]] = {}
         self._doubtful: set[str] = set()  # names whose put failed: the object may be there all the same
+        self._made: set[str] = set()  # collections that this process knows to be there
         self._habits: Habits | None = None
         self._staged = False
         if create:
@@ -271,10 +272,15 @@ class WebdavProvider:
     def _move(self, temporary: str, place: str, name: str, habits: Habits) -> bool:
         """Gives the file its name; False where the name is taken."""
         headers = {"Destination": self._wire.destination(place, habits.form), "Overwrite": "F"}
+        parent = place.rpartition("/")[0]
+        if parent not in self._made:
+            self._make(parent, name)
+            self._made.add(parent)
         response = self._wire.ask("MOVE", temporary, headers)
-        # A missing parent is 409 by the book, and 500 or 404 at some servers. It is made when it is missed: almost
-        # always it is there.
-        if response.status_code in (400, 403, 404, 409, 500) and self._make_parent(place, name):
+        # A missing parent is 409 by the book, and 500 or 404 at some servers: it was removed, or is a file.
+        if response.status_code in (400, 403, 404, 409, 500):
+            self._made.clear()
+            self._make(parent, name, doubtful=True)
             response = self._wire.ask("MOVE", temporary, headers)
         if response.status_code in _STORED:
             return True
@@ -287,27 +293,31 @@ class WebdavProvider:
             return False
         raise self._root.refused(response, name)
 
-    def _make_parent(self, place: str, name: str) -> bool:
-        """Makes the collections between root and object that are missing. False: they are all there."""
-        folder = place.rpartition("/")[0]
+    def _make(self, folder: str, name: str, *, doubtful: bool = False) -> None:
+        """Makes a collection below the root, and those above it that are missing.
+
+        Args:
+            folder: its path; "" is the root, which is never made here.
+            name: of the object that needs it, for errors.
+            doubtful: 405 is not taken for a collection that is there: it may be a file.
+        """
         if not folder:
             self._root.must_be_in_use()
-            return False
+            return
         response = self._wire.ask("MKCOL", f"{folder}/")
-        if response.status_code == 201:
-            return True
+        if response.status_code == 201 or (response.status_code == 405 and not doubtful):
+            return
         found = self._root.described(folder, name)
         if found is not None and not found.collection:
             raise base.InvalidName(provider=self.name, object=name)
         if found is not None:
-            return response.status_code != 405  # made by another writer a moment ago: try again
+            return
         if response.status_code not in (400, 404, 409):
             raise self._root.refused(response, name)
-        self._make_parent(folder, name)
+        self._make(folder.rpartition("/")[0], name, doubtful=True)
         response = self._wire.ask("MKCOL", f"{folder}/")
         if response.status_code not in (201, 405):
             raise self._root.refused(response, name)
-        return True
 
     @contextlib.contextmanager
     def _turn(self, name: str) -> Iterator[None]:

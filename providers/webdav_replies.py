@@ -222,14 +222,14 @@ _REFUSED: Final = {
     407: base.PermissionRefused,
     413: base.QuotaExceeded,  # more than the server takes in one request: a person sets another limit
     507: base.QuotaExceeded,
-    # The address is another one from now on. Followed, the password would go where a person never sent it.
-    301: base.StorageMissing,
-    308: base.StorageMissing,
 }
 
 
-def refusal(status: int, after: float | None, **params: object) -> base.ProviderError:
-    """The error that a status means when nothing more is known: everything else may pass."""
+def refusal(status: int, after: float | None, path: str, **params: object) -> base.ProviderError:
+    """The error that a status means when nothing more is known: everything else may pass. `path`: of the root."""
+    # The address is another one from now on. Followed, the password would go where a person never sent it.
+    if status in (301, 308):
+        return base.StorageMissing(status=status, reason="moved", path=path, **params)
     if status == 429 or (status == 503 and after is not None):
         return base.Throttled(after=after, status=status, **params)
     return _REFUSED.get(status, base.Unavailable)(status=status, **params)

@@ -37,7 +37,7 @@ class Root:
             if response.status_code == 207:
                 found = self._listed(response.iter_raw(), name)
                 if not found:
-                    raise base.Unavailable(provider=self.name, object=name, reason="listing")
+                    raise base.Unavailable(provider=self.name, object=name, reason="no-answer")
                 return found[0]
         if response.status_code == 404:
             return None
@@ -58,7 +58,7 @@ class Root:
             return webdav_replies.listing(parts)
         except webdav_replies.Nonsense as problem:
             about = {"object": name} if name else {}
-            raise base.Unavailable(provider=self.name, reason=f"listing-{problem.args[0]}", **about) from problem
+            raise base.Unavailable(provider=self.name, reason="no-answer", found=problem.args[0], **about) from problem
 
     def children(self, place: str) -> Sequence[Resource] | None:
         """What lies in a collection, named by its last component; None where there is no collection."""
@@ -72,7 +72,7 @@ class Root:
         here = self.wire.path(place)
         if not any(each.path == here for each in found):
             # Behind a gateway that renames paths nothing would match, and the collection would seem empty.
-            raise base.Unavailable(provider=self.name, reason="listing-paths")
+            raise base.Unavailable(provider=self.name, reason="no-answer", found="paths")
         below = [(each, each.path.removeprefix(f"{here}/")) for each in found if each.path.startswith(f"{here}/")]
         return [dataclasses.replace(each, path=component) for each, component in below if "/" not in component]
 
@@ -84,12 +84,13 @@ class Root:
     def must_be_in_use(self) -> None:
         """Raises `StorageMissing` where the root is not one of ours."""
         if not self.in_use():
-            raise base.StorageMissing(provider=self.name)
+            raise base.StorageMissing(provider=self.name, path=self.wire.address)
 
     def absent(self, name: str) -> base.ProviderError:
         """What a missing object means: the place is gone, or there is none."""
-        kind = base.ObjectNotFound if self.in_use() else base.StorageMissing
-        return kind(provider=self.name, object=name)
+        if self.in_use():
+            return base.ObjectNotFound(provider=self.name, object=name)
+        return base.StorageMissing(provider=self.name, object=name, path=self.wire.address)
 
     def refused(self, response: httpx.Response, name: str = "") -> base.ProviderError:
         """The error that the status of a reply means."""
@@ -109,4 +110,8 @@ class Root:
             found = self.described(place) if response.status_code != 409 else None
             if found is None or not found.collection:
                 missing = response.status_code in (404, 409)
-                raise base.StorageMissing(provider=self.name) if missing else self.refused(response)
+                raise (
+                    base.StorageMissing(provider=self.name, path=self.wire.address)
+                    if missing
+                    else self.refused(response)
+                )

@@ -18,7 +18,7 @@ from chatkeep.providers import base, webdav_replies
 PIECE: Final = 65536
 """Most bytes of a body that leave at once."""
 
-_TIMES: Final = httpx.Timeout(connect=10.0, read=60.0, write=60.0, pool=60.0)
+_CONNECTING: Final = 10.0  # most seconds for a connection to be made
 _PAGE: Final = 1 << 20  # most bytes of a reply whose body is not wanted; with more the connection is given up
 _BODIES: Final = (200, 206, 207)  # the statuses of replies whose bodies are wanted
 # Asked for as they are stored: a server that compresses would make a range one of the compressed bytes.
@@ -120,6 +120,7 @@ class Wire:
     """Requests to one server, each tried once. Any thread may ask.
 
     Attributes:
+        address: of the root.
         forms: how a destination may be written: as a path, which passes gateways that rename the host; as the whole
             URL, which Apache insists on; or as one of http, for Apache behind a gateway that speaks https in its place.
 
@@ -128,21 +129,28 @@ class Wire:
         url: of the root. Its paths are below it.
         credential: who asks, None for nobody.
         trusted: what verifies the server's certificate.
+        patience: most seconds to wait for the next byte in either direction.
     """
 
     forms: Final = ("path", "whole", "plain")
 
     def __init__(
-        self, name: str, url: str, credential: Password | Token | None = None, trusted: ssl.SSLContext | None = None
+        self,
+        name: str,
+        url: str,
+        credential: Password | Token | None = None,
+        trusted: ssl.SSLContext | None = None,
+        patience: float = 60.0,
     ) -> None:
         self.name = name
         self._root = httpx.URL(url.rstrip("/") + "/")
+        self.address = str(self._root)
         self._credential = credential
         self._client = httpx.Client(
             auth=credential,
             verify=trusted
             or (secure(None) if self._root.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)),
-            timeout=_TIMES,
+            timeout=httpx.Timeout(patience, connect=min(patience, _CONNECTING)),
             headers=_ALWAYS,
             follow_redirects=False,
             # What the environment says of proxies does not hold for this machine itself.
@@ -231,7 +239,7 @@ class Wire:
     def refused(self, response: httpx.Response, **params: object) -> base.ProviderError:
         """The error that the status of a reply means."""
         after = webdav_replies.wait_asked(response.headers.get("retry-after", ""), time.time())
-        return webdav_replies.refusal(response.status_code, after, provider=self.name, **params)
+        return webdav_replies.refusal(response.status_code, after, self.address, provider=self.name, **params)
 
     def close(self) -> None:
         """Gives the connections back."""

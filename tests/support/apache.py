@@ -46,6 +46,7 @@ DavLockDB "{room}/locks"
 LogFormat "%m %U %>s %I %{{Range}}i" plain
 CustomLog "{room}/access.log" plain
 <Directory "{room}/files">
+    AllowOverride All
     Dav On
     Require valid-user
     AuthName "{realm}"
@@ -99,6 +100,28 @@ class Apache:
                 _hand_over(each)
         return path
 
+    @contextlib.contextmanager
+    def other_password(self) -> Iterator[None]:
+        """While the password that was right is wrong. Apache reads the file at every request."""
+        file = self.room / "basic"
+        before = file.read_text()
+        _replace(file, _line_of("another"))
+        try:
+            yield
+        finally:
+            _replace(file, before)
+
+    @contextlib.contextmanager
+    def limited(self, name: str) -> Iterator[None]:
+        """While Apache takes no body into a directory (LimitRequestBody): it answers 413, as for a body too large."""
+        file = self.directory(name) / ".htaccess"
+        file.write_text("<If \"%{REQUEST_METHOD} == 'PUT'\">\nLimitRequestBody 1\n</If>\n")
+        _hand_over(file)
+        try:
+            yield
+        finally:
+            file.unlink()
+
     def log(self) -> list[str]:
         """The requests that were answered, one a line: method, path, status, bytes received, range asked for."""
         return (self.room / "access.log").read_text().splitlines()
@@ -129,9 +152,7 @@ def _configure(room: Path, port: int) -> None:
     modules = "\n".join(f'LoadModule {each}_module "{MODULES}/mod_{each}.so"' for each in _LOADED)
     text = _CONFIGURATION.format(room=room, port=port, modules=modules, realm=REALM)
     (room / "apache.conf").write_text(text)
-    # The quickest of the forms that Apache takes: it is computed at every request.
-    hashed = base64.b64encode(hashlib.sha1(PASSWORD.encode(), usedforsecurity=False).digest()).decode()
-    (room / "basic").write_text(f"{USER}:{{SHA}}{hashed}\n")
+    (room / "basic").write_text(_line_of(PASSWORD))
     digest = hashlib.md5(f"{USER}:{REALM}:{PASSWORD}".encode(), usedforsecurity=False).hexdigest()
     (room / "digest").write_text(f"{USER}:{REALM}:{digest}\n")
 
@@ -163,6 +184,19 @@ def _wait(process: subprocess.Popen[bytes], room: Path, port: int) -> None:
         if process.poll() is not None or time.monotonic() > until:
             raise AssertionError(f"Apache did not start: {(room / 'out').read_text()}")
         time.sleep(0.02)
+
+
+def _line_of(password: str) -> str:
+    # The quickest of the forms that Apache takes: it is computed at every request.
+    hashed = base64.b64encode(hashlib.sha1(password.encode(), usedforsecurity=False).digest()).decode()
+    return f"{USER}:{{SHA}}{hashed}\n"
+
+
+def _replace(file: Path, text: str) -> None:
+    fresh = file.with_suffix(".new")
+    fresh.write_text(text)
+    _hand_over(fresh)
+    fresh.replace(file)
 
 
 def _hand_over(path: Path) -> None:

@@ -78,6 +78,16 @@ class Wsgidav:
         fresh.write_text(text)
         fresh.replace(self.room / "switches")
 
+    @contextlib.contextmanager
+    def switched(self, what: str, **switches: Any) -> Iterator[Callable[[], int]]:
+        """With these switches; gives how often `what` fired since."""
+        before = self.fired(what)
+        self.switch(**switches)
+        try:
+            yield lambda: self.fired(what) - before
+        finally:
+            self.switch()
+
     def fired(self, what: str) -> int:
         """How often a switch changed what was answered."""
         return (self.room / "fired").read_text().split().count(what)
@@ -218,7 +228,9 @@ def _served_files(room: Path, front: list[Front]) -> Any:
             return Half(inner) if front[0].now().full_disk else inner
 
         def get_last_modified(self) -> float:
-            return float(super().get_last_modified()) + front[0].now().skew
+            if skew := front[0].now().skew:
+                front[0].fire("skew")
+            return float(super().get_last_modified()) + skew
 
     class Room(fs.FolderResource):  # type: ignore[misc]
         def get_available_bytes(self) -> int:
@@ -253,7 +265,10 @@ class _Right:
         return True
 
     def basic_auth_user(self, realm: str, user: str, password: str, environ: Environ) -> bool:
-        return user == USER and password == self._front[0].now().password
+        right = user == USER and password == self._front[0].now().password
+        if not right:
+            self._front[0].fire("password")
+        return right
 
     def supports_http_digest_auth(self) -> bool:
         return True
