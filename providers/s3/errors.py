@@ -63,6 +63,8 @@ _NAME: Final = frozenset(
         *("XMinioParentIsObject", "ObjectExistsAsDirectory", "ParentIsObject"),
     }
 )
+# An upload in parts that somebody completed or aborted, ours too: it is begun anew.
+ANEW: Final = frozenset({"NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall"})
 _CLOCK: Final = frozenset({"RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"})
 _HELD: Final = frozenset({"ObjectLocked", "ObjectUnderRetention", "XMinioObjectLocked"})
 TAKEN: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412"})
@@ -144,6 +146,7 @@ def _by_code(problem: ClientError, code: str) -> type[base.ProviderError] | None
         (_PLACE, base.StorageMissing),
         (_NAME, base.InvalidName),
         (_HELD, base.ObjectHeld),
+        (ANEW, base.Unavailable),
     ):
         if code in codes:
             return kind

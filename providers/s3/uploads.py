@@ -116,7 +116,7 @@ class Uploads:
                 self._send_missing(name, record, body, pace)
                 self._complete(name, record, condition)
             except ClientError as problem:
-                if errors.code_of(problem) in ("NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall"):
+                if errors.code_of(problem) in errors.ANEW:
                     self.abandon(name)
                 raise
             self._memo.delete(self._words + name)
