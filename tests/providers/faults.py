@@ -39,6 +39,18 @@ MOST = 6
 PAGE = b"<!DOCTYPE html><html><title>Welcome</title><p>Please log in to use this network.</p></html>"
 
 
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def hasty(clause: F) -> F:
+    """Marks a clause that waits for time-outs to pass: its providers are opened with short ones."""
+    HASTY_CLAUSES.add(clause.__name__)
+    return clause
+
+
+HASTY_CLAUSES: set[str] = set()
+
+
 def steadfast(provider: Provider) -> Retrying:
     """Tries again as the product does, without the waiting."""
     return Retrying(provider, sleep=lambda _seconds: None)
@@ -230,6 +242,7 @@ class FaultContract:
         with broken(bench.proxy, Fault("truncated", on=bench.station.lists)):
             assert names(steadfast(bench.provider)) == sorted(stored)
 
+    @hasty
     def test_a_black_hole(self, bench: Bench) -> None:
         began = time.monotonic()
         with (
@@ -241,6 +254,7 @@ class FaultContract:
         assert time.monotonic() - began < 3 + 10 * bench.station.timeout
         all_well(bench)
 
+    @hasty
     def test_one_call_that_hangs_holds_up_no_other(self, bench: Bench) -> None:
         def passed_by() -> bool:
             with broken(bench.proxy, Fault("hole", on=bench.station.writes, times=None)), ThreadPoolExecutor(1) as pool:
@@ -255,6 +269,7 @@ class FaultContract:
 
         assert any(passed_by() for _ in range(5)), "its callers wait for each other"
 
+    @hasty
     def test_a_slow_line_that_moves(self, bench: Bench) -> None:
         bench.direct.put(NAME, BODY)
         with broken(bench.proxy, Fault("slow", on=bench.station.reads, seconds=0.6 * bench.station.timeout, pieces=3)):

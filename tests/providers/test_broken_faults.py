@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from chatkeep.providers import base
-from tests.providers.faults import KEPT, FaultContract, RefusalContract
-from tests.providers.stations import Bench
+from tests.providers.faults import HASTY_CLAUSES, KEPT, FaultContract, RefusalContract
+from tests.providers.stations import UNHURRIED, Bench
 from tests.providers.stations.plain import Plain
 from tests.support.fault_proxy import FaultProxy
 from tests.support.plain_http import PlainProvider, PlainServer, Reply
@@ -402,10 +402,10 @@ class _Counted(FaultProxy):
 
 
 @contextlib.contextmanager
-def tried(provider: type[PlainProvider], folder: Path) -> Iterator[Bench]:
+def tried(provider: type[PlainProvider], folder: Path, timeout: float) -> Iterator[Bench]:
     """A bench for a provider of that class."""
     station = Plain()
-    station.provider, station.timeout = provider, 0.25
+    station.provider, station.timeout = provider, timeout
     with PlainServer() as server, station.place(server, folder) as place:
         direct = PlainProvider(station.name, f"http://127.0.0.1:{place.port}", place_of(place))
         with _Counted(server.server_address[1]) as proxy:
@@ -422,7 +422,7 @@ def place_of(place: Any) -> str:
 def test_the_clause_fails(wrong: type[PlainProvider], clause: str, tmp_path: Path) -> None:
     contract: Any = FaultContract() if hasattr(FaultContract, clause) else RefusalContract()
     statuses = (429, 500, 503) if clause == "test_a_status_that_passes" else (None,)
-    with tried(wrong, tmp_path) as bench:
+    with tried(wrong, tmp_path, 0.25 if clause in HASTY_CLAUSES else UNHURRIED) as bench:
         bench.direct.put(KEPT, b"kept")
 
         def run() -> None:

@@ -12,8 +12,8 @@ import pytest
 from chatkeep.providers.base import Provider
 from tests.providers import stations
 from tests.providers.contract import ProviderContract
-from tests.providers.faults import FaultContract, RefusalContract
-from tests.providers.stations import Bench, Place, Station
+from tests.providers.faults import HASTY_CLAUSES, FaultContract, RefusalContract
+from tests.providers.stations import HASTY, UNHURRIED, Bench, Place, Station
 from tests.support.fault_proxy import FaultProxy
 
 STATIONS = stations.find()
@@ -41,7 +41,10 @@ def place(station: Station, running: Callable[[Station], Any], tmp_path: Path) -
 
 
 @pytest.fixture
-def bench(station: Station, place: Place) -> Iterator[Bench]:
+def bench(
+    station: Station, place: Place, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Bench]:
+    monkeypatch.setattr(station, "timeout", HASTY if request.function.__name__ in HASTY_CLAUSES else UNHURRIED)
     with contextlib.ExitStack() as stack:
         assert (place.port is not None) == station.http
         proxy = stack.enter_context(FaultProxy(place.port)) if place.port is not None else None

@@ -24,6 +24,9 @@ Fired = Callable[[], int]
 Hook = Callable[[], contextlib.AbstractContextManager[Fired]]
 
 
+HASTY, UNHURRIED = 0.5, 15.0
+
+
 class Lack(enum.Enum):
     """What a storage cannot do. Each is asserted at the station that says so."""
 
@@ -89,7 +92,8 @@ class Station:
         http: it speaks plain http to a port of this machine, so faults can be injected.
         lacks: what its storage cannot do.
         many: more objects than one page of a listing, however the provider was opened here.
-        timeout: seconds that a provider opened through a proxy waits for a byte.
+        timeout: seconds that a provider opened through a proxy waits for a byte. To be read when one is opened: it is
+            short (`HASTY`) where a clause waits for it to pass, and else so long that a busy machine changes nothing.
         writes, commits, reads, lists, deletes: which requests carry an object to the storage; make it visible there;
             bring one back; list; remove one. Patterns of `Fault.on`.
         refusals: by a word for the test's name, what the storage says when it will not.
@@ -102,7 +106,7 @@ class Station:
     http: bool = True
     lacks: frozenset[Lack] = frozenset()
     many: int = 40
-    timeout: float = 0.5
+    timeout: float = UNHURRIED
     writes: str = r"^PUT "
     commits: str = r"^PUT "
     reads: str = r"^GET "
