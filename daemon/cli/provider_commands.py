@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from chatkeep.config.model import ProviderConfig
 
 
-@click.group(cls=Group, short_help="The storage of the vault: list it, try what it does, log in.")
+@click.group(cls=Group, short_help="The storage of the vault: list it, try it, log in.")
 def providers() -> None:
     """The storage of the vault: list it, try what it does, log in."""
 
