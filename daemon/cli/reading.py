@@ -25,6 +25,7 @@ from chatkeep.daemon.cli.unlocking import Secret
 from chatkeep.daemon.service import device, storage
 from chatkeep.daemon.vault.epoch import EpochPin
 from chatkeep.daemon.vault.errors import CapsuleFailed
+from chatkeep.daemon.vault.preference import watched
 from chatkeep.daemon.vault.reader import Snapshot, VaultReader
 from chatkeep.daemon.vault.snapshots import SnapshotChain
 from chatkeep.daemon.vault.unlocked import UnlockedVault
@@ -132,10 +133,9 @@ class OpenVault:
 def opened(frame: Frame, folder: Path | None, secret: Secret) -> Iterator[OpenVault]:
     """Unlocks the vault at the folder, or at the configured providers. Raises as unlocking does."""
     configs = named(frame, folder)
-    with (
-        storage.opened(configs) as providers,
-        unlocking.unlock(frame.out, providers, secret, pin=_pin(frame, folder)) as vault,
-    ):
+    with contextlib.ExitStack() as stack:
+        providers = watched(stack.enter_context(storage.opened(configs)))
+        vault = stack.enter_context(unlocking.unlock(frame.out, providers, secret, pin=_pin(frame, folder)))
         yield OpenVault(VaultReader(providers, vault), vault, proving.prove(frame, vault))
 
 

@@ -9,6 +9,7 @@ from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.vault.errors import Malformed, MissingObject, Unreadable, VaultError, VaultLocked
 from chatkeep.daemon.vault.fetch import get_bounded
 from chatkeep.daemon.vault.names import ObjectName, parse
+from chatkeep.daemon.vault.preference import in_order, rests
 from chatkeep.providers.base import ObjectDamaged, ObjectNotFound, Provider, ProviderError
 
 Made = TypeVar("Made")
@@ -48,8 +49,11 @@ def listed_names(providers: Sequence[Provider], prefix: str, most: int, findings
     Raises:
         ProviderError: none could be asked.
     """
-    failures: list[ProviderError] = []
-    for provider in providers:
+    failure: ProviderError | None = None
+    answered = False
+    for provider in (providers[number] for number in in_order(providers)):
+        if answered and rests(provider):
+            continue  # told when it failed; a listing that is left out is as one that is old
         try:
             for count, found in enumerate(provider.list(prefix)):
                 if count >= most:
@@ -60,11 +64,12 @@ def listed_names(providers: Sequence[Provider], prefix: str, most: int, findings
                 except Malformed:
                     continue  # no name of ours: somebody else's file
                 yield name
+            answered = True
         except ProviderError as exc:
             findings.add(exc, provider=provider.name)
-            failures.append(exc)
-    if len(failures) == len(providers):
-        raise failures[0]
+            failure = failure or exc
+    if failure is not None and not answered:
+        raise failure
 
 
 def first_whole(
@@ -74,7 +79,7 @@ def first_whole(
     check: Callable[[bytes], Made],
     findings: Findings,
 ) -> Made:
-    """What `check` makes of the first copy it accepts; providers are asked in order.
+    """What `check` makes of the first copy it accepts; providers are asked in order, but those that rest at last.
 
     A copy that is refused, and a provider that cannot be asked, is a finding. A provider that has no copy is none: it
     may be behind.
@@ -85,7 +90,7 @@ def first_whole(
         VaultLocked: as `check` raised it.
     """
     reasons: dict[str, str] = {}
-    for provider in providers:
+    for provider in (providers[number] for number in in_order(providers)):
         try:
             return check(get_bounded(provider, str(name), limit))
         except MissingObject:

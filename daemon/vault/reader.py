@@ -32,6 +32,7 @@ from chatkeep.daemon.vault.lives import Lives
 from chatkeep.daemon.vault.manifest import Header, Manifest, StackLayer, VerifiedManifest, open_manifest
 from chatkeep.daemon.vault.names import ManifestName, PackName, stream_prefix, streams_prefix
 from chatkeep.daemon.vault.pack_reader import PackReader
+from chatkeep.daemon.vault.preference import in_order
 from chatkeep.daemon.vault.snapshots import SnapshotChain, Stream, list_manifests
 from chatkeep.providers.base import ObjectNotFound, Provider, ProviderError
 
@@ -226,7 +227,7 @@ class VaultReader:
         idle = 0
         pruned = False
         # Round and round, since each provider may have lost another blob of the pack; until none brings anything.
-        for number in itertools.cycle(range(len(self._providers))):
+        for number in itertools.cycle(in_order(self._providers)):
             before = len(wanted)
             try:
                 reader = self.open_pack(number, name)
