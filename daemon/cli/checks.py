@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.config.paths import check_paths
 from chatkeep.config.problems import ConfigInvalid
+from chatkeep.daemon.cli import provider_findings as findings
 from chatkeep.daemon.cli.frame import Frame
 from chatkeep.daemon.cli.measures import counted, printable, size
+from chatkeep.daemon.cli.provider_findings import LOW_ROOM, Answer, Level, Verdict
+from chatkeep.daemon.cli.provider_trial import Trial
 from chatkeep.daemon.cli.slots import counting, read_slots
 from chatkeep.daemon.cli.telling import problem_line, tell
 from chatkeep.daemon.service import device, storage
@@ -29,12 +32,18 @@ from chatkeep.daemon.vault.names import VAULTS
 from chatkeep.providers.base import ProviderError, StorageMissing, Unavailable
 
 if TYPE_CHECKING:
-    from chatkeep.config.model import Config
+    from chatkeep.config.model import Config, ProviderConfig
     from chatkeep.providers.base import Provider
 
-LOW_ROOM: Final = 1 << 30  # bytes; a snapshot of 256 MiB, its successor, and some air
-CLOCK_APART: Final = 60.0  # seconds
 LIBRARIES: Final = ("cryptography", "blake3", "zstandard", "xxhash", "msgspec", "PyYAML", "click", "rich")
+_VERBS: Final = (
+    (findings.Check.WRITE, "writes"),
+    (findings.Check.READ, "reads"),
+    (findings.Check.LIST, "lists"),
+    (findings.Check.DELETE, "deletes"),
+)
+CLIENTS: Final = ("boto3", "google-auth", "httpx", "opendal")  # of storage; not everybody has them
+_UNKNOWN: Final = "unknown"
 _BORN: Final = 1_767_225_600  # 2026: a clock before it was never set
 
 
@@ -62,9 +71,16 @@ def examine(frame: Frame) -> list[Check]:
         ("clock", _clock),
     ):
         found += _guarded(about, look)
-    with storage.opened(config.providers, patient=False) as providers:
-        for provider in providers:
-            found += _guarded(provider.name, lambda provider=provider: _provider(config, provider))  # type: ignore[misc]
+    with contextlib.ExitStack() as stack:
+        providers: list[Provider] = []
+        for one in config.providers:  # each by itself: one that cannot even be opened hides no other
+            try:
+                (provider,) = stack.enter_context(storage.opened([one], patient=False))
+            except ChatkeepError as exc:
+                found.append(_failed(one.name, exc))
+                continue
+            providers.append(provider)
+            found += _guarded(one.name, lambda one=one, provider=provider: _provider(config, one, provider))  # type: ignore[misc]
         found += _guarded("ways in", lambda: _ways_in(config, providers))
         if removed := _guarded("this device", lambda: _removed(config, providers)):
             found = [check for check in found if check.about != "this device"] + removed
@@ -184,18 +200,21 @@ def _clock() -> Iterator[Check]:
     )
 
 
-def _provider(config: Config, provider: Provider) -> Iterator[Check]:
-    seen = provider.probe()
-    room = "" if seen.free_bytes is None else f", {size(seen.free_bytes)} free"
-    low = seen.free_bytes is not None and seen.free_bytes < LOW_ROOM
-    yield Check("warn" if low else "ok", provider.name, f"writes, reads, lists and deletes{room}")
-    if seen.clock_ahead is not None and abs(seen.clock_ahead) > CLOCK_APART:
-        yield Check(
-            "warn",
-            provider.name,
-            f"Its clock differs from this machine's by {seen.clock_ahead:+.0f} s",
-            "Set the one that is wrong.",
-        )
+def _provider(config: Config, one: ProviderConfig, provider: Provider) -> Iterator[Check]:
+    """The quick part of `providers test`: what is well in one line, all else as it says it."""
+    rows = list(Trial(provider, lambda _check: None, keyed=one.type != "folder", quick=True).rows())
+    bad = [row for row in rows if row.level in {Level.WARN, Level.FAIL}]
+    fails = findings.verdict(rows) is Verdict.BAD
+    done = {row.check for row in rows if row.answer is Answer.YES}
+    if not fails:
+        verbs = [word for check, word in _VERBS if check in done]
+        room = next((row.value for row in rows if row.check is findings.Check.ROOM and row.value is not None), None)
+        text = f"{', '.join(verbs[:-1])} and {verbs[-1]}" if len(verbs) > 1 else "".join(verbs)
+        yield Check("ok", one.name, text + ("" if room is None else f", {size(int(room))} free"))
+    for row in bad:
+        yield Check(row.level.value, one.name, row.text, row.remedy)
+    if fails:
+        return
     try:
         vault_id = device.vault_id(config)
     except ChatkeepError:
@@ -242,7 +261,7 @@ def _ways_in(config: Config, providers: Sequence[Provider]) -> Iterator[Check]:
     elif every:
         few = "There is one key slot: without its secret nobody can read the backup."
         yield Check("warn", "ways in", few, "Add another: chatkeep key add passkey")
-    elif len(counts) == len(providers):  # else one that is away may have them
+    elif len(counts) == len(config.providers):  # else one that is away may have them
         none = "There is no key slot any more: nobody can read the backup."
         yield Check("fail", "ways in", none, "Bring the files in slots/ back from a copy of the storage.")
 
@@ -254,6 +273,7 @@ def _versions() -> Iterator[Check]:
         f"SQLite {sqlite3.sqlite_version}",
     ]
     found += [f"{name} {_version(name)}" for name in LIBRARIES]
+    found += [f"{name} {number}" for name in CLIENTS if (number := _version(name)) != _UNKNOWN]
     yield Check("ok", "versions", f"{', '.join(found[:3])}, Linux {platform.release()}\n{', '.join(found[3:])}")
 
 
@@ -261,4 +281,4 @@ def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        return "unknown"
+        return _UNKNOWN

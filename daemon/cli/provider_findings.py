@@ -248,7 +248,7 @@ def _clock(ahead: float | None) -> Row:
     apart = f"{duration(abs(ahead))} {side} this machine's" if abs(ahead) >= 1 else "as this machine's"
     if abs(ahead) <= CLOCK_APART:
         return Row(Check.CLOCK, Answer.YES, Level.OK, apart, value=ahead)
-    text = f"It is {apart}."
+    text = f"Its clock is {apart}."
     if abs(ahead) > CLOCK_REFUSED:
         text += " Nothing is pruned as long as that is so."
     return Row(Check.CLOCK, Answer.NO, Level.WARN, text, "Set the one that is wrong.", ahead)

@@ -222,7 +222,7 @@ def _answers(out: Output, draft: Draft, asked: Asked) -> bool:
     if config.type == "folder" or not asked.tries:
         return True
     asked.files.write(draft.secrets)
-    if setup_storage.is_enough(config, setup_storage.tried(out, config, shown=True)):
+    if setup_storage.is_enough(config, setup_storage.watched(out, config)):
         return True
     asked.files.take_back()
     if ask.agreed("Answer anew?", default=True):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from chatkeep.config.errors import ChatkeepError
 from chatkeep.config.model import PROVIDER_OPTIONS, FolderOptions, Shape
 from chatkeep.daemon.cli import provider_findings as findings
 from chatkeep.daemon.cli import setup_options
@@ -22,6 +23,8 @@ from chatkeep.daemon.cli.measures import printable
 from chatkeep.daemon.cli.output import WIDTH, Output, paragraph
 from chatkeep.daemon.cli.provider_findings import Check, Verdict
 from chatkeep.daemon.cli.setup_options import Chosen, Held, Kept, Value, absolute
+from chatkeep.daemon.cli.telling import tell
+from chatkeep.providers.base import LoginNeeded
 
 if TYPE_CHECKING:
     from chatkeep.config.model import Config, ProviderConfig
@@ -172,6 +175,23 @@ def tried(out: Output, config: ProviderConfig, *, shown: bool) -> Tried:
     for line in screen.rest():
         out.note(line)
     return found
+
+
+def watched(out: Output, config: ProviderConfig) -> Tried:
+    """The same with a person who can log in where that is what is missing."""
+    from chatkeep.daemon.cli import provider_login
+
+    found = tried(out, config, shown=True)
+    if not (provider_login.is_needed(config) and any(isinstance(row.error, LoginNeeded) for row in found.rows)):
+        return found
+    out.note("")
+    try:
+        provider_login.log_in(out, config)
+    except ChatkeepError as exc:
+        told = tell(exc, name_provider=False)
+        out.note(out.remark(f"  {told.text}", "warn"))
+        return found
+    return tried(out, config, shown=True)
 
 
 def is_enough(config: ProviderConfig, found: Tried) -> bool:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from chatkeep.daemon.cli import checks
+from chatkeep.daemon.cli import checks, provider_findings
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.main import main
 from chatkeep.daemon.state import Commit, ObjectRow, SnapshotRow, SnapshotStatistics, State
 from chatkeep.daemon.vault.names import VAULTS
-from chatkeep.providers.base import PermissionRefused
+from chatkeep.providers.base import ClientMissing, PermissionRefused
 from chatkeep.providers.folder import FolderProvider
 from tests.support.station import Station
 
@@ -162,7 +162,8 @@ def config(station: Station) -> list[str]:
 
 
 def test_no_room_left(station: Station, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "LOW_ROOM", 1 << 62)  # whatever there is, it is too little
+    monkeypatch.setattr(checks, "LOW_ROOM", 1 << 62)
+    monkeypatch.setattr(provider_findings, "LOW_ROOM", 1 << 62)  # whatever there is, it is too little
     assert bad(examine(station, capsys)) == {"room here": "warn", "disk": "warn", "usb": "warn", "ways in": "warn"}
 
 
@@ -185,3 +186,33 @@ def test_objects_that_are_gone(station: Station, capsys: pytest.CaptureFixture[s
     found = examine(station, capsys, Exit.FAILED)
     assert bad(found)["records"] == "fail"
     assert "before it was uploaded: 1 object" in found["records"][0]["text"]
+
+
+def test_a_provider_whose_library_is_missing_hides_no_other(
+    station: Station, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = checks.storage.opened
+
+    def missing(configs: list[Any], **how: Any) -> Any:
+        if configs[0].name == "disk":
+            raise ClientMissing(provider="disk", type="s3", package="boto3", extra="s3")
+        return opened(configs, **how)
+
+    monkeypatch.setattr(checks.storage, "opened", missing)
+    found = examine(station, capsys, Exit.FAILED)
+    assert "pip install 'chatkeep[s3]'" in found["disk"][0]["remedy"]
+    assert found["usb"][0]["level"] == "ok"
+    assert "ways in" in found
+
+
+def test_storage_that_lets_nothing_be_deleted_is_a_remark(
+    station: Station, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: FolderProvider, name: str) -> None:
+        raise PermissionRefused(provider=self.name, object=name)
+
+    monkeypatch.setattr(FolderProvider, "delete", refuse)
+    disk = examine(station, capsys)["disk"]
+    assert [check["level"] for check in disk] == ["ok", "warn"]
+    assert disk[0]["text"].startswith("writes, reads and lists")
+    assert "It lets nothing be deleted" in disk[1]["text"]
