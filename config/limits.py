@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from chatkeep.config.amounts import UNLIMITED, Rate, TimeOfDay
 from chatkeep.config.key import Key
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+_DAYS: Final[tuple[Day, ...]] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +58,23 @@ class Limit:
     def slows_uploads(self) -> bool:
         """Whether there is an hour in which sending is limited."""
         return any(rate is not None and rate < UNLIMITED for rate in (self.upload, *(one.upload for one in self.hours)))
+
+
+def in_force(limit: Limit, weekday: int, minute: int) -> tuple[Rate, Rate]:
+    """The rates of sending and of receiving. `weekday`: 0 for Monday; `minute`: of that day, by the clock here."""
+    for hours in limit.hours:
+        if _covers(hours, weekday, minute):
+            return (
+                limit.upload if hours.upload is None else hours.upload,
+                limit.download if hours.download is None else hours.download,
+            )
+    return limit.upload, limit.download
+
+
+def _covers(hours: LimitHours, weekday: int, minute: int) -> bool:
+    today = not hours.days or _DAYS[weekday] in hours.days
+    if hours.from_ < hours.to:
+        return today and hours.from_ <= minute < hours.to
+    # Over midnight: it began today, or yesterday and has not ended.
+    yesterday = not hours.days or _DAYS[weekday - 1] in hours.days
+    return (today and minute >= hours.from_) or (yesterday and minute < hours.to)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chatkeep.config.errors import ChatkeepError
-from chatkeep.daemon.cli import provider_standing, status_daemon
+from chatkeep.daemon.cli import provider_standing, provider_usage, status_daemon
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.measures import age, counted, local_time, printable, size, stamp
 from chatkeep.daemon.cli.output import Output, fields
@@ -335,6 +335,7 @@ def _provider(screen: Screen, provider: ProviderConfig, found: ProviderGlance, b
             if code in provider_standing.DOORS:  # nobody else can do that, and it is not going to pass
                 lines.append(out.styled(told.remedy, "dim"))
     lines += status_daemon.providers(screen.found, screen.now).get(provider.name, [])
+    lines += provider_usage.lines(provider, screen.now / 1e9)
     screen.rows.append((printable(provider.name), "\n".join(lines)))
     screen.providers.append(
         {
@@ -349,5 +350,6 @@ def _provider(screen: Screen, provider: ProviderConfig, found: ProviderGlance, b
             "last_error": found.last_error,
             "last_error_at": None if found.last_error_at is None else stamp(found.last_error_at),
             "left_behind": None if found.left_behind is None else stamp(found.left_behind),
+            **provider_usage.value(provider, screen.now / 1e9),
         }
     )

@@ -7,10 +7,10 @@ that each attempt is counted and waits its turn.
 
 from chatkeep.providers.wrap.assembly import wrapped
 from chatkeep.providers.wrap.counting import Counting, Traffic
-from chatkeep.providers.wrap.daily import Daily, Used, used_on
+from chatkeep.providers.wrap.daily import Daily
 from chatkeep.providers.wrap.limited import Limited
 from chatkeep.providers.wrap.narrow import Narrow
 from chatkeep.providers.wrap.patience import Patience
 from chatkeep.providers.wrap.retrying import Retrying
 
-__all__ = ["Counting", "Daily", "Limited", "Narrow", "Patience", "Retrying", "Traffic", "Used", "used_on", "wrapped"]
+__all__ = ["Counting", "Daily", "Limited", "Narrow", "Patience", "Retrying", "Traffic", "wrapped"]

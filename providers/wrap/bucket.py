@@ -1,13 +1,11 @@
-"""How long to wait so that a rate is kept to, and which rate holds when. Pure: the time is handed in."""
+"""How long to wait so that a rate is kept to. Pure: the time is handed in."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from chatkeep.config.amounts import UNLIMITED, Rate
-from chatkeep.config.limits import Day, Limit, LimitHours
 
-_DAYS: Final[tuple[Day, ...]] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 # So much time without traffic may be made up for. A sleep that ends late would cost rate otherwise.
 _CREDIT: Final = 0.1
 _SHORTEST: Final = 1e-6  # seconds: less than this cannot be slept, nor be seen on a clock that counts for months
@@ -38,23 +36,3 @@ class Bucket:
     def charge(self, size: int) -> None:
         """So many bytes are sent."""
         self._debt += size
-
-
-def in_force(limit: Limit, weekday: int, minute: int) -> tuple[Rate, Rate]:
-    """The rates of sending and of receiving. `weekday`: 0 for Monday; `minute`: of that day, by the clock here."""
-    for hours in limit.hours:
-        if _covers(hours, weekday, minute):
-            return (
-                limit.upload if hours.upload is None else hours.upload,
-                limit.download if hours.download is None else hours.download,
-            )
-    return limit.upload, limit.download
-
-
-def _covers(hours: LimitHours, weekday: int, minute: int) -> bool:
-    today = not hours.days or _DAYS[weekday] in hours.days
-    if hours.from_ < hours.to:
-        return today and hours.from_ <= minute < hours.to
-    # Over midnight: it began today, or yesterday and has not ended.
-    yesterday = not hours.days or _DAYS[weekday - 1] in hours.days
-    return (today and minute >= hours.from_) or (yesterday and minute < hours.to)

@@ -2,73 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Final, Self
+from collections.abc import Callable
+from typing import Final
 
 from chatkeep.providers import base
 from chatkeep.providers.memo import Memo, MemoUnusable
+from chatkeep.providers.used import DAYS, Used, day_of
 from chatkeep.providers.wrap.counting import Tallying
 
 _LOG: Final = logging.getLogger(__name__)
 _KEPT: Final = 31  # days
 _DAY: Final = 86_400
-_PREFIX: Final = "day:"
 LATE: Final = 5.0
 """Seconds after which what was counted is in the memo. A process that is killed forgets no more than that."""
-
-
-@dataclass(frozen=True, slots=True)
-class Used:
-    """What a provider was used for. Days are those of UTC.
-
-    Attributes:
-        requests: by kind. Real ones where the provider counts them (`base.Usage`), else calls of verbs.
-        sent, received: bytes of objects.
-    """
-
-    requests: Mapping[str, int] = field(default_factory=dict)
-    sent: int = 0
-    received: int = 0
-
-    @property
-    def total(self) -> int:
-        """Requests of all kinds."""
-        return sum(self.requests.values())
-
-    def plus(self, other: Used) -> Used:
-        """Both together."""
-        kinds = Counter(self.requests) + Counter(other.requests)
-        return Used(dict(sorted(kinds.items())), self.sent + other.sent, self.received + other.received)
-
-    def encode(self) -> bytes:
-        """As it stands in the memo."""
-        return json.dumps({"requests": dict(self.requests), "sent": self.sent, "received": self.received}).encode()
-
-    @classmethod
-    def decode(cls, raw: bytes | None) -> Self:
-        """From what stands in the memo; what cannot be read is nothing, for a count is no reason to stop."""
-        try:
-            found = json.loads(raw or b"{}")
-            kinds = {str(kind): int(count) for kind, count in found.get("requests", {}).items()}
-            return cls(kinds, int(found.get("sent", 0)), int(found.get("received", 0)))
-        except (ValueError, TypeError, AttributeError):
-            return cls()
-
-
-def day_of(now: float) -> str:
-    """The day of UTC that a time in seconds since 1970 falls in: `2026-01-31`."""
-    return time.strftime("%Y-%m-%d", time.gmtime(now))
-
-
-def used_on(memo: Memo, now: float) -> Used:
-    """What was used on the day of `now`, by all processes of this device. Raises MemoUnusable."""
-    return Used.decode(memo.get(_PREFIX + day_of(now)))
 
 
 class Daily(Tallying):
@@ -110,7 +60,7 @@ class Daily(Tallying):
             pending, self._pending = self._pending, {}
         for day, used in pending.items():
             try:
-                self._memo.change(_PREFIX + day, lambda raw, used=used: Used.decode(raw).plus(used).encode())  # type: ignore[misc]
+                self._memo.change(DAYS + day, lambda raw, used=used: Used.decode(raw).plus(used).encode())  # type: ignore[misc]
                 self._tidy(day)
             except MemoUnusable as problem:
                 _LOG.warning("requests-not-counted: %s", problem)
@@ -139,8 +89,8 @@ class Daily(Tallying):
 
     def _tidy(self, day: str) -> None:
         if day != self._tidied:
-            oldest = _PREFIX + day_of(self._now() - _KEPT * _DAY)
-            for key, _ in self._memo.items(_PREFIX):
+            oldest = DAYS + day_of(self._now() - _KEPT * _DAY)
+            for key, _ in self._memo.items(DAYS):
                 if key < oldest:
                     self._memo.delete(key)
             self._tidied = day

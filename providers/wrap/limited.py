@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Final
 
 from chatkeep.config.amounts import UNLIMITED, Rate
-from chatkeep.config.limits import Limit
+from chatkeep.config.limits import Limit, in_force
 from chatkeep.providers import base
 from chatkeep.providers.wrap.around import Around, Pace
-from chatkeep.providers.wrap.bucket import Bucket, in_force
+from chatkeep.providers.wrap.bucket import Bucket
 
 _LONGEST: Final = 1.0  # seconds of one sleep: hours that begin or end are noticed after it
 

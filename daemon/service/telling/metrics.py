@@ -13,8 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from chatkeep.config.amounts import UNLIMITED, Rate
 from chatkeep.daemon.service.events import Event, Kind
 from chatkeep.daemon.service.telling.notice import Notice
+from chatkeep.providers.used import Used
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 MODE: Final = 0o644  # another user's exporter reads the file; it holds names of sources, providers and jobs
@@ -67,6 +69,18 @@ _FAMILIES: Final = (
         "1 while a provider does not accept its key or login: somebody must give another or log in.",
         "provider",
     ),
+    Family("chatkeep_day_requests", "gauge", "Asked of a provider on this day of UTC.", "provider"),
+    Family("chatkeep_day_sent_bytes", "gauge", "Sent to a provider on this day of UTC.", "provider"),
+    Family("chatkeep_day_received_bytes", "gauge", "Received from a provider on this day of UTC.", "provider"),
+    Family(
+        "chatkeep_upload_limit_bytes_per_second", "gauge", "Sent at most, at this hour. Missing: no limit.", "provider"
+    ),
+    Family(
+        "chatkeep_download_limit_bytes_per_second",
+        "gauge",
+        "Received at most, at this hour. Missing: no limit.",
+        "provider",
+    ),
     Family("chatkeep_session_open", "gauge", "1 while the vault is unlocked.", ""),
     Family("chatkeep_uploads_held", "gauge", "1 while uploads wait for an unlock.", ""),
     Family("chatkeep_outbox_full", "gauge", "1 while snapshots wait for uploads.", ""),
@@ -109,6 +123,15 @@ class Metrics:
         self._newest = max([self._newest, *snapshots.values()])
         for provider in acknowledged:
             self._lag(provider)
+
+    def use(self, days: Mapping[str, Used], limits: Mapping[str, tuple[Rate, Rate]]) -> None:
+        """What providers were used for today, and the rates that hold now, by their names."""
+        self._values["day_requests"] = {name: used.total for name, used in days.items()}
+        self._values["day_sent_bytes"] = {name: used.sent for name, used in days.items()}
+        self._values["day_received_bytes"] = {name: used.received for name, used in days.items()}
+        for which, short in enumerate(("upload", "download")):
+            held = {name: rates[which] for name, rates in limits.items() if rates[which] < UNLIMITED}
+            self._values[f"{short}_limit_bytes_per_second"] = dict(held)
 
     def take(self, event: Event) -> None:
         """Counts what happened."""

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from chatkeep.config.amounts import NEVER
+from chatkeep.config.amounts import NEVER, Rate
 from chatkeep.config.errors import ChatkeepError
-from chatkeep.config.model import Config
+from chatkeep.config.limits import in_force
+from chatkeep.config.model import Config, ProviderConfig
 from chatkeep.daemon.service.events import Bus, Event, Kind, Stream
 from chatkeep.daemon.service.moment import now
 from chatkeep.daemon.service.telling.deliveries import BROKEN, Deliveries
@@ -25,6 +27,7 @@ from chatkeep.daemon.service.telling.metrics import Metrics, write_whole
 from chatkeep.daemon.service.telling.notice import Notice, Problem, Said
 from chatkeep.daemon.service.telling.threads import in_thread
 from chatkeep.daemon.service.telling.troubles import Known, Limits, Troubles
+from chatkeep.providers.used import Used, glanced
 
 METRICS_EVERY: Final = 60.0  # seconds; sooner when something happened
 METRICS_PACE: Final = 5.0
@@ -303,6 +306,8 @@ class Teller:
     async def _measure(self) -> None:
         turned, path = self._changed.setdefault("metrics", asyncio.Event()), self._config.tell.metrics_file
         turned.clear()
+        providers = self._config.providers
+        self._metrics.use(*await in_thread(lambda: _usage(providers)))
         if path is not None:
             text = self.metrics()
             try:
@@ -312,7 +317,7 @@ class Teller:
                 self._handle(self._troubles.broken("metrics", now(), values))
             else:
                 self._handle(self._troubles.mended("metrics", now()))
-            await asyncio.sleep(METRICS_PACE)
+        await asyncio.sleep(METRICS_PACE)
         await self._until(now().boot + METRICS_EVERY, turned)
 
     async def _keep(self) -> None:
@@ -341,6 +346,16 @@ class Teller:
     def _expect(self, config: Config) -> None:
         limits = limits_of(config)
         self._metrics.expect(limits.sources, limits.providers, {"verify": 0, "drill": 0, "prune": 0})
+
+
+def _usage(providers: Sequence[ProviderConfig]) -> tuple[dict[str, Used], dict[str, tuple[Rate, Rate]]]:
+    """What providers were used for today, as far as it can be read, and the rates that hold now."""
+    seconds = time.time()
+    local = time.localtime(seconds)
+    minute = local.tm_hour * 60 + local.tm_min
+    found = {one.name: glanced(one.memory, seconds) for one in providers}
+    days = {name: used for name, used in found.items() if used is not None}
+    return days, {one.name: in_force(one.limit, local.tm_wday, minute) for one in providers}
 
 
 def limits_of(config: Config) -> Limits:

@@ -19,7 +19,8 @@ from chatkeep.daemon.cli.frame import Command, Group, Later
 from chatkeep.daemon.cli.main import cli, main
 from chatkeep.providers.base import StorageMissing
 
-HEAVY = {"cryptography", "blake3", "zstandard", "sqlite3", "rich", "msgspec", "xxhash"}
+CLIENTS = {"boto3", "botocore", "googleapiclient", "google", "opendal", "httpx", "tenacity"}  # what talks to storage
+HEAVY = {"cryptography", "blake3", "zstandard", "sqlite3", "rich", "msgspec", "xxhash", *CLIENTS}
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:

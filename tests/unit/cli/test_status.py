@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
+from chatkeep.config.loader import memory
 from chatkeep.daemon.cli import status_command
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.main import main
 from chatkeep.daemon.state import Commit, ObjectRow, SnapshotRow, SnapshotStatistics, State
+from chatkeep.providers.memo import FileMemo
+from chatkeep.providers.used import Used
 from tests.unit.cli.test_main import HEAVY
 
 VAULT, DEVICE = b"v" * 16, b"d" * 16
@@ -166,6 +169,56 @@ def test_what_a_sync_client_has_is_handed_over_and_no_more(set_up: Path, capsys:
     assert "whether it arrived is not seen here" in said
     assert "has everything" not in said
     assert status_json(set_up, capsys)["providers"][0]["state"] == "handed-over"
+
+
+def used(room: Path, provider: str, day: str, figures: Used) -> None:
+    memo = FileMemo(memory(room / "state", provider))
+    memo.set(f"day:{day}", figures.encode())
+    memo.close()
+
+
+def test_what_was_asked_of_storage_today_and_how_fast_it_may_go(
+    set_up: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noon = 1_772_798_400  # 2026-03-06 12:00 UTC, a Friday
+    monkeypatch.setattr(time, "time_ns", lambda: noon * 10**9)
+    at = time.localtime(noon)
+    hour, later = f"{at.tm_hour:02}:{at.tm_min:02}", f"{(at.tm_hour + 1) % 24:02}:{at.tm_min:02}"
+    file = set_up / "c.yaml"
+    file.write_text(
+        file.read_text()
+        .replace("/disk}", f"/disk, limit: {{hours: [{{from: '{hour}', to: '{later}', upload: 500 KB/s}}]}}}}")
+        .replace(
+            "required: false}",
+            f"required: false, limit: {{hours: [{{from: '{later}', to: '{hour}', upload: 1 KB/s}}]}}}}",
+        )
+    )
+    used(set_up, "disk", "2026-03-06", Used({"put": 2, "get": 10}, 5_000_000, 4096))
+    used(set_up, "disk", "2026-03-05", Used({"put": 99}, 1, 1))
+    said = status(set_up, capsys)
+    assert "today 12 requests, 5.00 MB sent, 4.10 kB received" in said
+    assert "sends 500 KB/s at most now" in said
+    assert "no limit at this hour" in said
+    disk, usb = status_json(set_up, capsys)["providers"]
+    assert disk["today"] == {
+        "day": "2026-03-06",
+        "requests": 12,
+        "kinds": {"get": 10, "put": 2},
+        "sent_bytes": 5_000_000,
+        "received_bytes": 4096,
+    }
+    assert disk["limit"] == {"upload": 500_000, "download": None, "connections": 4}
+    assert (usb["today"]["requests"], usb["limit"]["upload"]) == (0, None)
+    memory(set_up / "state", "disk").write_bytes(b"this is no database" * 300)
+    disk, _ = status_json(set_up, capsys)["providers"]
+    assert disk["today"] is None
+    assert "today" not in status(set_up, capsys)
+
+
+def test_of_a_folder_without_a_limit_nothing_is_said(set_up: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    used(set_up, "disk", time.strftime("%Y-%m-%d", time.gmtime()), Used({"put": 2}, 5, 0))
+    assert "today" not in status(set_up, capsys)
+    assert status_json(set_up, capsys)["providers"][0]["today"]["requests"] == 2
 
 
 def test_a_backup_that_is_long_ago(set_up: Path, capsys: pytest.CaptureFixture[str]) -> None:

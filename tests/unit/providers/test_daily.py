@@ -18,8 +18,8 @@ from chatkeep.daemon.service import storage
 from chatkeep.providers import base, registry
 from chatkeep.providers.folder import FolderProvider
 from chatkeep.providers.memo import FileMemo, Memo, MemoryMemo, MemoUnusable
-from chatkeep.providers.wrap import Daily, Limited, Narrow, Retrying, Used, used_on, wrapped
-from chatkeep.providers.wrap.daily import day_of
+from chatkeep.providers.used import Used, day_of, glanced, used_on
+from chatkeep.providers.wrap import Daily, Limited, Narrow, Retrying, wrapped
 from tests.support.faulty_provider import Fault, FaultyProvider
 from tests.support.memory_provider import MemoryProvider
 
@@ -119,6 +119,20 @@ def test_a_memo_that_cannot_be_written_stops_nothing(caplog: pytest.LogCaptureFi
 )
 def test_counts_that_cannot_be_read_are_none(raw: bytes) -> None:
     assert Used.decode(raw) == Used()
+
+
+def test_whoever_only_looks_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "x.db"
+    assert glanced(file, NOON) == glanced(None, NOON) == Used()
+    assert list(tmp_path.iterdir()) == []
+    memo = FileMemo(file)
+    memo.set("day:2026-03-06", Used({"get": 3}, 1, 2).encode())
+    assert glanced(file, NOON) == Used({"get": 3}, 1, 2)
+    assert glanced(file, NOON + 86_400) == Used()
+    memo.close()
+    file.write_bytes(b"this is no database" * 300)
+    assert glanced(file, NOON) is None
+    assert file.read_bytes() == b"this is no database" * 300
 
 
 def test_counts_survive_their_writing() -> None:

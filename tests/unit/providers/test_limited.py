@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from chatkeep.config.amounts import UNLIMITED, Rate, TimeOfDay
 from chatkeep.config.errors import Cancelled
-from chatkeep.config.limits import Limit, LimitHours
+from chatkeep.config.limits import Limit, LimitHours, in_force
 from chatkeep.providers import base
 from chatkeep.providers.wrap import Limited, Patience, Retrying
-from chatkeep.providers.wrap.bucket import Bucket, in_force
+from chatkeep.providers.wrap.bucket import Bucket
 from tests.support.memory_provider import MemoryProvider
 
 KB = 1000

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from chatkeep.config.amounts import UNLIMITED, Rate
 from chatkeep.daemon.service.events import CARRIES, Event, Kind
 from chatkeep.daemon.service.moment import Moment
 from chatkeep.daemon.service.telling.metrics import _FAMILIES, Metrics, write_whole
 from chatkeep.daemon.service.telling.notice import Notice, Problem
+from chatkeep.providers.used import Used
 from tests.support.telling import AT
 
 ODD = 'a "b" \\ c\nd ünï'
@@ -154,6 +156,20 @@ def test_whatever_happens_the_format_holds(value: Any) -> None:
         room.happens(kind)
         room.happens(kind, **dict.fromkeys((*CARRIES[kind], "done", "total"), value))
     assert room.figures()
+
+
+def test_what_storage_was_used_for_and_may_be() -> None:
+    room = Room()
+    unlimited = (UNLIMITED, UNLIMITED)
+    room.metrics.use({"disk": Used({"put": 3, "get": 1}, 500, 7)}, {"disk": (Rate(9), UNLIMITED), "cloud": unlimited})
+    found = room.figures()
+    assert found["chatkeep_day_requests{provider=disk}"] == 4
+    assert found["chatkeep_day_sent_bytes{provider=disk}"] == 500
+    assert found["chatkeep_day_received_bytes{provider=disk}"] == 7
+    assert found["chatkeep_upload_limit_bytes_per_second{provider=disk}"] == 9
+    assert not [name for name in found if "download_limit" in name or ("day_" in name and "cloud" in name)]
+    room.metrics.use({}, {"disk": unlimited})
+    assert not [name for name in room.figures() if "_day_" in name or "_limit_" in name]
 
 
 def test_every_figure_is_explained() -> None:
