@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import os
 import plistlib
@@ -40,7 +39,7 @@ from chatkeep.providers.synced_names import Kind
 
 _REMEMBERED = 4096  # files whose digest is kept, so that a pack that is read in parts is hashed once
 _STAND_IN_LIMIT = 65_536  # bytes of a stand-in that are read
-_BLOCK = 4096  # a file system may keep fewer bytes than this without a block of their own
+_BLOCK = 4096  # bytes that are looked at to tell zeros from an object
 _STEP = 1 << 20
 _SHARD = re.compile(r"[0-9a-f]{2}")
 _EMPTY: Final = hashlib.sha256().hexdigest()
@@ -371,8 +370,8 @@ def _opened(path: Path) -> Iterator[int]:
 def _is_away(name: str, path: Path) -> bool:
     """Whether a file is there and its bytes are not: as clients leave it that keep the size, or nothing at all.
 
-    Sealed bytes are never all zero, so a file without a single block of its own is not the object. One of no bytes is
-    not that of a name that says another hash.
+    Sealed bytes are never zeros, so a file of zeros that has no block of its own on the disk is not the object. (With
+    blocks it is damage, as a power cut leaves it.) One of no bytes is not that of a name that says another hash.
 
     Raises:
         OSError: as the system said.
@@ -382,14 +381,10 @@ def _is_away(name: str, path: Path) -> bool:
         return False
     if found.st_size == 0:
         return base.named_sha256(name) not in (None, _EMPTY)
-    if found.st_blocks or found.st_size < _BLOCK:
+    if found.st_blocks:
         return False
-    with _opened(path) as descriptor:
-        try:
-            os.lseek(descriptor, 0, os.SEEK_DATA)  # what was not written out yet has no block either, but is data
-        except OSError as problem:
-            return problem.errno == errno.ENXIO
-    return False
+    with _opened(path) as descriptor:  # what was not written out yet has no block either, but is not zeros
+        return not any(os.pread(descriptor, _BLOCK, 0))
 
 
 def _size_told(stand_in: Path) -> int | None:
