@@ -34,7 +34,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (Path(own.stdout.strip()) / "shared.pth").write_text(f"import site; site.addsitedir({PACKAGES!r})\n")
     shutil.copytree(SOURCE, room / "package")  # building leaves things beside the sources
-    install = [python, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+    install = [str(python), "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
     subprocess.run([*install, "--no-cache-dir", room / "package"], check=True, timeout=300, cwd=room, env=_plain())
     return python
 
@@ -57,9 +57,11 @@ class Machine:
         )
 
     def run(self, *words: object) -> tuple[int, Any]:
-        argv = [self.python, "-m", "chatkeep.daemon.cli.main", "--config", self.config, *map(str, words), "--json"]
+        words = (self.python, "-m", "chatkeep.daemon.cli.main", "--config", self.config, *words, "--json")
         environment = {**_plain(), "XDG_RUNTIME_DIR": str(self.room / "runtime")}
-        done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=180, cwd=self.room)
+        done = subprocess.run(
+            [*map(str, words)], env=environment, capture_output=True, text=True, timeout=180, cwd=self.room
+        )
         return done.returncode, json.loads(done.stdout)
 
     def ok(self, *words: object) -> Any:

@@ -14,7 +14,7 @@ import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from chatkeep.providers import base
 from tests.support.fault_proxy import Fault
@@ -112,7 +112,7 @@ class Station:
     reads: str = r"^GET "
     lists: str = r"^(GET|PROPFIND|REPORT) "
     deletes: str = r"^DELETE "
-    refusals: Mapping[str, Refusal] = {}
+    refusals: ClassVar[Mapping[str, Refusal]] = {}
     secrets: tuple[str, ...] = ()
     digest: str | None = None
 
