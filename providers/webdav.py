@@ -93,7 +93,11 @@ class WebdavProvider:
         self._habits: Habits | None = None
         self._staged = False
         if create:
-            self._root.mark()
+            try:
+                self._root.mark()
+            except BaseException:
+                wire.close()
+                raise
 
     def put(self, name: str, body: bytes) -> None:
         self.put_paced(name, body, lambda _: None)

@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import datetime as dt
 import hashlib
 import http.client
+import ipaddress
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.support.nobody import NOBODY
 
@@ -70,13 +76,19 @@ CustomLog "{room}/access.log" plain
 <Directory "{room}/files/open">
     Require all granted
 </Directory>
+Listen 127.0.0.1:{secure_port}
+<VirtualHost 127.0.0.1:{secure_port}>
+    SSLEngine On
+    SSLCertificateFile "{room}/certificate.pem"
+    SSLCertificateKeyFile "{room}/key.pem"
+</VirtualHost>
 Redirect 301 /moved http://127.0.0.1:{port}/there
 Redirect 307 /elsewhere http://localhost:9/
 Redirect 507 /full
 """
 _LOADED = (
     *("mpm_event", "authn_core", "authn_file", "authz_core", "authz_user", "auth_basic", "auth_digest"),
-    *("dav", "dav_fs", "mime", "dir", "autoindex", "alias", "setenvif"),
+    *("dav", "dav_fs", "mime", "dir", "autoindex", "alias", "setenvif", "ssl", "socache_shmcb"),
 )
 
 
@@ -85,11 +97,21 @@ class Apache:
     """A running server. `room` holds its files (in `files`), logs and configuration."""
 
     port: int
+    secure_port: int
     room: Path
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def secure_url(self) -> str:
+        """The same by https, with `certificate`, which nobody else trusts."""
+        return f"https://127.0.0.1:{self.secure_port}"
+
+    @property
+    def certificate(self) -> Path:
+        return self.room / "certificate.pem"
 
     def directory(self, name: str) -> Path:
         """A directory that the server may write into; made if it is not there."""
@@ -123,8 +145,17 @@ class Apache:
             file.unlink()
 
     def log(self) -> list[str]:
-        """The requests that were answered, one a line: method, path, status, bytes received, range asked for."""
+        """The requests that were answered, one a line: method, path, status, bytes received, range asked for. The last
+        ones may come a moment after their replies."""
         return (self.room / "access.log").read_text().splitlines()
+
+    def logged(self, wanted: Callable[[str], bool], count: int) -> list[str]:
+        """The lines that are wanted, once there are so many."""
+        until = time.monotonic() + DEADLINE
+        while len(found := [line for line in self.log() if wanted(line)]) < count:
+            assert time.monotonic() < until, found
+            time.sleep(0.02)
+        return found
 
 
 @contextlib.contextmanager
@@ -140,17 +171,18 @@ def apache() -> Iterator[Apache]:
             (room / each).mkdir()
         for path in (room, *room.rglob("*")):
             _hand_over(path)
-        port = _free_port()
-        _configure(room, port)
+        port, secure_port = _free_ports()
+        _configure(room, port, secure_port)
         with _started(program, room, port):
-            yield Apache(port, room)
+            yield Apache(port, secure_port, room)
     finally:
         shutil.rmtree(room, ignore_errors=True)
 
 
-def _configure(room: Path, port: int) -> None:
+def _configure(room: Path, port: int, secure_port: int) -> None:
     modules = "\n".join(f'LoadModule {each}_module "{MODULES}/mod_{each}.so"' for each in _LOADED)
-    text = _CONFIGURATION.format(room=room, port=port, modules=modules, realm=REALM)
+    text = _CONFIGURATION.format(room=room, port=port, secure_port=secure_port, modules=modules, realm=REALM)
+    _certify(room)
     (room / "apache.conf").write_text(text)
     (room / "basic").write_text(_line_of(PASSWORD))
     digest = hashlib.md5(f"{USER}:{REALM}:{PASSWORD}".encode(), usedforsecurity=False).hexdigest()
@@ -205,7 +237,24 @@ def _hand_over(path: Path) -> None:
         os.chown(path, NOBODY, NOBODY)
 
 
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
+def _certify(room: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - dt.timedelta(days=1)).not_valid_after(now + dt.timedelta(days=1))
+    alone = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    signed = builder.add_extension(alone, critical=False).sign(key, hashes.SHA256())
+    (room / "certificate.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    form = serialization.PrivateFormat.PKCS8
+    raw = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    (room / "key.pem").write_bytes(raw)
+    for each in ("certificate.pem", "key.pem"):
+        _hand_over(room / each)
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.socket() as first, socket.socket() as second:
+        for each in (first, second):
+            each.bind(("127.0.0.1", 0))
+        return int(first.getsockname()[1]), int(second.getsockname()[1])

@@ -1,0 +1,462 @@
+"""What is particular to WebDAV, on Apache and wsgidav: ways to log in, servers that differ, collections, the root."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+
+from chatkeep.config.storages import WebdavOptions
+from chatkeep.providers import base, webdav_wire
+from chatkeep.providers.memo import MemoryMemo
+from chatkeep.providers.registry import Opening
+from chatkeep.providers.webdav import STALE_AFTER, TYPE, WebdavProvider
+from chatkeep.providers.webdav_wire import Password, Token, Wire
+from tests.providers.contract import is_missing, names, raised_by
+from tests.support import apache, wsgidav_server
+from tests.support.fault_proxy import Fault, FaultProxy
+
+_NUMBERS = itertools.count()
+BODY = bytes(range(256)) * 2000
+LOCK = (
+    b'<?xml version="1.0"?><lockinfo xmlns="DAV:"><lockscope><exclusive/></lockscope><locktype><write/></locktype>'
+    b"</lockinfo>"
+)
+
+
+@pytest.fixture(scope="module")
+def httpd() -> Iterator[apache.Apache]:
+    with apache.apache() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def pydav() -> Iterator[wsgidav_server.Wsgidav]:
+    with wsgidav_server.wsgidav() as server:
+        yield server
+
+
+Open = Callable[..., WebdavProvider]
+
+
+@pytest.fixture
+def opened() -> Iterator[Open]:
+    """Opens providers, and closes them."""
+    with contextlib.ExitStack() as stack:
+
+        def at(url: str, credential: Password | Token | None = None, *, create: bool = True) -> WebdavProvider:
+            wire = Wire("dav", url, credential or Password(apache.USER, apache.PASSWORD))
+            return stack.enter_context(contextlib.closing(WebdavProvider(wire, MemoryMemo(), create=create)))
+
+        yield at
+
+
+@pytest.fixture(params=["httpd", "pydav"])
+def server(request: pytest.FixtureRequest) -> apache.Apache | wsgidav_server.Wsgidav:
+    found: apache.Apache | wsgidav_server.Wsgidav = request.getfixturevalue(request.param)
+    return found
+
+
+def fresh(server: apache.Apache | wsgidav_server.Wsgidav) -> str:
+    return f"{server.url}/vault{next(_NUMBERS)}"
+
+
+def folder_of(server: apache.Apache | wsgidav_server.Wsgidav, url: str) -> Path:
+    return server.room / "files" / url.rpartition("/")[2]
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file())
+
+
+# Who asks
+
+
+def test_digest_with_many_threads_sends_no_object_in_vain(httpd: apache.Apache, opened: Open) -> None:
+    url = f"{httpd.url}/digest/vault{next(_NUMBERS)}"
+    provider = opened(url)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: provider.put(f"a/{number}", BODY), range(16)))
+    assert names(provider) == sorted(f"a/{number}" for number in range(16))
+    where = url.rpartition("/")[2]
+    puts = httpd.logged(lambda line: line.startswith("PUT ") and where in line, 16)
+    assert [line for line in puts if " 401 " in line] == []
+
+
+def test_a_nonce_that_is_too_old_is_renewed(httpd: apache.Apache, opened: Open) -> None:
+    """Digest is forgotten by the server when it starts again with another secret; here the client forgets it."""
+    url = f"{httpd.url}/digest/vault{next(_NUMBERS)}"
+    provider = opened(url)
+    provider.put("a", b"1")
+    digest = provider._wire._credential._mine.digest  # type: ignore[union-attr]
+    digest._last_challenge = digest._last_challenge._replace(nonce=b"never-given")
+    where = f"{url.rpartition('/')[2]}/"
+    before = len(httpd.logged(lambda line: " 401 " in line and where in line, 1))
+    provider.put("b", b"2")
+    httpd.logged(lambda line: " 401 " in line and where in line, before + 1)
+    assert names(provider) == ["a", "b"]
+
+
+def test_a_token(pydav: wsgidav_server.Wsgidav, opened: Open) -> None:
+    with pydav.switched("bearer", bearer=True) as fired:
+        url = fresh(pydav)
+        provider = opened(url, Token(wsgidav_server.TOKEN))
+        provider.put("a", BODY)
+        assert provider.get("a") == BODY
+        assert fired() == 0
+        assert type(raised_by(partial(opened(url, create=False).get, "a"))) is base.CredentialRefused
+        assert fired() > 0
+
+
+def test_a_wrong_password_is_said_at_once(server: apache.Apache, opened: Open) -> None:
+    url = fresh(server)
+    opened(url).put("a", b"1")
+    provider = opened(url, Password(apache.USER, "wrong"), create=False)
+    for call in (partial(provider.get, "a"), partial(provider.put, "b", b"x"), partial(names, provider)):
+        error = raised_by(call)
+        assert type(error) is base.CredentialRefused
+        assert "wrong" not in str(error) + repr(error.__cause__)
+
+
+def test_nobody_where_somebody_is_asked_for(server: apache.Apache) -> None:
+    url = fresh(server)
+    with contextlib.closing(WebdavProvider(Wire("dav", url), MemoryMemo())) as provider:
+        assert type(raised_by(partial(provider.get, "a"))) is base.CredentialRefused
+
+
+def test_a_place_that_may_only_be_read(httpd: apache.Apache, opened: Open) -> None:
+    httpd.directory("readonly/v/.tmp")
+    httpd.directory("readonly/v/a")
+    (httpd.room / "files/readonly/v/a/b").write_bytes(b"1")
+    provider = opened(f"{httpd.url}/readonly/v", create=False)
+    assert provider.get("a/b") == b"1"
+    for call in (partial(provider.put, "c", b"x"), partial(provider.delete, "a/b")):
+        assert type(raised_by(call)) is base.PermissionRefused
+
+
+def test_opened_as_configured(httpd: apache.Apache, tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text(f"{apache.PASSWORD}\n")
+    secret.chmod(0o600)
+    options = WebdavOptions(fresh(httpd), apache.USER, secret)
+    with contextlib.closing(TYPE.open(Opening("dav", options, MemoryMemo(), create=True))) as provider:
+        provider.put("a", b"1")
+        assert provider.get("a") == b"1"
+    secret.chmod(0o644)
+    error = raised_by(lambda: TYPE.open(Opening("dav", options, MemoryMemo())))
+    assert type(error) is base.SecretFileRefused
+    assert apache.PASSWORD not in str(error)
+
+
+def test_the_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    monkeypatch.delitem(sys.modules, "chatkeep.providers.webdav_wire")
+    error = raised_by(lambda: TYPE.open(Opening("dav", WebdavOptions("http://127.0.0.1:9/x"), MemoryMemo())))
+    assert type(error) is base.ClientMissing
+    assert (error.params["package"], error.params["extra"]) == ("httpx", "webdav")
+
+
+# Certificates
+
+
+def test_the_certificate_is_verified(httpd: apache.Apache, opened: Open) -> None:
+    url = f"{httpd.secure_url}/vault{next(_NUMBERS)}"
+    error = raised_by(lambda: opened(url))
+    assert type(error) is base.Unavailable
+    assert error.params["reason"] == "certificate"
+    wire = Wire("dav", url, Password(apache.USER, apache.PASSWORD), webdav_wire.secure(httpd.certificate))
+    with contextlib.closing(WebdavProvider(wire, MemoryMemo(), create=True)) as provider:
+        provider.put("a/b", BODY)
+        assert provider.get("a/b", -1000) == BODY[-1000:]
+        assert names(provider) == ["a/b"]
+
+
+def test_certificates_that_cannot_be_read(tmp_path: Path) -> None:
+    assert raised_by(lambda: webdav_wire.secure(tmp_path / "none")).params["reason"] == "missing"
+    (tmp_path / "ca").write_text("no certificate")
+    assert raised_by(lambda: webdav_wire.secure(tmp_path / "ca")).params["reason"] == "malformed"
+
+
+# Whole or absent, and never in place of other bytes
+
+
+def test_a_put_that_breaks_off_leaves_nothing(server: apache.Apache, opened: Open) -> None:
+    """wsgidav writes into the file as the body arrives, so half of it stands under the name that was put to."""
+    url = fresh(server)
+    provider = opened(url)
+    with contextlib.suppress(httpx.HTTPError), httpx.Client(auth=(apache.USER, apache.PASSWORD)) as client:
+
+        def half() -> Iterator[bytes]:
+            yield BODY
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline and not files_in(folder_of(server, url)):
+                time.sleep(0.01)
+            raise httpx.WriteError("cut")
+
+        client.put(f"{url}/direct", content=half(), headers={"Content-Length": str(2 * len(BODY))})
+    if isinstance(server, wsgidav_server.Wsgidav):
+        assert provider.stat("direct").size in range(2 * len(BODY))
+    told: list[int] = []
+
+    class Cut(Exception):
+        pass
+
+    def cut(size: int) -> None:
+        told.append(size)
+        if len(told) == 4:
+            raise Cut
+
+    with pytest.raises(Cut):
+        provider.put_paced("d/a", BODY, cut)
+    is_missing(provider, "d/a")
+    assert names(provider, "d/") == []
+    provider.put("d/a", BODY)
+    assert provider.get("d/a") == BODY
+
+
+def test_a_server_that_replaces_is_found_out(pydav: wsgidav_server.Wsgidav, opened: Open) -> None:
+    with pydav.switched("overwrites", overwrites=True) as fired:
+        provider = opened(fresh(pydav))
+        provider.put("a/b", b"first")
+        assert fired() >= 1
+        assert not provider._known_habits().refuses
+        assert type(raised_by(partial(provider.put, "a/b", b"other"))) is base.ObjectConflict
+        assert provider.get("a/b") == b"first"
+        provider.put("a/b", b"first")
+
+
+def test_what_was_found_out_is_remembered(httpd: apache.Apache) -> None:
+    memo, url = MemoryMemo(), fresh(httpd)
+    with FaultProxy(httpd.port) as proxy:
+        for turn in range(2):
+            before = len(proxy.seen)
+            wire = Wire("dav", url.replace(httpd.url, proxy.url), Password(apache.USER, apache.PASSWORD))
+            with contextlib.closing(WebdavProvider(wire, memo, create=turn == 0)) as provider:
+                provider.put(f"a/{turn}", b"1")
+            asked = [each.split()[0] for each in proxy.seen[before:]]
+    # The staging (twice, because it must say who asks), the body, its size, the parent, the name.
+    assert asked == ["PROPFIND", "PROPFIND", "PUT", "PROPFIND", "MKCOL", "MOVE"]
+
+
+def test_a_lost_reply_costs_no_second_upload(httpd: apache.Apache) -> None:
+    url = fresh(httpd)
+    with FaultProxy(httpd.port) as proxy:
+        wire = Wire("dav", url.replace(httpd.url, proxy.url), Password(apache.USER, apache.PASSWORD))
+        with contextlib.closing(WebdavProvider(wire, MemoryMemo(), create=True)) as provider:
+            provider.put("a/x", b"")
+            lost = Fault("lost", on="^MOVE ")
+            proxy.set(lost)
+            assert type(raised_by(partial(provider.put, "a/b", BODY))) is base.Unavailable
+            assert (lost.fired, lost.answers) == (1, [201])
+            proxy.clear()
+            before = len(proxy.seen)
+            provider.put("a/b", BODY)
+            assert [each for each in proxy.seen[before:] if each.startswith("PUT")] == []
+
+
+def test_a_full_disk_that_the_server_does_not_call_one(pydav: wsgidav_server.Wsgidav, opened: Open) -> None:
+    """A write of wsgidav fails with ENOSPC: it answers 500, and leaves the first half. Its quota property says 0."""
+    url = fresh(pydav)
+    provider = opened(url)
+    provider.put("a", b"1")
+    with pydav.switched("full_disk", full_disk=True) as fired:
+        assert type(raised_by(partial(provider.put, "b", BODY))) is base.QuotaExceeded
+        assert fired() == 1
+        assert provider._root.free() == 0
+    assert files_in(folder_of(pydav, url)) == ["a"]
+
+
+def test_a_checksum_that_the_server_compares(pydav: wsgidav_server.Wsgidav, opened: Open) -> None:
+    """As ownCloud does with OC-Checksum."""
+    url = fresh(pydav)
+    with pydav.switched("checksums", checksums=True) as fired, FaultProxy(pydav.port) as proxy:
+        provider = opened(url.replace(pydav.url, proxy.url))
+        assert provider.probe().refuses_damage == "sha1"
+        assert fired() >= 1
+        flip = Fault("flip-request", on="^PUT ")
+        proxy.set(flip)
+        before = fired()
+        assert type(raised_by(partial(provider.put, "a", BODY))) is base.Unavailable
+        assert (flip.fired, fired() - before) == (1, 1)
+        is_missing(provider, "a")
+        provider.put("a", BODY)
+        assert provider.get("a") == BODY
+    assert opened(url, create=False).probe().refuses_damage is None
+
+
+def test_what_a_killed_writer_left_is_swept(server: apache.Apache, opened: Open) -> None:
+    url = fresh(server)
+    opened(url).put("a", b"1")
+    staging = folder_of(server, url) / ".tmp"
+    for name, age in ((".new-old", 2 * STALE_AFTER), (".new-young", STALE_AFTER / 2), ("notes", 2 * STALE_AFTER)):
+        (staging / name).write_bytes(b"left")
+        if os.geteuid() == 0:
+            shutil.chown(staging / name, staging.owner(), staging.group())
+        os.utime(staging / name, (time.time() - age,) * 2)
+    opened(url, create=False).put("b", b"2")
+    assert sorted(each.name for each in staging.iterdir()) == [".new-young", "notes"]
+
+
+# Collections and names
+
+
+def test_a_collection_is_never_deleted(server: apache.Apache, opened: Open) -> None:
+    provider = opened(fresh(server))
+    provider.put("d/a/b", b"1")
+    for name in ("d", "d/a"):
+        provider.delete(name)
+        is_missing(provider, name)
+    assert provider.get("d/a/b") == b"1"
+    assert type(raised_by(partial(provider.put, "d/a", b"x"))) is base.InvalidName
+    assert names(provider) == ["d/a/b"]
+
+
+def test_a_page_for_people_in_place_of_a_collection_is_no_object(pydav: wsgidav_server.Wsgidav, opened: Open) -> None:
+    url = fresh(pydav)
+    provider = opened(url)
+    provider.put("d/a", b"1")
+    page = httpx.get(f"{url}/d", auth=(wsgidav_server.USER, wsgidav_server.PASSWORD))
+    assert (page.status_code, b"<html" in page.content.lower()) == (200, True)
+    is_missing(provider, "d")
+
+
+def test_whole_urls_in_listings(pydav: wsgidav_server.Wsgidav, opened: Open) -> None:
+    with pydav.switched("absolute", absolute=True) as fired:
+        provider = opened(f"{pydav.url}/with%20a%20space%20%C3%A9{next(_NUMBERS)}")
+        provider.put("d/a/p/" + "0" * 64, b"1")
+        provider.put("b", b"22")
+        assert names(provider) == ["b", "d/a/p/" + "0" * 64]
+        assert provider.stat("b").size == 2
+        assert fired() >= 3
+
+
+def test_strangers_are_not_listed(server: apache.Apache, opened: Open) -> None:
+    url = fresh(server)
+    provider = opened(url)
+    provider.put("d/a", b"1")
+    folder = folder_of(server, url)
+    for name in ("README", "d/B", "d/c d", "d/é", "d/.hidden", "d/%2e%2e", "d/a&b"):
+        (folder / name).write_bytes(b"x")
+    hash_in_wrong_place = folder / "d/p"
+    hash_in_wrong_place.mkdir()
+    (hash_in_wrong_place / ("ab" * 32)).write_bytes(b"not in its shard")
+    hash_in_wrong_place.chmod(0o755)
+    assert names(provider) == ["d/a"]
+
+
+def test_ranges_that_are_ignored(pydav: wsgidav_server.Wsgidav, opened: Open) -> None:
+    provider = opened(fresh(pydav))
+    provider.put("a", BODY)
+    with pydav.switched("no_ranges", no_ranges=True) as fired:
+        for offset, length in ((10, 20), (-10, None), (-10, 3), (len(BODY) - 5, 100), (len(BODY) + 5, 5), (7, None)):
+            rest = BODY[max(offset, -len(BODY)) :]
+            assert provider.get("a", offset, length) == (rest if length is None else rest[:length])
+        assert fired() == 6
+
+
+def test_a_body_that_breaks_is_gone_on_with(httpd: apache.Apache, opened: Open) -> None:
+    url = fresh(httpd)
+    opened(url).put("a", BODY)
+    os.utime(folder_of(httpd, url) / "a", (1_700_000_000,) * 2)  # the tag of a young file is weak
+    with FaultProxy(httpd.port) as proxy:
+        provider = opened(url.replace(httpd.url, proxy.url), create=False)
+        provider.stat("a")  # by now it knows how to say who asks
+        broken = Fault("truncated", on="^GET ", times=5)
+        proxy.set(broken)
+        assert provider.get("a") == BODY
+        assert broken.fired == 5
+    where = f"{url.rpartition('/')[2]}/a"
+    asked = [line.split()[-1] for line in httpd.logged(lambda line: line.startswith("GET") and where in line, 6)]
+    assert len(set(asked)) == 6
+
+
+# The root
+
+
+@pytest.mark.parametrize("how", ["gone", "emptied"])
+def test_a_root_that_is_not_ours_is_no_empty_vault(server: apache.Apache, opened: Open, how: str) -> None:
+    url = fresh(server)
+    provider = opened(url)
+    provider.put("d/a", b"1")
+    shutil.rmtree(folder_of(server, url))
+    if how == "emptied":
+        server.directory(url.rpartition("/")[2])
+    again = opened(url, create=False)
+    for one in (provider, again):
+        for call in (
+            partial(one.get, "d/a"),
+            partial(one.stat, "d/a"),
+            partial(one.delete, "d/a"),
+            partial(names, one),
+            partial(again.put, "d/b", b"2"),
+        ):
+            error = raised_by(call)
+            assert type(error) is base.StorageMissing
+            assert error.params["path"] == f"{url}/"
+    assert files_in(server.room / "files" / url.rpartition("/")[2]) == []
+
+
+def test_only_its_own_directory_is_made(server: apache.Apache, opened: Open) -> None:
+    assert type(raised_by(lambda: opened(f"{server.url}/none/vault"))) is base.StorageMissing
+    url = fresh(server)
+    for _ in range(2):
+        assert names(opened(url)) == []
+
+
+def test_the_mark_is_made_again_beside_objects(server: apache.Apache, opened: Open) -> None:
+    url = fresh(server)
+    opened(url).put("d/a", b"1")
+    shutil.rmtree(folder_of(server, url) / ".tmp")
+    provider = opened(url, create=False)
+    assert provider.get("d/a") == b"1"
+    provider.put("d/b", b"2")
+    assert names(provider) == ["d/a", "d/b"]
+
+
+def test_another_address_is_not_followed(httpd: apache.Apache, opened: Open) -> None:
+    moved = raised_by(partial(opened(f"{httpd.url}/moved/x", create=False).get, "a"))
+    assert type(moved) is base.StorageMissing
+    assert moved.params["reason"] == "moved"
+    away = raised_by(partial(opened(f"{httpd.url}/elsewhere/x", create=False).get, "a"))
+    assert type(away) is base.Unavailable
+    assert away.params["status"] == 307
+    assert [line for line in httpd.log() if "/there" in line] == []
+
+
+def test_locked_by_another_client(httpd: apache.Apache, opened: Open) -> None:
+    url = fresh(httpd)
+    provider = opened(url)
+    provider.put("d/a", b"1")
+    with httpx.Client(auth=(apache.USER, apache.PASSWORD)) as client:
+        locked = client.request(
+            "LOCK", f"{url}/d/", content=LOCK, headers={"Depth": "infinity", "Timeout": "Second-60"}
+        )
+        assert locked.status_code == 200
+        for call in (partial(provider.put, "d/b", b"x"), partial(provider.delete, "d/a")):
+            error = raised_by(call)
+            assert type(error) is base.Unavailable
+            assert error.params["status"] in (423, 424)  # locked, or failed because of that
+        assert provider.get("d/a") == b"1"
+        client.request("UNLOCK", f"{url}/d/", headers={"Lock-Token": locked.headers["Lock-Token"]})
+    provider.put("d/b", b"x")
+    assert names(provider) == ["d/a", "d/b"]
+
+
+def test_what_a_probe_says(pydav: wsgidav_server.Wsgidav, opened: Open) -> None:
+    with pydav.switched("skew", skew=7200.0, free=123_456) as fired:
+        seen = opened(fresh(pydav)).probe()
+        assert fired() >= 1
+    assert seen.free_bytes == 123_456
+    assert seen.clock_ahead is not None
+    assert abs(seen.clock_ahead - 7200) < 60
+    assert not seen.exclusive_create
