@@ -12,6 +12,7 @@ from chatkeep.config.problems import nearest
 from chatkeep.daemon.cli.backup_report import exit_of, lines_of, value_of
 from chatkeep.daemon.cli.errors import NotByDaemon
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
+from chatkeep.daemon.cli.provider_standing import handing_over
 from chatkeep.daemon.service.engine.report import Report
 
 
@@ -27,8 +28,9 @@ def backup(frame: Frame, sources: tuple[str, ...], no_upload: bool, anew: bool) 
     now stays queued on this device for the next backup. Where the daemon runs it does the work, and this command shows
     it; stopped, it leaves the daemon to go on.
     """
-    report = perform(frame, frame.config(), sources, upload=not no_upload, anew=anew)
-    frame.out.result(value_of(report), *lines_of(report, frame.out))
+    config = frame.config()
+    report = perform(frame, config, sources, upload=not no_upload, anew=anew)
+    frame.out.result(value_of(report), *lines_of(report, frame.out, handing_over(config)))
     return exit_of(report)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from chatkeep.daemon.cli.exits import Exit, worst
@@ -40,8 +40,8 @@ def value_of(report: Report) -> dict[str, Any]:
     }
 
 
-def lines_of(report: Report, out: Output) -> list[str]:
-    """For a person."""
+def lines_of(report: Report, out: Output, handed_over: Collection[str] = ()) -> list[str]:
+    """For a person. `handed_over`: providers from which another program uploads, unseen from here."""
     lines = [
         f"{printable(name)}: something that waited to be uploaded was lost on this device. Its snapshots begin "
         "anew; those that were uploaded stay, and those before what was lost are still uploaded."
@@ -57,7 +57,9 @@ def lines_of(report: Report, out: Output) -> list[str]:
     for source in report.sources:
         lines += _source_lines(source, out)
     for provider in report.providers:
-        lines += _provider_lines(provider, out)
+        lines += _provider_lines(
+            provider, out, "everything was handed over" if provider.name in handed_over else "has everything"
+        )
     if report.cancelled:
         lines.append("Cancelled. What is listed here stands; the next backup goes on from it.")
     elif report.waiting[0] and not report.providers:
@@ -155,11 +157,11 @@ def _provider_value(provider: ProviderReport) -> dict[str, Any]:
     }
 
 
-def _provider_lines(provider: ProviderReport, out: Output) -> Iterator[str]:
+def _provider_lines(provider: ProviderReport, out: Output, whole: str) -> Iterator[str]:
     head = out.styled(printable(provider.name), "head")
     sent = f"{size(provider.bytes)} sent ({duration(provider.seconds)})" if provider.objects else ""
     if not provider.problems and not provider.waiting[0]:
-        yield f"{head}: has everything" + (f", {sent}" if sent else "")
+        yield f"{head}: {whole}" + (f", {sent}" if sent else "")
         return
     waiting = f"{counted(provider.waiting[0], 'object')} of {size(provider.waiting[1])}"
     yield f"{head}: {waiting if provider.waiting[0] else 'nothing'} still to be sent" + (f", {sent}" if sent else "")

@@ -9,7 +9,7 @@ from chatkeep.daemon.cli.measures import counted
 from chatkeep.daemon.cli.telling import tell_code
 
 if TYPE_CHECKING:
-    from chatkeep.config.model import ProviderConfig
+    from chatkeep.config.model import Config, ProviderConfig
     from chatkeep.daemon.state.glance import ProviderGlance
 
 
@@ -46,6 +46,11 @@ def state(config: ProviderConfig, found: ProviderGlance, *, lost: bool = False) 
 def hands_over(config: ProviderConfig) -> bool:
     """Whether another program uploads what is put there, so that nobody here sees it arrive."""
     return bool(getattr(config.options, "synced", False))
+
+
+def handing_over(config: Config) -> frozenset[str]:
+    """The names of providers that do."""
+    return frozenset(one.name for one in config.providers if hands_over(one))
 
 
 def short(config: ProviderConfig, found: ProviderGlance, behind: int, *, lost: bool = False) -> str:

@@ -18,6 +18,7 @@ from chatkeep.daemon.cli.errors import FileRefused, UnitNotOurs
 from chatkeep.daemon.cli.exits import Exit, worst
 from chatkeep.daemon.cli.frame import Frame
 from chatkeep.daemon.cli.init_command import Wishes as InitWishes
+from chatkeep.daemon.cli.provider_standing import handing_over
 from chatkeep.daemon.cli.setup_plan import Facts, Name, State, Step, UnitFacts, Why
 from chatkeep.daemon.cli.telling import tell
 from chatkeep.daemon.cli.unit_files import ForUser, Standing
@@ -117,7 +118,7 @@ class Work:
         report = backup_command.perform(self.frame, self.config)
         self.values[Name.SNAPSHOT] = value_of(report)
         self.codes.append(exit_of(report))
-        self._show("", *lines_of(report, self.frame.out))
+        self._show("", *lines_of(report, self.frame.out, handing_over(self.config)))
         if report.cancelled:
             self.error = Cancelled()
             return State.CANCELLED

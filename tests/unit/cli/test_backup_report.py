@@ -122,3 +122,11 @@ def test_what_waits_is_told() -> None:
     assert "1.00 kB wait to be uploaded" in text(Report([source(published())], waiting=(1, 1000)))
     assert "begin anew" in text(Report([source(published())], renewed=["chat"]))
     assert "Cancelled" in text(Report([SourceReport("chat", None, None, 1, 0.1)], cancelled=True))
+
+
+def test_what_a_sync_client_was_given_is_not_said_to_be_there() -> None:
+    report = Report([source(published())], [provider()])
+    name = report.providers[0].name
+    said = "\n".join(lines_of(report, Output(), {name}))
+    assert f"{name}: everything was handed over" in said
+    assert "has everything" not in said
