@@ -36,6 +36,7 @@ class Daily(Tallying):
     ) -> None:
         super().__init__(inner)
         self._memo, self._now, self._late = memo, now, late
+        self._usage = inner if isinstance(inner, base.Usage) else None  # once: asking takes longer than counting
         self._lock = threading.Lock()
         self._pending: dict[str, Used] = {}
         self._seen: Counter[str] = Counter()  # of what the provider counted itself
@@ -68,8 +69,7 @@ class Daily(Tallying):
     def _note(self, verb: str = "", *, failed: int = 0, sent: int = 0, received: int = 0) -> None:  # noqa: ARG002
         with self._lock:
             self._take_real()
-            counts_itself = isinstance(self.inner, base.Usage)
-            self._add(Used({verb: 1} if verb and not counts_itself else {}, sent, received))
+            self._add(Used({verb: 1} if verb and self._usage is None else {}, sent, received))
             if self._timer is None and not self._closed:
                 # By a thread of its own: after the last call of a burst nobody else comes by for hours.
                 self._timer = threading.Timer(self._late, self.flush)
@@ -77,8 +77,8 @@ class Daily(Tallying):
                 self._timer.start()
 
     def _take_real(self) -> None:
-        if isinstance(self.inner, base.Usage):
-            seen = Counter(self.inner.requests())
+        if self._usage is not None:
+            seen = Counter(self._usage.requests())
             self._add(Used(dict(seen - self._seen)))
             self._seen = seen
 

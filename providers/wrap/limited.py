@@ -50,13 +50,14 @@ class Limited(Around):
         super().__init__(inner)
         self._limit, self._sleep, self._monotonic, self._local = limit, sleep, monotonic, local
         self._lanes = lanes or Lanes()
+        self._paces = isinstance(inner, base.Paced) and limit.slows_uploads  # once: asking takes longer than a call
 
     def waiting(self, sleep: Callable[[float], None]) -> Limited:
         """The same provider, keeping to the same rates together with this one, that waits by `sleep`."""
         return Limited(self.inner, self._limit, sleep, self._monotonic, self._local, self._lanes)
 
     def put(self, name: str, body: bytes) -> None:
-        if isinstance(self.inner, base.Paced) and self._limit.slows_uploads:
+        if self._paces:
             self._put_paced(name, body, lambda _size: None)
         else:
             self._send(len(body))

@@ -56,8 +56,7 @@ class Retrying(Around):
         return self._listing(prefix)
 
     def _call(self, verb: str, call: Callable[[], T]) -> T:  # noqa: ARG002  # all are idempotent
-        # A copy: its counts are kept for each thread, and a call that is made while another one waits has its own.
-        return self._attempts.copy()(call)
+        return self._attempts(call)  # several threads at once: what it counts, it counts for each
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome is not None else None
