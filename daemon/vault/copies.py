@@ -90,16 +90,22 @@ def first_whole(
         VaultLocked: as `check` raised it.
     """
     reasons: dict[str, str] = {}
-    for provider in (providers[number] for number in in_order(providers)):
-        try:
-            return check(get_bounded(provider, str(name), limit))
-        except MissingObject:
-            continue
-        except VaultLocked:
-            raise
-        except (VaultError, ProviderError) as exc:
-            reasons[provider.name] = exc.code
-            note(findings, exc, provider, name)
+    asked = [providers[number] for number in in_order(providers)]
+    while asked:
+        refused = []
+        for provider in asked:
+            try:
+                return check(get_bounded(provider, str(name), limit))
+            except MissingObject:
+                continue
+            except VaultLocked:
+                raise
+            except (VaultError, ProviderError) as exc:
+                # Damage on the way passes. It may be the only copy: those that came damaged are asked once more.
+                refused += [provider] if isinstance(exc, VaultError) and provider.name not in reasons else []
+                reasons[provider.name] = exc.code
+                note(findings, exc, provider, name)
+        asked = refused
     if reasons:
         raise Unreadable(name=str(name), reasons=reasons)
     raise MissingObject(str(name))

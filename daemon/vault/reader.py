@@ -225,7 +225,7 @@ class VaultReader:
     ) -> Iterator[tuple[BlobRef, bytes]]:
         reasons: dict[str, str] = {}
         idle = 0
-        pruned = False
+        pruned = damaged = False
         # Round and round, since each provider may have lost another blob of the pack; until none brings anything.
         for number in itertools.cycle(in_order(self._providers)):
             before = len(wanted)
@@ -240,12 +240,14 @@ class VaultReader:
                 raise
             except (VaultError, ProviderError) as exc:
                 reasons[self._providers[number].name] = exc.code
+                # What was damaged on the way is not when it is asked for again, and it may be the only copy.
+                damaged = damaged or isinstance(exc, VaultError)
                 gone = isinstance(exc, ObjectNotFound)
                 pruned = pruned or (gone and self._pruned_since(snapshot, name))
                 if not (gone and pruned):  # what was swept at one provider may be read at another: no finding
                     note(self.findings, exc, self._providers[number], name)
             idle = 0 if len(wanted) < before else idle + 1
-            if idle >= len(self._providers):
+            if idle >= len(self._providers) * (2 if damaged else 1):
                 if pruned:
                     raise SnapshotPruned(name=str(snapshot.name), seq=snapshot.header.seq)
                 raise Unreadable(name=str(name), slot=min(wanted), reasons=reasons)

@@ -189,6 +189,29 @@ def test_the_only_one_that_has_it_is_asked_however_it_is(home: Home, tmp_path: P
     assert not watched.rests
 
 
+def test_damage_on_the_way_passes(home: Home, tmp_path: Path) -> None:
+    """Every seventh reply comes with a bit that is another one; there is no other copy."""
+
+    class Flipping(MemoryProvider):
+        count = 0
+
+        def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+            body = super().get(name, offset, length)
+            Flipping.count += 1
+            return body if Flipping.count % 7 or not body else body[:-1] + bytes([body[-1] ^ 1])
+
+    store = memory(home, "one")
+    flipping = Flipping("one")
+    flipping.objects = store.objects
+    reader = VaultReader([flipping], unlock(store, RecoveryMethod(home.recovery)))
+    (stream,) = reader.streams()
+    newest = next(iter(reader.snapshots(reader.chain(stream))))
+    restore(reader, newest, plan(reader, newest), os.fsencode(tmp_path / "out"), Choices())
+    assert describe(tmp_path / "out") == describe(home.source)
+    assert Flipping.count > 14
+    assert len(reader.findings) > 0  # told all the same
+
+
 def test_a_rest_ends(home: Home) -> None:
     clock = Clock()
     dead = Slow(MemoryProvider("dead"), clock, 1.0, dead=True)
