@@ -266,6 +266,7 @@ BUILT_IN_OPTIONS: Final[Mapping[str, type]] = MappingProxyType(
     {
         "folder": FolderOptions,
         "gdrive": DriveOptions,
+        "icloud": CloudKitOptions,
         "opendal": OpendalOptions,
         "s3": S3Options,
         "webdav": WebdavOptions,

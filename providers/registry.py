@@ -58,6 +58,7 @@ BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     {
         "folder": "chatkeep.providers.folder:TYPE",
         "gdrive": "chatkeep.providers.gdrive:TYPE",
+        "icloud": "chatkeep.providers.icloud:TYPE",
         "opendal": "chatkeep.providers.opendal:TYPE",
         "s3": "chatkeep.providers.s3:TYPE",
         "webdav": "chatkeep.providers.webdav:TYPE",
