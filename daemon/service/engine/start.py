@@ -20,7 +20,7 @@ from chatkeep.daemon.service.engine.report import Report
 from chatkeep.daemon.state import Lost, State, StateCopied, StateDamaged, StateLost, StateMovedAside, StateRolledBack
 from chatkeep.daemon.vault.credential import WriterCredential
 from chatkeep.daemon.vault.errors import VaultError
-from chatkeep.providers.base import Provider, ProviderError
+from chatkeep.providers.base import PermissionRefused, Provider, ProviderError
 from chatkeep.providers.wrap import Patience, Retrying
 
 
@@ -127,7 +127,9 @@ class Start:
             storage.require_vault(patient, self.credential.vault_id)
             found.join(inspect(patient, self.credential, self._state))
         except (ProviderError, VaultError) as exc:
-            return exc
+            # A key that may put and not look cannot be told what is there, and is enough for a backup: what it sends
+            # stands under names of its own. If it may not put either, the first put says so.
+            return None if type(exc) is PermissionRefused else exc
         return None
 
     def _copied(self) -> str | None:
