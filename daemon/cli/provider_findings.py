@@ -179,7 +179,7 @@ def of_capabilities(seen: Capabilities) -> Iterable[Row]:
 def speed(check: Check, sent: int, seconds: float, limited: bool = False) -> Row:
     """How fast one connection was."""
     rate = sent / max(seconds, 1e-6)
-    text = f"{size(round(rate))}/s" + (", without the limit of the configuration" if limited else "")
+    text = f"{size(round(rate))}/s" + (", as the configuration limits it now" if limited else "")
     return Row(check, Answer.YES, Level.OK, text, value=rate)
 
 

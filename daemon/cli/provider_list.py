@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from chatkeep.daemon.cli import provider_standing
 from chatkeep.daemon.cli.provider_places import place
 from chatkeep.daemon.service.device import is_set_up
+from chatkeep.providers.used import glanced
 
 if TYPE_CHECKING:
     from chatkeep.config.model import Config, ProviderConfig
@@ -41,6 +42,7 @@ def _one(config: Config, provider: ProviderConfig, found: ProviderGlance, behind
     text = provider_standing.short(provider, found, behind, lost=lost)
     if not is_set_up(config):
         state, text = "not-set-up", "no vault is made yet: chatkeep init"
+    used = glanced(provider.memory, time.time())
     return {
         "name": provider.name,
         "type": provider.type,
@@ -48,22 +50,5 @@ def _one(config: Config, provider: ProviderConfig, found: ProviderGlance, behind
         "place": place(provider, None),
         "state": state,
         "text": text,
-        "requests_today": requests_today(provider),
+        "requests_today": dict(used.requests) if used is not None else None,
     }
-
-
-def requests_today(provider: ProviderConfig) -> dict[str, int] | None:
-    """Requests of this device by kind, on this day of UTC; None where nothing is remembered."""
-    from chatkeep.providers.memo import FileMemo, MemoUnusable
-    from chatkeep.providers.wrap.daily import used_on
-
-    if provider.memory is None or not provider.memory.exists():
-        return None
-    try:
-        memo = FileMemo(provider.memory)
-        try:
-            return dict(used_on(memo, time.time()).requests)
-        finally:
-            memo.close()
-    except MemoUnusable:
-        return None

@@ -7,6 +7,7 @@ measured is one connection and a few megabytes: enough to tell a storage that wi
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -50,7 +51,7 @@ class Trial:
     Attributes:
         watch: told of each question as it is asked.
         keyed: it wants a key, a password or a login. quick: without the speed.
-        limited: the configuration limits its speed, which this does not heed.
+        limited: the configuration limits its speed, and so what is measured here.
         clock: seconds, for spans.
         left: names of what was put and is still there.
     """
@@ -201,14 +202,14 @@ class Trial:
         sent: list[tuple[str, int]] = []
         yield self._rate(Check.UP, self._sending(sent))
         if sent and self.reads:
-            yield self._rate(Check.DOWN, [lambda name=name: len(self.provider.get(name)) for name, _ in reversed(sent)])
+            yield self._rate(Check.DOWN, [functools.partial(self._get, name) for name, _ in reversed(sent)])
 
     def _sending(self, sent: list[tuple[str, int]]) -> Iterator[Callable[[], int]]:
         """Objects to put, each twice as large as the one before: a slow line gets small ones only."""
         length = SMALLEST
         while sum(one[1] for one in sent) + length <= MOST:
             name, body = _name(), os.urandom(length)
-            yield lambda name=name, body=body: self._put(name, body)  # type: ignore[misc]
+            yield functools.partial(self._put, name, body)
             sent.append((name, length))
             length *= 2
 
@@ -217,20 +218,26 @@ class Trial:
         self.provider.put(name, body)
         return len(body)
 
+    def _get(self, name: str) -> int:
+        return len(self.provider.get(name))
+
     def _rate(self, check: Check, calls: Iterable[Callable[[], int]]) -> Row:
-        """By the fastest call: of a small one the way there and back is the most."""
+        """By the fastest call: of a small one the way there and back is the most. Where there is a limit, by all of them:
+        it lets a first one through at once."""
         self.watch(check)
-        best, begun = (0, 1.0), self.clock()
+        best, whole, begun = (0, 1.0), 0, self.clock()
         try:
             for call in calls:
                 start = self.clock()
                 moved = call()
-                now = self.clock()
+                now, whole = self.clock(), whole + moved
                 best = max(best, (moved, now - start), key=lambda one: one[0] / max(one[1], 1e-9))
                 if now - begun > BUDGET:
                     break
         except ChatkeepError as exc:
             return findings.failed(check, exc)
+        if self.limited:
+            best = (whole, self.clock() - begun)
         return findings.speed(check, *best, self.limited)
 
     def _clear(self) -> None:
@@ -261,13 +268,20 @@ def attempt(config: ProviderConfig, asked: Watch, answered: Callable[[Row], None
 
     try:
         with storage.opened([config], patient=False) as (provider,):
-            trial = Trial(provider, asked, config.type not in _WITHOUT_KEY, quick)
+            trial = Trial(provider, asked, config.type not in _WITHOUT_KEY, quick, _is_limited(config))
             for row in trial.rows():
                 note(row)
             return Tried(tuple(rows), len(trial.left))
     except ChatkeepError as exc:
         note(of_opening(exc))
         return Tried(tuple(rows), 0)
+
+
+def _is_limited(config: ProviderConfig) -> bool:
+    from chatkeep.config.amounts import UNLIMITED
+    from chatkeep.daemon.cli.provider_usage import rates
+
+    return min(rates(config.limit, time.time())) < UNLIMITED
 
 
 def of_opening(error: ChatkeepError) -> Row:

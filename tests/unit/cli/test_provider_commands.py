@@ -131,7 +131,7 @@ def test_the_list_says_what_this_device_knows(station: Station, capsys: pytest.C
 def test_the_list_before_there_is_a_vault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     station = Station(tmp_path)
     (one,) = json.loads(asked(station, capsys, "list", "--json"))["providers"]
-    assert (one["state"], one["requests_today"]) == ("not-set-up", None)
+    assert (one["state"], one["requests_today"]) == ("not-set-up", {})
     assert "chatkeep init" in one["text"]
     assert not station.state.exists(), "a list leaves no traces"
 
@@ -209,3 +209,14 @@ def test_the_browser_gets_the_address_by_a_file_that_is_gone_afterwards(
     assert list(runtime.iterdir()) == []
     provider_login.log_in(Output(err=io.StringIO()), drive, browser=False)
     assert google.opened == ["yes"], "not where only the address is wanted"
+
+
+def test_a_limit_of_the_configuration_is_named_beside_the_speed(
+    station: Station, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = station.config.read_text()
+    station.config.write_text(text.replace("required: true}", "required: true, limit: {upload: 2 MB/s}}"))
+    (disk,) = tried(station, capsys, "disk")
+    up = next(row for row in disk["checks"] if row["check"] == "speed up")
+    assert "as the configuration limits it now" in up["text"]
+    assert up["value"] < 4_000_000
