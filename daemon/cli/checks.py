@@ -21,6 +21,7 @@ from chatkeep.daemon.cli import provider_findings as findings
 from chatkeep.daemon.cli.frame import Frame
 from chatkeep.daemon.cli.measures import counted, printable, size
 from chatkeep.daemon.cli.provider_findings import LOW_ROOM, Answer, Level, Verdict
+from chatkeep.daemon.cli.provider_standing import hands_over
 from chatkeep.daemon.cli.provider_trial import Trial
 from chatkeep.daemon.cli.slots import counting, read_slots
 from chatkeep.daemon.cli.telling import problem_line, tell
@@ -43,6 +44,7 @@ _VERBS: Final = (
     (findings.Check.DELETE, "deletes"),
 )
 CLIENTS: Final = ("boto3", "google-auth", "httpx", "opendal")  # of storage; not everybody has them
+_SHOWN: Final = 3  # conflict copies that are named
 _UNKNOWN: Final = "unknown"
 _BORN: Final = 1_767_225_600  # 2026: a clock before it was never set
 
@@ -215,6 +217,8 @@ def _provider(config: Config, one: ProviderConfig, provider: Provider) -> Iterat
         yield Check(row.level.value, one.name, row.text, row.remedy)
     if fails:
         return
+    if hands_over(one):
+        yield from _strays(one)
     try:
         vault_id = device.vault_id(config)
     except ChatkeepError:
@@ -223,6 +227,30 @@ def _provider(config: Config, one: ProviderConfig, provider: Provider) -> Iterat
         storage.require_vault(provider, vault_id)
     elif not any(True for _ in provider.list(VAULTS)):
         yield _failed(provider.name, NoVault(provider=provider.name), "warn")
+
+
+def _strays(one: ProviderConfig) -> Iterator[Check]:
+    """What the program that synchronises a folder made of it."""
+    from chatkeep.providers.synced import SyncedFolder
+
+    found = SyncedFolder(one.name, one.options.path).strays()
+    if found.copies:
+        some = "; ".join(map(printable, found.copies[:_SHOWN])) + ("; ..." if len(found.copies) > _SHOWN else "")
+        yield Check(
+            "warn",
+            one.name,
+            f"{counted(len(found.copies), 'conflict copy', 'conflict copies')} in the folder: {some}",
+            "The program that uploads it made them. They are used where the object itself is gone or damaged, and else "
+            "only cost room. Remove them once chatkeep verify finds all well without them.",
+        )
+    if found.away:
+        yield Check(
+            "warn",
+            one.name,
+            f"{counted(len(found.away), 'object')} of the vault {'is' if len(found.away) == 1 else 'are'} not on this "
+            "disk now",
+            "A restore and verify need them: have the program that uploads the folder keep all of it on this disk.",
+        )
 
 
 def _ways_in(config: Config, providers: Sequence[Provider]) -> Iterator[Check]:
