@@ -222,8 +222,8 @@ class Trial:
         return len(self.provider.get(name))
 
     def _rate(self, check: Check, calls: Iterable[Callable[[], int]]) -> Row:
-        """By the fastest call: of a small one the way there and back is the most. Where there is a limit, by all of them:
-        it lets a first one through at once."""
+        """By the fastest call: of a small one the way there and back is the most. Under a limit, which lets the first
+        ones through at once, by all of them."""
         self.watch(check)
         best, whole, begun = (0, 1.0), 0, self.clock()
         try:

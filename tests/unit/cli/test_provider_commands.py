@@ -219,4 +219,4 @@ def test_a_limit_of_the_configuration_is_named_beside_the_speed(
     (disk,) = tried(station, capsys, "disk")
     up = next(row for row in disk["checks"] if row["check"] == "speed up")
     assert "as the configuration limits it now" in up["text"]
-    assert up["value"] < 4_000_000
+    assert up["value"] < 20_000_000, "without it, a folder takes hundreds"
