@@ -7,6 +7,7 @@ the first and not the second.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import re
 import typing
@@ -82,7 +83,8 @@ def load_providers(path: Path) -> tuple[ProviderConfig, ...]:
 
 def memory(state_dir: Path, provider: str) -> Path:
     """Where a device remembers what the provider of that name must."""
-    return state_dir / "providers" / f"{provider.encode().hex()}.db"
+    # A digest: a name may hold what no file system takes, and be longer than any.
+    return state_dir / "providers" / f"{hashlib.sha256(provider.encode()).hexdigest()[:32]}.db"
 
 
 class _Reader:

@@ -319,8 +319,14 @@ def test_a_provider_that_cannot_be_opened_says_which() -> None:
 
 
 def test_what_is_remembered_has_its_place_in_the_state_directory() -> None:
-    config = parse("sources: [/a]\nstate_dir: /s\nproviders: [{name: 'Ä b', type: folder, path: /m}]\n", FILE)
-    assert config.providers[0].memory == memory(Path("/s"), "Ä b") == Path("/s/providers/c3842062.db")
+    name = "𝄞" * 100
+    config = parse(f"sources: [/a]\nstate_dir: /s\nproviders: [{{name: {name}, type: folder, path: /m}}]\n", FILE)
+    found = config.providers[0].memory
+    assert found == memory(Path("/s"), name)
+    assert found is not None
+    assert found.parent == Path("/s/providers")
+    assert re.fullmatch(r"[0-9a-f]{32}\.db", found.name)
+    assert memory(Path("/s"), "a") != memory(Path("/s"), "A")
 
 
 def test_reading_needs_no_sources(tmp_path: Path) -> None:
