@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chatkeep.config.errors import ChatkeepError
+from chatkeep.config.problems import ConfigInvalid, ConfigUnreadable
 from chatkeep.daemon.cli import provider_standing, provider_usage, status_daemon
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
 from chatkeep.daemon.cli.measures import age, counted, local_time, printable, size, stamp
@@ -50,7 +51,14 @@ class Screen:
 def status(frame: Frame, watch: bool) -> None:
     """Show how things stand: the last snapshot of each source, what each provider has, what the daemon does, what needs
     you."""
-    config = frame.config()
+    try:
+        config = frame.config()
+    except (ConfigInvalid, ConfigUnreadable):
+        if not frame.out.as_json:
+            from chatkeep.daemon.cli import status_meanwhile
+
+            status_meanwhile.show(frame.out, frame.config_file)
+        raise
     if not is_set_up(config):
         text = f"This device is not set up: there is no {printable(str(config.state_dir / CREDENTIAL))}."
         frame.out.result({"set_up": False}, text, "Make a vault: chatkeep setup. Write one that exists: chatkeep join")
@@ -69,7 +77,7 @@ def gather(config: Config, out: Output) -> tuple[dict[str, Any], list[str]]:
     from chatkeep.daemon.state import glance
 
     screen = Screen(time.time_ns())
-    screen.found = status_daemon.look(screen, config)
+    screen.found = status_daemon.look(screen, config.state_dir)
     # A daemon has the records for itself also when it backs nothing up.
     in_use = not screen.silent and glance.is_in_use(config.state_dir)
     running = in_use if screen.found is None else status_daemon.is_working(screen.found)

@@ -11,24 +11,25 @@ from chatkeep.daemon.cli.measures import age, duration, local_time, printable, s
 from chatkeep.daemon.cli.telling import tell, tell_code
 
 if TYPE_CHECKING:
-    from chatkeep.config.model import Config
+    from pathlib import Path
+
     from chatkeep.daemon.cli.status_command import Screen
 
 PATIENCE: Final = 2.0
 """Seconds for the daemon to answer: it does at once, or something is wrong with it."""
 
-START: Final = "not running. Start it: systemctl --user start chatkeep; by hand: chatkeep run"
+START: Final = "not running. Start it: systemctl --user start chatkeep\nBy hand: chatkeep run"
 _SECOND: Final = 10**9
 _LAG_NS: Final = 60 * _SECOND  # a lag that is worth a word
 _DOING: Final = {"snapshot": "capturing", "upload": "uploading to", "job": "job:", "sweep": "deleting at"}
 
 
-def look(screen: Screen, config: Config) -> dict[str, Any] | None:
-    """What the daemon says of itself, with rows of it on the screen; None when none can be asked."""
+def look(screen: Screen, state_dir: Path) -> dict[str, Any] | None:
+    """What the daemon with these records says of itself, with rows of it on the screen; None when none can be asked."""
     from chatkeep.daemon.control.client import Daemon
 
     try:
-        daemon = Daemon.find(config.state_dir, patience=PATIENCE)
+        daemon = Daemon.find(state_dir, patience=PATIENCE)
         found = None if daemon is None else daemon.status()
     except ChatkeepError as exc:
         told = tell(exc)

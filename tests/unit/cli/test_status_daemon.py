@@ -233,7 +233,9 @@ def test_one_that_hangs_and_one_that_is_of_another_version_are_problems(
 
 
 def test_none(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "not running. Start it: systemctl --user start chatkeep; by hand: chatkeep run" in status(room, capsys)
+    said = status(room, capsys)
+    assert "not running. Start it: systemctl --user start chatkeep\n" in said
+    assert "By hand: chatkeep run\n" in said
     assert json.loads(status(room, capsys, "--json"))["daemon"] is None
     assert main(["--config", str(room / "c.yaml"), "status", "--watch"]) == Exit.FAILED
     assert "No daemon runs." in capsys.readouterr().err
@@ -361,3 +363,29 @@ def test_storage_that_was_away_is_not_called_wrong(room: Path, capsys: pytest.Ca
         assert "not all was as it should be" in said
         assert "could not be reached" not in said
     assert "all as it was sealed" in verified()
+
+
+def test_a_configuration_that_is_wrong_does_not_hide_the_daemon(
+    room: Path, serving: Serving, capsys: pytest.CaptureFixture[str]
+) -> None:
+    then = time.time_ns() - 2 * HOUR
+    says(serving, well(sources=(SourceStanding("chat", "events", looked_ns=then, fault=Fault("source-busy")),)))
+    file = room / "c.yaml"
+    for wrong in ("surces: x\n", "nonsense: [\n"):
+        file.write_text(f"{wrong}state_dir: {room}/state  # mine\n")
+        assert main(["--config", str(file), "status"]) == Exit.USAGE
+        said = capsys.readouterr()
+        assert "daemon  running since " in said.out
+        assert "chat    looked at 2 hours ago" in said.out
+        assert "disk    has everything" in said.out
+        assert "The configuration is wrong" in said.err
+        assert main(["--config", str(file), "--json", "status"]) == Exit.USAGE
+        assert json.loads(capsys.readouterr().out)["error"]["code"] == "config-invalid"
+
+
+def test_a_configuration_that_is_wrong_without_a_daemon(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (room / "c.yaml").write_text("surces: x\n")
+    assert main(["--config", str(room / "c.yaml"), "status"]) == Exit.USAGE
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "The configuration is wrong" in said.err
