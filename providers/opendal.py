@@ -23,7 +23,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -164,12 +164,10 @@ class OpendalProvider:
     @contextlib.contextmanager
     def _edge(self, name: str | None = None) -> Iterator[None]:
         """Translates what the library raises. Nothing else in this file does."""
-        import opendal
-
         about = {"provider": self.name} if name is None else {"provider": self.name, "object": name}
         try:
             yield
-        except (opendal.exceptions.Error, *_kinds(), OSError) as problem:
+        except _kinds() as problem:
             told = opendal_errors.refusal(opendal_errors.said(problem), self._address, **about)
         else:
             return
@@ -275,7 +273,7 @@ class OpendalProvider:
             else:
                 yield base.ObjectStat(name, size, modified)
 
-    async def _collect(self, folder: str) -> list[tuple[str, int | None, float | None]]:
+    async def _collect(self, folder: str) -> Sequence[tuple[str, int | None, float | None]]:
         found = []
         try:
             async for entry in await self._for(0).to_async_operator().list(folder, recursive=True):
@@ -427,12 +425,12 @@ class OpendalProvider:
             self._for(0).delete(temporary)
 
 
-def _kinds() -> tuple[type[BaseException], ...]:
-    """The classes of the library's errors: not all of them have a common parent."""
+def _kinds() -> tuple[type[Exception], ...]:
+    """What the library raises: its errors, which have no parent of their own, and what its files raise."""
     from opendal import exceptions
 
-    found = (getattr(exceptions, each) for each in exceptions.__all__)
-    return tuple(each for each in found if isinstance(each, type) and issubclass(each, Exception))
+    found = [each for each in vars(exceptions).values() if isinstance(each, type) and issubclass(each, Exception)]
+    return (*found, OSError)
 
 
 def _operator(name: str, service: str, options: Mapping[str, str]) -> opendal.Operator:

@@ -202,7 +202,7 @@ def _served_files(room: Path, front: list[Front]) -> Any:
     import errno
     import os
 
-    from wsgidav import fs_dav_provider as fs
+    from wsgidav import fs_dav_provider as fs  # type: ignore[import-untyped]
 
     class Half:
         """A file of a disk that is full after the first piece."""
@@ -273,8 +273,6 @@ class _Right:
         return True
 
     def digest_auth_user(self, realm: str, user: str, environ: Environ) -> str | bool:
-        from wsgidav.http_authenticator import HTTPAuthenticator  # noqa: F401
-
         if user != USER:
             return False
         told = f"{user}:{realm}:{self._front[0].now().password}"
@@ -286,7 +284,7 @@ class _Right:
 
 def _serve(room: Path) -> None:
     from cheroot import wsgi
-    from wsgidav.wsgidav_app import WsgiDAVApp
+    from wsgidav.wsgidav_app import WsgiDAVApp  # type: ignore[import-untyped]
 
     front: list[Front] = []
     config = {
@@ -308,7 +306,12 @@ def _serve(room: Path) -> None:
     server.prepare()
     sys.stdout.write(f"{server.bind_addr[1]}\n")
     sys.stdout.flush()
-    threading.Thread(target=lambda: (sys.stdin.buffer.read(), server.stop()), daemon=True).start()
+
+    def end() -> None:
+        sys.stdin.buffer.read()
+        server.stop()
+
+    threading.Thread(target=end, daemon=True).start()
     server.serve()
 
 
