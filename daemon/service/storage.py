@@ -19,23 +19,36 @@ _LOG: Final = logging.getLogger(__name__)
 def opened(
     configs: Sequence[ProviderConfig], *, create: bool = False, patient: bool = True
 ) -> Iterator[list[Provider]]:
-    """The providers, open, in the order given. Raises ProviderError.
+    """The providers, open, in the order given. One that cannot be opened says why whenever it is asked for something,
+    and is opened as soon as it can be; with `create` it raises ProviderError at once.
 
     Each keeps to its limits and remembers what it must on this device. `create`: make the places that are not there.
     `patient`: calls are repeated while that may help.
     """
-    from chatkeep.providers.registry import open_provider
     from chatkeep.providers.wrap import Retrying, wrapped
 
     with contextlib.ExitStack() as stack:
         found: list[Provider] = []
         for config in configs:
             memo = stack.enter_context(contextlib.closing(_memo(config, create=create)))
-            opened = open_provider(config, memo=memo, create=create)
+            opened = _opened(config, memo, create=create)
             # Closed before its memo, into which it writes until the end.
             provider = stack.enter_context(contextlib.closing(wrapped(opened, config, memo)))
             found.append(Retrying(provider) if patient else provider)
         yield found
+
+
+def _opened(config: ProviderConfig, memo: Memo, *, create: bool) -> Provider:
+    from chatkeep.providers import registry
+    from chatkeep.providers.base import ProviderError
+    from chatkeep.providers.wrap import Unopened
+
+    try:
+        return registry.open_provider(config, memo=memo, create=create)
+    except ProviderError:
+        if create:
+            raise
+        return Unopened(config.name, lambda: registry.open_provider(config, memo=memo))
 
 
 def _memo(config: ProviderConfig, *, create: bool) -> Memo:

@@ -12,5 +12,6 @@ from chatkeep.providers.wrap.limited import Limited
 from chatkeep.providers.wrap.narrow import Narrow
 from chatkeep.providers.wrap.patience import Patience
 from chatkeep.providers.wrap.retrying import Retrying
+from chatkeep.providers.wrap.unopened import Unopened
 
-__all__ = ["Counting", "Daily", "Limited", "Narrow", "Patience", "Retrying", "Traffic", "wrapped"]
+__all__ = ["Counting", "Daily", "Limited", "Narrow", "Patience", "Retrying", "Traffic", "Unopened", "wrapped"]

@@ -273,6 +273,36 @@ def test_a_memo_that_cannot_be_opened_does_not_keep_a_backup_from_being_read(
     assert "memo-unusable" in caplog.text
 
 
+def test_one_that_cannot_be_opened_keeps_no_other_from_working(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, key = registry.open_provider, tmp_path / "key"
+    tried: list[bool] = []
+
+    def opened(made: ProviderConfig, memo: Memo | None = None, *, create: bool = False) -> base.Provider:
+        if made.name == "cloud" and not key.exists():
+            tried.append(create)
+            raise base.SecretFileRefused(provider=made.name, path=str(key), reason="missing")
+        return real(made, memo, create=create)
+
+    monkeypatch.setattr(registry, "open_provider", opened)
+    both = [config(tmp_path), ProviderConfig("cloud", "folder", FolderOptions(tmp_path / "cloud"))]
+    FolderProvider("disk", tmp_path / "vault", create=True)
+    FolderProvider("cloud", tmp_path / "cloud", create=True).put("a", b"1")
+    with pytest.raises(base.SecretFileRefused), storage.opened(both, create=True):
+        pass
+    with storage.opened(both) as (disk, cloud):
+        disk.put("a", b"1")
+        for _ in range(2):
+            with pytest.raises(base.SecretFileRefused) as caught:
+                cloud.get("a")
+            assert caught.value.params["provider"] == "cloud"
+        with pytest.raises(base.SecretFileRefused):
+            [*cloud.list("")]
+        key.touch()
+        assert cloud.get("a") == b"1"
+        assert [found.name for found in cloud.list("")] == ["a"]
+    assert tried == [True, False, False, False, False], "a file that is missing is no reason to wait and try again"
+
+
 def test_the_memo_outlives_its_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[str] = []
 
