@@ -13,6 +13,7 @@ another one, put there by another login, ends that state, also in a process that
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -82,6 +83,10 @@ class TokenPlace(Protocol):
         """
         ...
 
+    def check(self) -> None:
+        """Raises what `write` would, as far as it can be seen before."""
+        ...
+
 
 class TokenInMemo:
     """In the memo, which is a file of this user alone in the state directory."""
@@ -95,6 +100,9 @@ class TokenInMemo:
 
     def write(self, token: str) -> None:
         self._memo.set(MEMO_KEY, _text(token).encode())
+
+    def check(self) -> None:
+        self._memo.get(MEMO_KEY)
 
 
 class TokenInFile:
@@ -115,12 +123,17 @@ class TokenInFile:
         return found
 
     def write(self, token: str) -> None:
-        if str(self._path).startswith(CREDENTIAL):
-            raise base.SecretFileRefused(path=str(self._path), reason="read-only")
+        self.check()
         try:
             durable.write_durably(self._path, _text(token).encode(), 0o600)
         except OSError as problem:
             raise base.SecretFileRefused(path=str(self._path), reason="unwritable", errno=problem.errno) from problem
+
+    def check(self) -> None:
+        if str(self._path).startswith(CREDENTIAL):
+            raise base.SecretFileRefused(path=str(self._path), reason="read-only")
+        if not os.access(self._path.parent, os.W_OK | os.X_OK):
+            raise base.SecretFileRefused(path=str(self._path), reason="unwritable")
 
 
 def token_place(token_file: Path | None, memo: Memo) -> TokenPlace:
