@@ -185,7 +185,7 @@ class CloudKitOptions:
     ] = "production"
     endpoint: Annotated[
         str,
-        Key("Another address than Apple's, for tests.", pattern=URL, refused=Reason.BAD_URL),
+        Key("Another address than Apple's, for tests.", pattern=SECURE_URL, refused=Reason.BAD_URL),
     ] = "https://api.apple-cloudkit.com"
 
 

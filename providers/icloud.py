@@ -107,12 +107,12 @@ class CloudKitProvider:
             if len(body) > ASSET_LIMIT:
                 raise ObjectTooLarge(provider=self.name, object=name, size=len(body), limit=ASSET_LIMIT)
             fields: dict[str, Any] = {
-                "name": {"value": name, "type": "STRING"},
-                "size": {"value": len(body), "type": "INT64"},
-                "sha256": {"value": hashlib.sha256(body).hexdigest(), "type": "STRING"},
+                "name": {"value": name},
+                "size": {"value": len(body)},
+                "sha256": {"value": hashlib.sha256(body).hexdigest()},
             }
             if body:
-                fields["body"] = {"value": self._send(record_name, body, pace), "type": "ASSETID"}
+                fields["body"] = {"value": self._send(record_name, body, pace)}
             made = self._modify(
                 "create",
                 {"recordName": record_name, "recordType": RECORD_TYPE, "fields": fields},

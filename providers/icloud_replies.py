@@ -32,7 +32,7 @@ class SchemaMissing(base.StorageMissing):
     code = "schema-missing"
 
 
-class ClockRefused(base.PermissionRefused):
+class ClockRefused(base.CredentialRefused):
     """Signatures are refused because of their date. `minutes`: how far this machine's clock is off."""
 
     code = "clock-refused"
