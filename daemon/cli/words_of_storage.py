@@ -30,6 +30,12 @@ STORAGE: Final = {
         "chatkeep providers test {provider}",
         Exit.STORAGE,
     ),
+    "retention-behind": Words(
+        "{provider}: not everything could be locked for longer ({reason}).",
+        "It is tried again after the next backup. If it stays so, look whether the key may set retention: "
+        "chatkeep providers test {provider}",
+        Exit.STORAGE,
+    ),
     "login-needed": Words(
         "Storage wants somebody to log in again.",
         "Run: chatkeep providers login {provider}. What waits to be uploaded is kept until then.",

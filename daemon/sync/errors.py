@@ -25,6 +25,16 @@ class LackingWhatLives(ProviderError):
     disposition = Disposition.NEEDS_USER
 
 
+class RetentionBehind(ProviderError):
+    """Not everything that lives could be locked for longer (params: provider, object, reason: a code).
+
+    It is tried again after the next backup; what is locked now runs out some time.
+    """
+
+    code = "retention-behind"
+    disposition = Disposition.NEEDS_USER
+
+
 class NowhereWhole(ProviderError):
     """No provider that was asked has an object whole, so it cannot be copied (params: object; reasons: a code by
     provider).

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chatkeep.daemon.sync.retain import KEY, load
+from chatkeep.providers import base
+from chatkeep.providers.memo import FileMemo
 from tests.support import s3_policies, s3_servers
 from tests.support.fault_proxy import Fault, FaultProxy
 from tests.support.s3_servers import Keys
@@ -127,7 +132,7 @@ def test_keys_that_are_wrong_and_a_bucket_that_is_gone(bucket: Bucket) -> None:
     fill(bucket.source / "messages.db")
     done = bucket.run("backup")
     assert done.code == 4
-    assert "credential-refused" in codes(done)
+    assert "storage-credential-refused" in codes(done)
 
     right, bucket.bucket = bucket.bucket, "no-such-bucket-anywhere"
     bucket.use(Keys())
@@ -139,3 +144,43 @@ def test_keys_that_are_wrong_and_a_bucket_that_is_gone(bucket: Bucket) -> None:
     bucket.use(Keys())
     bucket.backup()
     assert bucket.ok("status")["outbox_objects"] == 0
+
+
+def test_what_lives_stays_locked_and_what_is_pruned_is_left_until_it_is_free(tmp_path: Path) -> None:
+    bucket = Bucket(tmp_path / "room", retain="2 days")
+    bucket.init()
+    fill(bucket.source / "messages.db")
+    bucket.backup()
+    client, period = bucket.server.client(), 2 * 86400
+
+    def held() -> dict[str, float]:
+        """Until when each object is locked."""
+        found = {}
+        for name in bucket.stored():
+            if not name.startswith("probe/"):
+                head = client.head_object(Bucket=bucket.bucket, Key=f"{PREFIX}/{name}")
+                assert head["ObjectLockMode"] == "COMPLIANCE"
+                found[name] = head["ObjectLockRetainUntilDate"].timestamp()
+        return found
+
+    first = held()
+    assert len(first) > 4
+    assert all(period - 300 < until - time.time() <= period + 5 for until in first.values())
+    with contextlib.closing(bucket.server.provider(bucket.bucket, prefix=PREFIX, retain=period)) as provider:
+        for name in first:
+            with pytest.raises(base.ObjectHeld):
+                provider.delete(name)
+        assert provider.probe().object_lock
+    assert held().keys() == first.keys()
+
+    # A day and more later: the mark of the last pass is that much nearer.
+    (memory,) = (bucket.state / "providers").glob("*.db")
+    with contextlib.closing(FileMemo(memory)) as memo:
+        last = load(memo)
+        assert last is not None
+        assert last.done
+        memo.set(KEY, json.dumps({"version": 1, "until": last.until - period * 0.6, "done": True}).encode())
+    began = time.time()
+    bucket.backup()
+    now = held()
+    assert all(now[name] > max(first[name], began + period - 1) for name in first)

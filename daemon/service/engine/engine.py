@@ -16,7 +16,7 @@ from chatkeep.config.model import Config, Source
 from chatkeep.daemon.backup.run import SourceResult
 from chatkeep.daemon.backup.writer import BUDGET, Writer
 from chatkeep.daemon.service import device, moment, storage
-from chatkeep.daemon.service.engine import figures, letting_go, sweeping
+from chatkeep.daemon.service.engine import figures, letting_go, retaining, sweeping
 from chatkeep.daemon.service.engine.capturing import capture
 from chatkeep.daemon.service.engine.looking import Looks, Place
 from chatkeep.daemon.service.engine.repair import recover
@@ -375,6 +375,9 @@ class Engine:
                 try:
                     yield from sweeping.sweep_all(
                         self._config, self._state, self._looks.credential, [place.provider], cancelled=cancelled
+                    )
+                    self._looks.news.notices += retaining.after_backup(
+                        self._config, self._state, self._looks.credential, [place.provider], cancelled
                     )
                 finally:
                     place.lock.release()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from chatkeep.config.model import Config, Source
 from chatkeep.daemon.backup.writer import Writer
 from chatkeep.daemon.service import device, storage
-from chatkeep.daemon.service.engine import sweeping
+from chatkeep.daemon.service.engine import retaining, sweeping
 from chatkeep.daemon.service.engine.capturing import capture
 from chatkeep.daemon.service.engine.repair import forget_known, give_up_damaged, recover
 from chatkeep.daemon.service.engine.report import Report
@@ -55,6 +55,7 @@ def run(
                 if uploads and not stopped():
                     uploads.finish(report)
                     sweeping.after_backup(config, state, credential, uploads.right, stopped)
+                    report.notices += retaining.after_backup(config, state, credential, uploads.right, stopped)
             if uploads:
                 problems = [problem for provider in report.providers for problem in provider.problems]
                 report.renewed += give_up_damaged(state, config, problems)
