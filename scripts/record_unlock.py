@@ -17,6 +17,8 @@ from scripts.unlock_play import BRISK, CAREFUL, PIN, Person, Play, played
 PAGE: Final = Path(__file__).parents[1] / "docs" / "unlock.md"
 BEGIN: Final = "<!-- scripts/record-unlock writes from here -->\n```\n"
 END: Final = "\n```\n<!-- to here -->"
+# Of progress: there only where the machine is busy.
+_BARS: Final = re.compile(r"(?:^\n)?(?:^.*\u2501.*\n)+", re.MULTILINE)
 _DIFFERENT_EACH_TIME: Final = (
     (re.compile(r"http://localhost:\d+/#[\w-]+"), "LINK"),
     (re.compile(r"\b\d{3} \d{3}\b"), "CODE"),
@@ -51,7 +53,7 @@ def recording(play: Play) -> str:
     play.runs(
         "chatkeep restore latest --target ~/restored --security-key", [play.answers("PIN of the", PIN)], "the PIN again"
     )
-    return "\n".join(play.shown).rstrip()
+    return _BARS.sub("", "\n".join(play.shown).rstrip())
 
 
 def masked(text: str) -> str:
