@@ -114,7 +114,7 @@ def _same_storage(providers: Sequence[tuple[str, ProviderConfig]]) -> Iterator[C
     for key, config in providers:
         kept: tuple[str, ...] = getattr(config.options, "place", ())
         if kept:
-            place = (config.type, *(repr(getattr(config.options, name)).rstrip("/'\"").lower() for name in kept))
+            place = (config.type, *(repr(getattr(config.options, name)).rstrip("/'\"") for name in kept))
             if first.setdefault(place, key) != key:
                 yield Clash(Reason.SAME_STORAGE, f"{key}.type", config.type, first[place])
 

@@ -28,7 +28,7 @@ def value(provider: ProviderConfig, now: float) -> dict[str, Any]:
         today = {
             "day": day_of(now),
             "requests": used.total,
-            "kinds": dict(used.requests),
+            "kinds": [{"kind": kind, "requests": count} for kind, count in sorted(used.requests.items())],
             "sent_bytes": used.sent,
             "received_bytes": used.received,
         }

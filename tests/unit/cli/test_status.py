@@ -203,7 +203,7 @@ def test_what_was_asked_of_storage_today_and_how_fast_it_may_go(
     assert disk["today"] == {
         "day": "2026-03-06",
         "requests": 12,
-        "kinds": {"get": 10, "put": 2},
+        "kinds": [{"kind": "get", "requests": 10}, {"kind": "put", "requests": 2}],
         "sent_bytes": 5_000_000,
         "received_bytes": 4096,
     }
