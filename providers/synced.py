@@ -166,16 +166,15 @@ class SyncedFolder(FolderProvider):
             ObjectConflict: other bytes are.
             Unavailable: something is, and is not here to be compared.
         """
-        right = base.named_sha256(name) == hashlib.sha256(body).hexdigest()
         if os.path.lexists(path):
             if not _is_away(name, path):
                 self._compare(name, path, body)
                 return True
-            if right:
+            if _named_by(name, body):
                 return False
         elif not (stand_in := self._stand_in(path)):
             return False
-        elif right and stand_in.parent == path.parent and _size_told(stand_in) in (None, len(body)):
+        elif stand_in.parent == path.parent and _size_told(stand_in) in (None, len(body)) and _named_by(name, body):
             return True  # only what was uploaded is taken off the disk, and the name says that it was these bytes
         raise base.Unavailable(provider=self.name, object=name, reason="away")
 
@@ -365,6 +364,11 @@ def _opened(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _named_by(name: str, body: bytes) -> bool:
+    """Whether the name ends in the hash of these very bytes."""
+    return base.named_sha256(name) == hashlib.sha256(body).hexdigest()
 
 
 def _is_away(name: str, path: Path) -> bool:
