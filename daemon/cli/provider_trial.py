@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from chatkeep.config.errors import ChatkeepError
+from chatkeep.config.errors import ChatkeepError, Disposition
 from chatkeep.daemon.cli import provider_findings as findings
 from chatkeep.daemon.cli.provider_findings import Check, Row
 from chatkeep.providers.base import (
@@ -65,6 +65,7 @@ class Trial:
     left: list[str] = field(default_factory=list)
     reads: bool = True
     deletes: bool = True
+    _unsure: bool = False  # whether it let this device in, after the first answer
 
     def rows(self) -> Iterator[Row]:
         """Each answer as soon as it is known. Closing the iterator early takes away what was put, too."""
@@ -114,7 +115,9 @@ class Trial:
         if isinstance(error, Throttled):
             yield findings.failed(Check.WRITE, error)
             raise _Over from error
-        if self.keyed:
+        # Refused may be the key itself, where a question without a body gets an answer without one.
+        self._unsure = self.keyed and isinstance(error, PermissionRefused)
+        if self.keyed and not self._unsure:
             yield findings.worked(Check.LOGIN)
 
     def _write(self, name: str, body: bytes) -> Iterator[Row]:
@@ -123,8 +126,14 @@ class Trial:
         try:
             self.provider.put(name, body)
         except ChatkeepError as exc:
-            yield findings.failed(Check.WRITE, exc)
+            if exc.disposition is not Disposition.RETRY:
+                self.left.remove(name)  # it was refused; what only failed may have arrived
+            yield findings.failed(
+                Check.LOGIN if self._unsure and isinstance(exc, CredentialRefused) else Check.WRITE, exc
+            )
             raise _Over from exc
+        if self._unsure:
+            yield findings.worked(Check.LOGIN)
         yield findings.worked(Check.WRITE)
 
     def _read(self, name: str, body: bytes) -> Iterator[Row]:

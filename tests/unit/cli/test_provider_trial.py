@@ -131,6 +131,16 @@ def test_the_first_no_that_matters_ends_it(error: base.ProviderError, check: Che
     assert not trial.left
 
 
+def test_a_wrong_key_that_only_a_put_shows_is_no_accepted_key() -> None:
+    refused = Fault("stat", base.PermissionRefused()), Fault("put", base.CredentialRefused())
+    found, trial, rows = tried(FaultyProvider(Odd(), *refused))
+    assert [fault.fired for fault in refused] == [1, 1]
+    assert found.keys() == {Check.REACH, Check.LOGIN}
+    assert found[Check.LOGIN].level is Level.FAIL
+    assert rows[-1] is found[Check.LOGIN]
+    assert not trial.left, "what was refused is not there"
+
+
 def test_a_missing_folder_is_not_said_to_answer() -> None:
     fault = Fault("stat", base.StorageMissing())
     found, _, _ = tried(FaultyProvider(Odd(), fault), keyed=False)
