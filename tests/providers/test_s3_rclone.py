@@ -17,6 +17,7 @@ from chatkeep.providers import base
 from chatkeep.providers.base import Provider
 from chatkeep.providers.memo import MemoryMemo
 from chatkeep.providers.s3.provider import S3Provider
+from chatkeep.providers.wrap import Retrying
 from tests.providers.contract import ProviderContract, is_missing, raised_by
 from tests.providers.stations import Lack
 from tests.support import s3_servers
@@ -43,6 +44,10 @@ class TestContract(ProviderContract):
         provider.put("a/0", b"first")
         assert type(raised_by(partial(provider.put, "a/0", b"other"))) is base.ObjectConflict
         assert provider.get("a/0") == b"first"
+
+    def test_racing_puts_of_the_same_bytes(self, provider: Provider) -> None:
+        """It answers 500 to some of those that race; they are done when they try again."""
+        super().test_racing_puts_of_the_same_bytes(Retrying(provider, sleep=lambda _seconds: None))
 
     def test_a_reader_sees_all_or_nothing(self, provider: Provider) -> None:
         """A reader can see half. One that comes after the put does not."""
