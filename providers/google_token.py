@@ -16,7 +16,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any, Final, Protocol
 
 from chatkeep.config.key import CREDENTIAL
 from chatkeep.providers import base, durable
-from chatkeep.providers.google_http import ForGoogle, Transport, split
+from chatkeep.providers.google_http import AuthReply, ForGoogle, Transport, split
 from chatkeep.providers.memo import Memo
 from chatkeep.providers.secret_file import read_secret
 
@@ -224,11 +224,18 @@ class Access:
             client_id=self._client.id,
             client_secret=self._client.secret,
         )
+        said: list[str] = []
+
+        def ask(url: str, **about: Any) -> AuthReply:
+            reply = self._google(url, **about)
+            said.append(str(_object(reply.data.decode("utf-8", "replace")).get("error", "")))
+            return reply
+
         try:
-            given.refresh(self._google)  # type: ignore[no-untyped-call]
-        except exceptions.RefreshError as problem:
+            given.refresh(ask)  # type: ignore[no-untyped-call]
+        except exceptions.RefreshError:
             # Not chained: some of these carry the whole reply of the token endpoint.
-            raise self._unrefreshed(problem) from None
+            raise self._unrefreshed(said[-1] if said else "") from None
         except (exceptions.GoogleAuthError, TypeError, ValueError, LookupError, AttributeError):
             # The last four: what google-auth makes of a reply that is not of the endpoint, such as a network's page.
             raise base.Unavailable(provider=self._provider, reason="token-endpoint") from None
@@ -241,9 +248,7 @@ class Access:
         if given.refresh_token and given.refresh_token != self._refresh:
             self._rotate(given.refresh_token)
 
-    def _unrefreshed(self, problem: Any) -> base.ProviderError:
-        said = problem.args[1] if len(problem.args) > 1 and isinstance(problem.args[1], Mapping) else {}
-        error = str(said.get("error", ""))
+    def _unrefreshed(self, error: str) -> base.ProviderError:
         if error == "invalid_grant":
             self._dead = self._refresh
             return base.LoginNeeded(provider=self._provider, reason="revoked")
