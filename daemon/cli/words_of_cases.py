@@ -21,7 +21,9 @@ CASES: Final[Mapping[tuple[str, str], Words]] = {
     **DAEMON_CASES,
     **STORAGE_CASES,
     ("config-missing", "to-read"): Words(
-        "There is no configuration at {file}.", "Name the storage itself: --from FOLDER", Exit.USAGE
+        "There is no configuration at {file}.",
+        "Name the storage itself: --from FOLDER, or --from FILE.yaml",
+        Exit.USAGE,
     ),
     ("credential-refused", "absent"): WORDS["not-set-up"],
     ("credential-refused", "exists"): Words(
@@ -455,8 +457,8 @@ PROBLEMS: Final[Mapping[Reason, str]] = {
     Reason.BAD_URL: "this is not an address such as https://host/path. User, password and ?query do not belong into it",
     Reason.SECRET_HERE: "a secret stands here, and the configuration is no place for one: put it into {wanted}, which "
     "only you may read. Whoever saw this file may know it: better make a new one",
-    Reason.BAD_SECRET_FILE: "this is neither the path of a file (it begins with / or ~) nor credential:NAME. The secret "
-    "itself does not belong here, but into a file that only you may read",
+    Reason.BAD_SECRET_FILE: "this is neither the path of a file (it begins with / or ~) nor credential:NAME. The "
+    "secret itself does not belong here, but into a file that only you may read",
     Reason.TYPE_UNUSABLE: "the type '{found}' comes from a package that cannot be used ({wanted}): update or remove it",
     Reason.BAD_PATTERN: "'{found}' is not a pattern below the source: no slash in front, no ..",
     Reason.NOT_ABSOLUTE: "'{found}' is not an absolute path; it begins with / or ~, and variables are not replaced",

@@ -106,6 +106,12 @@ STORAGE_CASES: Final[Mapping[tuple[str, str], Words]] = {
         "Give it to the user who runs Chatkeep, or make a copy that is theirs.",
         Exit.STORAGE,
     ),
+    ("secret-file-refused", "no-credentials"): Words(
+        "{path} is a credential of systemd, and systemd gave none to this program.",
+        "The daemon has it, by LoadCredential= in its unit. For a command, name a file instead, in a configuration of "
+        "its own: docs/systemd.md",
+        Exit.STORAGE,
+    ),
     ("secret-file-refused", "malformed"): Words(
         "The file of a key or password does not hold what it should: {path}.",
         "What belongs into it: chatkeep config example --type TYPE, and docs/providers.md",
