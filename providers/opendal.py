@@ -143,7 +143,7 @@ class OpendalProvider:
 
     def probe(self) -> base.Capabilities:
         self._must_be_in_use()
-        exclusive = self._remember(self._find_out())
+        exclusive = self._find_out()
         return dataclasses.replace(observe(self), exclusive_create=exclusive)
 
     def close(self) -> None:
@@ -310,31 +310,46 @@ class OpendalProvider:
 
     def _is_exclusive(self) -> bool:
         kept = self._memo.get(self._key)
-        return self._remember(self._find_out()) if kept is None else kept == b"exclusive"
+        return self._find_out() if kept is None else kept == b"exclusive"
 
     def _remember(self, exclusive: bool) -> bool:
         self._memo.set(self._key, b"exclusive" if exclusive else b"looked-at")
         return exclusive
 
     def _find_out(self) -> bool:
-        """Whether the service keeps writers that race apart: eight of them, twice, and one that comes later."""
+        """Whether the service keeps writers that race apart, twice. Remembered, unless some got no answer."""
         if self._service in _IN_PLACE or not self._bare.capability().write_with_if_not_exists:
-            return False
-        for _ in range(2):
-            name = f"{_STAGING}.new-{os.urandom(12).hex()}"
-            bodies = [bytes([number]) * 4096 for number in range(_RACERS)]
+            return self._remember(False)
+        rounds = [self._race(), self._race()]
+        return all(rounds) if None in rounds else self._remember(all(rounds))
+
+    def _race(self) -> bool | None:
+        """Whether of eight writers one was left, and a later one was refused. None: some got no answer, as from a
+        server that stumbles over a race."""
+        name = f"{_STAGING}.new-{os.urandom(12).hex()}"
+        bodies = [bytes([number]) * 4096 for number in range(_RACERS)]
+
+        def write(body: bytes) -> bool | base.Unavailable:
             try:
-                with ThreadPoolExecutor(_RACERS) as pool:
-                    stored = list(pool.map(lambda body, name=name: self._write_new(name, body), bodies))
-                winners = [body for body, done in zip(bodies, stored, strict=True) if done]
-                if len(winners) != 1 or self._write_new(name, b"late"):
-                    return False
-                with self._edge(name):
-                    if self._for(0).read(name) != winners[0]:
-                        return False
-            finally:
-                self._discard(name)
-        return True
+                return self._write_new(name, body)
+            except base.Unavailable as problem:
+                return problem
+
+        try:
+            with ThreadPoolExecutor(_RACERS) as pool:
+                stored = list(pool.map(write, bodies))
+            failed = [each for each in stored if isinstance(each, base.Unavailable)]
+            if failed:
+                if True in stored:
+                    return None
+                raise failed[0]
+            winners = [body for body, done in zip(bodies, stored, strict=True) if done]
+            if len(winners) != 1 or self._write_new(name, b"late"):
+                return False
+            with self._edge(name):
+                return bytes(self._for(0).read(name)) == winners[0]
+        finally:
+            self._discard(name)
 
     def _write_new(self, name: str, body: bytes) -> bool:
         """Writes on condition that the name is free; False where it is taken."""

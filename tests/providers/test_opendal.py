@@ -360,3 +360,21 @@ def test_strangers_are_not_listed(tmp_path: Path, opened: Open) -> None:
     for name in ("README", "d/B", "d/c d", "d/.hidden"):
         (tmp_path / name).write_bytes(b"x")
     assert names(provider) == ["d/a"]
+
+
+def test_a_race_that_the_line_failed_a_part_of_is_not_remembered(opened: Open) -> None:
+    server = s3_servers.minio()
+    with FaultProxy(server.port) as proxy:
+        memo, options = MemoryMemo(), {**s3(server, server.bucket()), "endpoint": proxy.url}
+        with contextlib.closing(OpendalProvider("od", "s3", options, memo, create=True)) as provider:
+            fault = Fault("status", on=r"^PUT .*\.new-", skip=2, times=3, status=500)
+            proxy.set(fault)
+            provider.put("a", b"1")
+            assert fault.fired == 3
+            assert memo.items("") == []
+            assert type(raised_by(partial(provider.put, "a", b"2"))) is base.ObjectConflict
+            assert [value for _, value in memo.items("")] == [b"exclusive"]
+            proxy.set(Fault("status", on=r"^PUT ", times=None, status=500))
+            memo.delete(memo.items("")[0][0])
+            assert type(raised_by(partial(provider.put, "b", b"2"))) is base.Unavailable
+            assert memo.items("") == []
