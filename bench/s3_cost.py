@@ -121,7 +121,9 @@ def main() -> int:
     with sink() as url, contextlib.closing(ours(url)) as provider:
         if asked.profile:
             profiled = cProfile.Profile()
-            profiled.runcall(lambda: [provider.put(*each) for each in packs])
+            with profiled:
+                for each in packs:
+                    provider.put(*each)
             pstats.Stats(profiled).sort_stats("tottime").print_stats(15)
             return 0
         library = plain(url)

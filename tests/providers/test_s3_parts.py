@@ -154,7 +154,7 @@ def test_every_request_can_break(line: Line) -> None:
         for kind in ("reset", "lost"):
             if (on, kind) == (BEGIN, "reset"):
                 continue  # has no body to be cut off in
-            fault = Fault(kind, on=on)  # type: ignore[arg-type]
+            fault = Fault(kind, on=on)
             line.proxy.set(fault)
             with line.opened() as provider, contextlib.suppress(base.Unavailable):
                 provider.put(NAME, BODY)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from chatkeep.providers import base
 from chatkeep.providers.memo import MemoryMemo
@@ -76,7 +77,7 @@ class S3(Station):
         bucket, memo = running.bucket(), MemoryMemo()
 
         def opened(url: str | None) -> base.Provider:
-            times = {"connect": self.timeout, "read": self.timeout} if url else {}
+            times: dict[str, Any] = {"connect": self.timeout, "read": self.timeout} if url else {}
             return running.provider(bucket, memo, url=url, name=self.name, prefix="of/this", page=30, **times)
 
         def put_only() -> base.Provider:
