@@ -61,6 +61,7 @@ class Reason(enum.StrEnum):
     STATE_IN_SOURCE = "state-in-source"
     STATE_IN_PROVIDER = "state-in-provider"
     PROVIDER_IN_SOURCE = "provider-in-source"
+    SECRET_IN_PROVIDER = "secret-in-provider"  # noqa: S105  # a reason
     LONGER_THAN = "longer-than"
     ALARM_TOO_SOON = "alarm-too-soon"
     # the disk

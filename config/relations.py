@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from chatkeep.config.amounts import NEVER, Duration
-from chatkeep.config.model import NAME, FolderOptions, ProviderConfig, Source
+from chatkeep.config.key import CREDENTIAL
+from chatkeep.config.model import NAME, FolderOptions, ProviderConfig, Source, shapes
 from chatkeep.config.problems import Reason
 from chatkeep.config.running import SessionConfig, TellConfig, VerifyJob, WatchConfig
 
@@ -52,6 +54,9 @@ def clashes(
     # A vault inside a source would back itself up, each snapshot making the next one larger.
     for key, path in folders:
         yield from _inside(key, path, places, Reason.PROVIDER_IN_SOURCE)
+    # Whoever synchronises the folder, or holds the disk, would get the key to the other storage with the vault.
+    for key, path in _secrets(providers):
+        yield from _inside(key, comparable(path), folders, Reason.SECRET_IN_PROVIDER)
     if state_dir is not None:
         state = comparable(state_dir)
         yield from _inside("state_dir", state, places, Reason.STATE_IN_SOURCE)
@@ -105,6 +110,17 @@ def _overlaps(places: Sequence[Placed]) -> Iterator[Clash]:
         outer = next((first[parent] for parent in path.parents if parent in first), None)
         if outer is not None:
             yield Clash(Reason.NESTED_DIRECTORY, key, str(path), outer)
+
+
+def _secrets(providers: Iterable[tuple[str, ProviderConfig]]) -> Iterator[Placed]:
+    """The files that hold secrets of providers; credentials of systemd are none."""
+    for key, config in providers:
+        if not dataclasses.is_dataclass(config.options):
+            continue
+        for shape in shapes(type(config.options)):
+            value = getattr(config.options, shape.field)
+            if shape.key.secret and isinstance(value, Path) and not str(value).startswith(CREDENTIAL):
+                yield f"{key}.{shape.name}", value
 
 
 def _same_storage(providers: Sequence[tuple[str, ProviderConfig]]) -> Iterator[Clash]:

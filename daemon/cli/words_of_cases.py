@@ -480,6 +480,7 @@ PROBLEMS: Final[Mapping[Reason, str]] = {
     "make {other} longer, or never",
     Reason.DUPLICATE_NAME: "the name '{found}' is already that of {other}; give one of them another name",
     Reason.SAME_DIRECTORY: "{found} is the same directory as {other}",
+    Reason.SECRET_IN_PROVIDER: "{found} lies inside {other}: whoever has that storage has this secret; move it out",
     Reason.SAME_STORAGE: "this is the same place as that of {other}: what is lost there is lost for both",
     Reason.NESTED_DIRECTORY: "{found} lies inside {other}, which covers it already",
     Reason.STATE_IN_SOURCE: "{found} lies inside {other} and would be backed up with it",

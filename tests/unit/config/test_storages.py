@@ -212,6 +212,21 @@ def test_two_providers_that_are_one_are_refused() -> None:
     assert (problem.reason, problem.key, problem.other) == (Reason.SAME_STORAGE, "providers[1].type", "providers[0]")
 
 
+@pytest.mark.usefixtures("every_kind")
+def test_a_secret_file_inside_a_folder_that_is_storage_is_refused() -> None:
+    text = "sources: [/a]\nproviders: [{{name: a, type: folder, path: /m}}, {{name: b, type: s3, bucket: chats{}}}]\n"
+    for harmless in ("", ", credentials_file: /k/key", ", credentials_file: credential:m"):
+        parse(text.format(harmless), FILE)
+    with pytest.raises(ConfigInvalid) as caught:
+        parse(text.format(", credentials_file: /m/x/key"), FILE)
+    (problem,) = caught.value.problems
+    assert (problem.reason, problem.key, problem.other) == (
+        Reason.SECRET_IN_PROVIDER,
+        "providers[1].credentials_file",
+        "providers[0].path",
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
