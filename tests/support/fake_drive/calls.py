@@ -71,7 +71,7 @@ def route(asked: Asked) -> tuple[str, str]:
         if call == "upload.chunk" and asked.headers.get("content-range", "").startswith("bytes */"):
             call = "upload.status"
         return call, found[1] if found.groups() else ""
-    raise Refused(404, "notFound", f"no such method: {asked.method} {asked.path}")
+    raise Refused(404, "unknownMethod", f"no such method: {asked.method} {asked.path}")
 
 
 @dataclass
