@@ -24,7 +24,6 @@ import hashlib
 import json
 import os
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -36,6 +35,7 @@ from chatkeep.providers.memo import Memo
 from chatkeep.providers.probing import observe
 from chatkeep.providers.registry import Opening, ProviderType
 from chatkeep.providers.secret_file import read_secret
+from chatkeep.providers.turns import Turns
 from chatkeep.providers.webdav_reading import Reading
 from chatkeep.providers.webdav_root import STAGING, Root
 
@@ -86,8 +86,7 @@ class WebdavProvider:
         self._wire = wire
         self._root = Root(wire)
         self._memo = memo
-        self._lock = threading.Lock()
-        self._turns: dict[str, tuple[threading.Lock, int]] = {}
+        self._turns = Turns()
         self._doubtful: set[str] = set()  # names whose put failed: the object may be there all the same
         self._made: set[str] = set()  # collections that this process knows to be there
         self._habits: Habits | None = None
@@ -114,7 +113,7 @@ class WebdavProvider:
         moved = False
         try:
             self._send(temporary, name, body, pace, habits)
-            with self._turn(name):
+            with self._turns.of(name):
                 if not habits.refuses and self._stands(name, place, body):
                     return
                 moved = self._move(temporary, place, name, habits)
@@ -322,23 +321,6 @@ class WebdavProvider:
         response = self._wire.ask("MKCOL", f"{folder}/")
         if response.status_code not in (201, 405):
             raise self._root.refused(response, name)
-
-    @contextlib.contextmanager
-    def _turn(self, name: str) -> Iterator[None]:
-        """While no other thread of this process gives the name to a file."""
-        with self._lock:
-            turn, waiting = self._turns.get(name, (threading.Lock(), 0))
-            self._turns[name] = (turn, waiting + 1)
-        try:
-            with turn:
-                yield
-        finally:
-            with self._lock:
-                turn, waiting = self._turns[name]
-                if waiting == 1:
-                    del self._turns[name]
-                else:
-                    self._turns[name] = (turn, waiting - 1)
 
     def _stands(self, name: str, place: str, body: bytes) -> bool:
         """Whether these bytes are already there. Raises ObjectConflict when others are."""
