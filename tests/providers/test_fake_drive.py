@@ -9,7 +9,7 @@ import http.client
 import io
 import json
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -49,7 +49,7 @@ def bearer(fake: FakeDrive) -> str:
 def service(fake: FakeDrive, bearer: str) -> Iterator[Any]:
     """The Google client on its own transport, httplib2."""
     import google.oauth2.credentials
-    import google_auth_httplib2
+    import google_auth_httplib2  # type: ignore[import-untyped]
     import httplib2
 
     described = json.loads(get_static_doc("drive", "v3"))
@@ -309,7 +309,7 @@ def test_a_list_that_lags(fake: FakeDrive, service: Any) -> None:
 
 
 def test_what_it_does_not_know_is_refused_and_written_down(fake: FakeDrive, service: Any, bearer: str) -> None:
-    for call in (
+    calls: tuple[Callable[[], Any], ...] = (
         lambda: service.drives().list().execute(),
         lambda: service.files().copy(fileId="x", body={}).execute(),
         lambda: service.files().list(supportsAllDrives=True).execute(),
@@ -317,7 +317,8 @@ def test_what_it_does_not_know_is_refused_and_written_down(fake: FakeDrive, serv
         lambda: service.files().create(body={"name": "x", "starred": True}).execute(),
         lambda: service.files().create(body={"name": "x", "appProperties": {"k": "v" * 124}}).execute(),
         lambda: service.about().get().execute(),
-    ):
+    )
+    for call in calls:
         before = len(fake.strange)
         with pytest.raises(HttpError):
             call()

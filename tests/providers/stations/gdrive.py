@@ -26,7 +26,7 @@ from tests.support.fault_proxy import Fault
 def said(status: int, reason: str, on: str = "", after: float | None = None) -> Fault:
     """An error as Drive's API writes it."""
     error = {"code": status, "message": reason, "errors": [{"domain": "usageLimits", "reason": reason}]}
-    headers = (("Content-Type", "application/json; charset=UTF-8"),)
+    headers: tuple[tuple[str, str], ...] = (("Content-Type", "application/json; charset=UTF-8"),)
     if after is not None:
         headers += (("Retry-After", str(int(after))),)
     return Fault(
