@@ -24,7 +24,8 @@ _MINUTE: Final = f"^({_COUNT}{_FROM_MINUTES}|([6-9][0-9]|[1-9][0-9]{{2,8}})( sec
 _BYTES: Final = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 SIZE: Final = "^[1-9][0-9]{0,5} ?(MB|GB|TB)$"
 _PER_SECOND: Final = {"KB/s": 10**3, "MB/s": 10**6, "GB/s": 10**9}
-RATE: Final = "^[1-9][0-9]{0,5} ?(KB|MB|GB)/s$"
+# From 10 KB/s on: a server does not wait for ever for the next 64 KiB of an object.
+RATE: Final = "^([1-9][0-9]{1,5} ?K|[1-9][0-9]{0,5} ?[MG])B/s$"
 TIME: Final = "^([01][0-9]|2[0-3]):[0-5][0-9]$"
 MOST_AT_ONCE: Final = 64
 SHARE: Final = r"^(?!0+(\.0+)?%)(100|[0-9]{1,2}(\.[0-9]{1,2})?)%$"
@@ -161,8 +162,8 @@ class Rate(int):
 
     @classmethod
     def parse(cls, text: str) -> Rate | None:
-        """A whole number of KB/s, MB/s or GB/s, with a space between or without; `unlimited`. None for anything else,
-        and for nothing."""
+        """A whole number of KB/s, MB/s or GB/s, with a space between or without, from 10 KB/s on; `unlimited`. None for
+        anything else."""
         if text == "unlimited":
             return UNLIMITED
         if re.search(RATE, text, re.ASCII) is None:

@@ -44,7 +44,8 @@ class Limit:
     """How much of the line a provider may take. Each process keeps it by itself: a restore does not ask the daemon."""
 
     upload: Annotated[
-        Rate, Key("So much is sent in a second at most: KB/s, MB/s or GB/s (1 KB is 1000 bytes), or unlimited.")
+        Rate,
+        Key("So much is sent in a second at most: 10 KB/s or more, MB/s, GB/s (1 KB is 1000 bytes), or unlimited."),
     ] = UNLIMITED
     download: Annotated[Rate, Key("So much is received in a second at most, or unlimited.")] = UNLIMITED
     hours: Annotated[

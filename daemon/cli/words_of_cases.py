@@ -471,7 +471,7 @@ PROBLEMS: Final[Mapping[Reason, str]] = {
     Reason.BAD_AMOUNT: "'{found}' is not a number from 0 to 999999, and not all",
     Reason.BAD_SIZE: "'{found}' is not a size such as 500 MB, 20 GB or 1 TB",
     Reason.BAD_SHARE: "'{found}' is not a share such as 1% or 0.5%: more than 0%, at most 100%",
-    Reason.BAD_RATE: "'{found}' is not a rate such as 500 KB/s or 2 MB/s, and not unlimited",
+    Reason.BAD_RATE: "'{found}' is not a rate such as 500 KB/s or 2 MB/s (10 KB/s at least), and not unlimited",
     Reason.BAD_TIME: "'{found}' is not a time of the day such as 08:00 or 22:30",
     Reason.BAD_AT_ONCE: "'{found}' is not a number from 1 to 64",
     Reason.LONGER_THAN: "{found} is longer than {other}, which is {wanted}: give {wanted} or less, or make {other} "

@@ -37,7 +37,7 @@ class Daily(Tallying):
         super().__init__(inner)
         self._memo, self._now, self._late = memo, now, late
         self._usage = inner if isinstance(inner, base.Usage) else None  # once: asking takes longer than counting
-        self._lock = threading.Lock()
+        self._lock, self._writing = threading.Lock(), threading.Lock()
         self._pending: dict[str, Used] = {}
         self._seen: Counter[str] = Counter()  # of what the provider counted itself
         self._timer: threading.Timer | None = None
@@ -55,16 +55,20 @@ class Daily(Tallying):
 
     def flush(self) -> None:
         """Writes down what was counted. A memo that cannot be written costs counts and nothing else."""
-        with self._lock:
-            self._timer = None
-            self._take_real()
-            pending, self._pending = self._pending, {}
-        for day, used in pending.items():
-            try:
-                self._memo.change(DAYS + day, lambda raw, used=used: Used.decode(raw).plus(used).encode())  # type: ignore[misc]
-                self._tidy(day)
-            except MemoUnusable as problem:
-                _LOG.warning("requests-not-counted: %s", problem)
+        with self._writing:  # whoever closes waits for the one that writes: the memo is closed next
+            with self._lock:
+                self._timer = None
+                self._take_real()
+                pending, self._pending = self._pending, {}
+            for day, used in pending.items():
+                try:
+                    self._write(day, used)
+                except MemoUnusable as problem:
+                    _LOG.warning("requests-not-counted: %s", problem)
+
+    def _write(self, day: str, used: Used) -> None:
+        self._memo.change(DAYS + day, lambda raw: Used.decode(raw).plus(used).encode())
+        self._tidy(day)
 
     def _note(self, verb: str = "", *, failed: int = 0, sent: int = 0, received: int = 0) -> None:  # noqa: ARG002
         with self._lock:

@@ -68,9 +68,9 @@ def test_a_limit_that_is_changed_holds_at_once(
     fill(station.source / "messages.db")
     configured(station, "session: {require_unlock: false}", "tell: {desktop: false}")
     plain = station.config.read_text()
-    slow = plain.replace("type: folder", "type: folder, limit: {upload: 1 KB/s}")
-    slow = slow if slow != plain else plain.replace("type: folder\n", "type: folder\n    limit: {upload: 1 KB/s}\n")
-    assert "1 KB/s" in slow
+    slow = plain.replace("type: folder", "type: folder, limit: {upload: 10 KB/s}")
+    slow = slow if slow != plain else plain.replace("type: folder\n", "type: folder\n    limit: {upload: 10 KB/s}\n")
+    assert "10 KB/s" in slow
 
     async def play() -> None:
         async with inside(station) as one:
@@ -78,13 +78,13 @@ def test_a_limit_that_is_changed_holds_at_once(
             station.config.write_text(slow)
             await one.daemon.reload()
             before = len(puts)
-            (station.source / "picture.jpg").write_bytes(os.urandom(300_000))
+            (station.source / "picture.jpg").write_bytes(os.urandom(3_000_000))
             # The first object goes at once, at full speed; the next one waits for five minutes.
             await until(lambda: len(puts) > before)
             waits_since = time.monotonic()
             await until(lambda: time.monotonic() > waits_since + 1.5)
             assert len(puts) == before + 1, "it does not wait"
-            assert puts[before][1] > 300_000
+            assert puts[before][1] > 3_000_000
             done = len(one.kinds(Kind.UPLOAD_DONE))
             station.config.write_text(plain)
             await one.daemon.reload()

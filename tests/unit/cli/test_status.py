@@ -190,7 +190,7 @@ def test_what_was_asked_of_storage_today_and_how_fast_it_may_go(
         .replace("/disk}", f"/disk, limit: {{hours: [{{from: '{hour}', to: '{later}', upload: 500 KB/s}}]}}}}")
         .replace(
             "required: false}",
-            f"required: false, limit: {{hours: [{{from: '{later}', to: '{hour}', upload: 1 KB/s}}]}}}}",
+            f"required: false, limit: {{hours: [{{from: '{later}', to: '{hour}', upload: 10 KB/s}}]}}}}",
         )
     )
     used(set_up, "disk", "2026-03-06", Used({"put": 2, "get": 10}, 5_000_000, 4096))

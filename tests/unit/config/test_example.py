@@ -183,6 +183,8 @@ GOOD = "sources: [/a]\nproviders: [{name: d, type: folder, path: /m}]\n"
         (LIMITED.format("connections: 65"), False),
         (LIMITED.format("connections: many"), False),
         (LIMITED.format("limit: {upload: 500}"), False),
+        (LIMITED.format("limit: {upload: 10 KB/s}"), True),
+        (LIMITED.format("limit: {upload: 9 KB/s}"), False),
         (LIMITED.format("limit: {upload: 500 kbit/s}"), False),
         (LIMITED.format("limit: 500 KB/s"), False),
         (LIMITED.format("limit: {hours: [{from: '22:30', to: '06:00', days: [mon, sun], upload: 2MB/s}]}"), True),
