@@ -63,6 +63,7 @@ class Drive(Station):
     lists = r"^GET /drive/v3/files\?"
     small = 1024 * 1024
     refusals = _REFUSALS
+    secrets = ("GOCSPX-fake", "1//fake-refresh", "ya29.fake")
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
