@@ -105,8 +105,13 @@ def stands_once(bench: Bench, name: str, body: bytes) -> None:
 
 
 def tells_no_secret(bench: Bench, error: base.ProviderError) -> None:
-    """Asserts that no key is in what is shown or logged of an error."""
+    """Asserts that no key is in what is shown or logged of an error, or of what caused it."""
+    assert bool(bench.station.secrets) == (Lack.CREDENTIALS not in bench.station.lacks), "a station names its secrets"
+    each: BaseException | None = error
     shown = repr(error.params)
+    while each is not None:
+        shown += f"{each} {each!r}"
+        each = each.__cause__ or each.__context__
     assert not [secret for secret in bench.station.secrets if secret in shown]
 
 
@@ -281,7 +286,9 @@ class FaultContract:
     def test_nobody_listens(self, bench: Bench) -> None:
         for call in verbs(bench.provider).values():
             with broken(bench.proxy, Fault("refused")):
-                assert type(raised_by(call)) is base.Unavailable
+                error = raised_by(call)
+            assert type(error) is base.Unavailable
+            tells_no_secret(bench, error)
         all_well(bench)
 
     def test_connections_that_were_idle_for_too_long(self, bench: Bench) -> None:

@@ -97,7 +97,7 @@ class Station:
         writes, commits, reads, lists, deletes: which requests carry an object to the storage; make it visible there;
             bring one back; list; remove one. Patterns of `Fault.on`.
         refusals: by a word for the test's name, what the storage says when it will not.
-        secrets: what no error may show: keys, passwords, tokens.
+        secrets: what no error may show: keys, passwords, tokens, or a part that tells them. None: there are none.
         digest: what `probe` reports as `refuses_damage`. None: it verifies none, and stores a bit that was flipped on
             the way.
     """

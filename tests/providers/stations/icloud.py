@@ -27,6 +27,7 @@ class ICloud(Station):
     name = "icloud"
     many = 210  # more than one answer to a query holds
     lacks = frozenset({Lack.PUT_ONLY})
+    secrets = ("PRIVATE KEY",)
     writes = r"^POST /upload/"
     commits = r"^POST /.*/records/modify"
     reads = r"^GET /asset/"

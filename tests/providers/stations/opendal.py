@@ -74,6 +74,7 @@ class S3(OverHttp):
     service = "s3"
     many = 600  # a page has 1000, and the clause stores twice as many
     lacks = frozenset(_ALWAYS)
+    secrets = (s3_servers.SECRET,)
     lists = r"^GET /[^/?]+/?\?"
     reads = r"^GET /[^/?]+/[^?]+"
     refusals: ClassVar[Mapping[str, Refusal]] = {
@@ -108,6 +109,7 @@ class Webdav(OverHttp):
     name = "opendal-webdav"
     service = "webdav"
     lacks = frozenset({*_ALWAYS, Lack.EXCLUSIVE_CREATE, Lack.NAME_IN_NAME})
+    secrets = (wsgidav_server.PASSWORD,)
     commits = r"^MOVE "
     lists = r"^PROPFIND "
     refusals: ClassVar[Mapping[str, Refusal]] = {

@@ -55,6 +55,7 @@ class S3(Station):
         "long-name": Refusal(says(400, "KeyTooLongError", _PUT), base.InvalidName),
     }
     lacks = frozenset({Lack.CLOCK, Lack.STALE_LISTS})
+    secrets = (s3_servers.SECRET,)
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import itertools
 from collections.abc import Iterator, Mapping
@@ -36,6 +37,7 @@ class Webdav(Station):
     lists = r"^PROPFIND "
     refusals: ClassVar[Mapping[str, Refusal]] = _REFUSALS
     user, password = apache.USER, apache.PASSWORD
+    secrets = (apache.PASSWORD, base64.b64encode(f"{user}:{password}".encode()).decode())
 
     def opened(self, own: str, where: str, url: str | None) -> base.Provider:
         """A provider of a place, made the first time."""
