@@ -233,8 +233,10 @@ def test_replies_that_do_not_fit(status: int, body: bytes, headers: dict[str, st
 
 def test_another_version_between_two_pieces() -> None:
     tags = iter(('"1"', '"2"'))
+    conditions = []
 
     def answer(request: httpx.Request) -> httpx.Response:
+        conditions.append(request.headers.get("if-range"))
         first, last = _ranged(request)
         last = min(last, first + 1)
         about = {"ETag": next(tags), "Content-Range": f"bytes {first}-{last}/{len(BODY)}"}
@@ -243,6 +245,7 @@ def test_another_version_between_two_pieces() -> None:
     error = raised_by(partial(_serving(answer).get, "a", 2, 4))
     assert type(error) is base.Unavailable
     assert error.params["reason"] == "changed"
+    assert conditions == [None, '"1"']
 
 
 def test_a_server_that_counts_from_the_end_in_its_own_way() -> None:
