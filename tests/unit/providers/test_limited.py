@@ -242,7 +242,7 @@ class Sender(MemoryProvider):
 
 
 def test_a_real_line_carries_no_more_than_the_rate() -> None:
-    """Two threads send 1.5 MB at 1 MB/s. What arrives at the socket is counted in slices of a quarter of a second."""
+    """Two threads send 1.5 MB at 1 MB/s. What arrives at the socket is counted."""
     rate, total = 10**6, 1_500_000
     arrived: list[tuple[float, int]] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -268,11 +268,11 @@ def test_a_real_line_carries_no_more_than_the_rate() -> None:
         provider.close()
         drained.join()
     assert sum(size for _, size in arrived) == total
-    # Every stretch of time, from any arrival to any later one, stays below the rate, but for one part and the credit.
-    times = [at for at, _ in arrived]
-    for first in range(0, len(arrived), 3):
-        summed = 0
-        for at, size in arrived[first:]:
-            summed += size
-            assert summed <= rate * (at - times[first] + 0.25) + 2 * 65536
-    assert time.monotonic() - begun >= total / rate - 0.25
+    # At no instant more had arrived than the rate allows since the beginning, but for a part of each thread and the
+    # credit for a sleep that ends late. (A machine that is busy delays an arrival; none makes it earlier.)
+    summed = 0
+    for at, size in arrived:
+        summed += size
+        assert summed <= rate * (at - begun + 0.1) + 2 * 65536
+    assert arrived[-1][0] - begun >= (total - 2 * 65536) / rate - 0.1
+    assert len(arrived) > 10, "it came all at once"
