@@ -128,6 +128,7 @@ def perform(frame: Frame, config: Config, wishes: Wishes) -> Outcome:
     with storage.opened(config.providers, create=True) as providers:
         check_paths(config)
         require_empty(providers)
+        _require_working(config, providers)
         if key_file is not None:
             paper.require_new(key_file, first=True)
         make_state_dir(config)
@@ -149,6 +150,18 @@ def perform(frame: Frame, config: Config, wishes: Wishes) -> Outcome:
     if isinstance(added, ChatkeepError) and (wishes.passkey or wishes.security_key):
         exit_code = tell(added).exit
     return _outcome(frame, config, made, key_file, added, exit_code)
+
+
+def _require_working(config: Config, providers: Sequence[Provider]) -> None:
+    """Returns when storage lets a vault be made: nobody is to write down the key of one that then cannot be. A folder
+    shows that by being made. Raises ProviderError, click.UsageError."""
+    from chatkeep.daemon.cli.provider_findings import CANNOT_READ
+
+    for one, provider in zip(config.providers, providers, strict=True):
+        if one.type != "folder":
+            seen = provider.probe()
+            if not (seen.reads and seen.lists):
+                raise click.UsageError(f"{printable(one.name)}: {CANNOT_READ}")
 
 
 @contextlib.contextmanager

@@ -107,6 +107,10 @@ _NO_OVERWRITE: Final = _Meaning(
     "The storage itself would replace an object by another of the same name. Chatkeep looks before it writes, and "
     "names carry hashes: honest devices never meet. Whoever takes over this machine could overwrite."
 )
+CANNOT_READ: Final = (
+    "Making the vault needs to read what was written: every way into it is tried. Give a key that may read and delete "
+    "too; when everything is set up, put one that may only write in its place."
+)
 _NO_DIGEST: Final = _Meaning(
     "It compares nothing with what was sent, and reports no digest. What is damaged on the way or there is found when "
     "it is read: chatkeep verify."

@@ -18,14 +18,15 @@ from chatkeep.config.loader import parse
 from chatkeep.config.model import NAME, FolderOptions
 from chatkeep.config.problems import ConfigInvalid, Problem, Reason
 from chatkeep.config.proposal import ProposedSource
-from chatkeep.daemon.cli import ask, setup_search, setup_storage
+from chatkeep.daemon.cli import ask, setup_questions, setup_search, setup_storage
 from chatkeep.daemon.cli.config_commands import folders_to_be_made
 from chatkeep.daemon.cli.errors import NothingToKeep
 from chatkeep.daemon.cli.measures import counted, printable, size
 from chatkeep.daemon.cli.output import Output, paragraph
 from chatkeep.daemon.cli.setup_options import Chosen, Kept, absolute
+from chatkeep.daemon.cli.setup_questions import Answers, answer
 from chatkeep.daemon.cli.setup_search import Amount, Finding
-from chatkeep.daemon.cli.setup_storage import Answers, SecretFiles, Storing, answer, text_of
+from chatkeep.daemon.cli.setup_storage import SecretFiles, Storing, text_of
 from chatkeep.daemon.cli.words_of_cases import PROBLEMS
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ def _ask_store(out: Output, file: Path, kept: Sequence[Finding], asked: Asked) -
     out.note("\n" + out.remark(_STORE, "head"))
     before = Answers()
     while True:
-        chosen = setup_storage.ask(out, asked.storing, asked.files, before)
+        chosen = setup_questions.ask(out, asked.storing, asked.files, before)
         try:
             draft = drafted(file, kept, chosen)
             folders_to_be_made(draft.config)

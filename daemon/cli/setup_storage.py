@@ -4,24 +4,24 @@ anything relies on it."""
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
-import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from chatkeep.config.errors import ChatkeepError
-from chatkeep.config.model import PROVIDER_OPTIONS, FolderOptions, Shape
+from chatkeep.config.model import FolderOptions
 from chatkeep.daemon.cli import provider_findings as findings
 from chatkeep.daemon.cli import setup_options
 from chatkeep.daemon.cli.errors import FileRefused
 from chatkeep.daemon.cli.measures import printable
-from chatkeep.daemon.cli.output import WIDTH, Output, paragraph
-from chatkeep.daemon.cli.provider_findings import Check, Verdict
+from chatkeep.daemon.cli.output import Output, paragraph
+from chatkeep.daemon.cli.provider_findings import Check, Level, Row, Verdict
 from chatkeep.daemon.cli.setup_options import Chosen, Held, Kept, Value, absolute
 from chatkeep.daemon.cli.telling import tell
 from chatkeep.providers.base import LoginNeeded
@@ -29,16 +29,6 @@ from chatkeep.providers.base import LoginNeeded
 if TYPE_CHECKING:
     from chatkeep.config.model import Config, ProviderConfig
     from chatkeep.daemon.cli.provider_trial import Tried
-
-_MEDIA: Final = ("/run/media/{user}", "/media/{user}")  # where desktops mount disks that are plugged in
-_INTRODUCTION: Final = (
-    "A directory on another disk, on a network mount, or in a folder that another program synchronises. It is made if "
-    "it is missing, and must be empty. Nothing gets there unencrypted, wherever it is."
-)
-_CANNOT_READ: Final = (
-    "Making the vault needs to read what was written: every way into it is tried. Give a key that may read and delete "
-    "too; when everything is set up, put one that may only write in its place."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +52,6 @@ class Storing:
         if self.settings or self.secret_files:
             raise click.UsageError("Say of which kind of storage that is: --type.")
         return None
-
-
-@dataclass
-class Answers:
-    """What was answered so far: what is typed anew need not be typed again."""
-
-    word: str = ""
-    values: dict[str, str] = field(default_factory=dict)
-    pairs: dict[str, Mapping[str, str]] = field(default_factory=dict)
-    secrets: dict[str, str] = field(default_factory=dict)
 
 
 class SecretFiles:
@@ -123,35 +103,7 @@ def from_options(storing: Storing, files: SecretFiles) -> Chosen:
     word = storing.word
     if word is None:
         raise click.UsageError("Say where to store it: --store FOLDER, or --type and --set KEY=VALUE.")
-    values, secrets = _given(storing, word)
-    return setup_options.chosen(word, values, secrets, files.beside, files.free)
-
-
-def ask(out: Output, storing: Storing, files: SecretFiles, before: Answers) -> Chosen:
-    """With questions for what no option says. `before`: what was answered the last time, and from now on this. Raises
-    click.Abort."""
-    word = storing.word or _kind(out, before)
-    if word != before.word:
-        before.word, before.values, before.pairs, before.secrets = word, before.values, {}, {}
-    values, secrets = _given(storing, word)
-    for shape in setup_options.asked_for(word):
-        if shape.name in values or shape.name in secrets:
-            continue
-        if word == "folder" and shape.type is Path:
-            values[shape.name] = _directory(before)
-            continue
-        out.note("")
-        if shape.key.secret:
-            held = setup_options.kind(word).secrets.get(shape.name, Held.LINE)
-            _explain(out, f"{_ABOUT[held]} {_OWN_FILE}")
-            if text := _secret(out, shape, held, before.secrets.get(shape.name, "")):
-                secrets[shape.name] = before.secrets[shape.name] = text
-        elif _is_mapping(shape):
-            _explain(out, shape.key.doc)
-            values[shape.name] = before.pairs[shape.name] = _pairs(out, shape, before.pairs.get(shape.name, {}))
-        else:
-            _explain(out, shape.key.doc)
-            values[shape.name] = setup_options.typed(shape, _value(out, shape, before))
+    values, secrets = given(storing, word)
     return setup_options.chosen(word, values, secrets, files.beside, files.free)
 
 
@@ -165,13 +117,13 @@ def tried(out: Output, config: ProviderConfig, *, shown: bool) -> Tried:
     screen = Screen(out, aside=True)
     out.note("")
     screen.head(config)
-    found = attempt(config, screen.asked, screen.row, quick=True)
+    found = attempt(config, screen.asked, lambda row: screen.row(_softened(config, row)), quick=True)
     if not is_enough(config, found) or findings.verdict(found.rows) is not Verdict.BAD:
         screen.verdict(found)
     else:
-        out.note("\nIt answers, and the place in it is made with the vault.")
+        out.note("\nIt answers. The rest is seen when the place in it is made, before anything else.")
     if findings.verdict(found.rows) is Verdict.PUT_ONLY:
-        out.note("\n".join(paragraph(_CANNOT_READ)))
+        out.note("\n".join(paragraph(findings.CANNOT_READ)))
     for line in screen.rest():
         out.note(line)
     return found
@@ -194,9 +146,18 @@ def watched(out: Output, config: ProviderConfig) -> Tried:
     return tried(out, config, shown=True)
 
 
+def _softened(config: ProviderConfig, row: Row) -> Row:
+    """A place that is missing is no fault where it is made with the vault."""
+    if row.check is not Check.PLACE or not setup_options.kind(config.type).made:
+        return row
+    return dataclasses.replace(
+        row, level=Level.PLAIN, text="It is not there yet, and is made with the vault.", remedy=""
+    )
+
+
 def is_enough(config: ProviderConfig, found: Tried) -> bool:
     """Whether a vault can be made there."""
-    bad = [row for row in found.rows if row.level is findings.Level.FAIL]
+    bad = [row for row in found.rows if row.level is Level.FAIL]
     if findings.verdict(found.rows) is Verdict.PUT_ONLY:
         return False
     return all(row.check is Check.PLACE and setup_options.kind(config.type).made for row in bad)
@@ -209,7 +170,7 @@ def require_enough(config: ProviderConfig, found: Tried) -> None:
     for row in found.rows:
         if row.error is not None:
             raise row.error
-    raise click.UsageError(_CANNOT_READ)
+    raise click.UsageError(findings.CANNOT_READ)
 
 
 def lacking(config: Config, storing: Storing) -> list[str]:
@@ -234,20 +195,6 @@ def lacking(config: Config, storing: Storing) -> list[str]:
     return missing
 
 
-def plugged_in() -> str:
-    """A directory on a disk that is plugged in and mounted; empty when there is none."""
-    user = os.environ.get("USER", "")
-    for top in (one.format(user=user) for one in _MEDIA if user):
-        try:
-            disks = sorted(entry.path for entry in os.scandir(top) if os.path.ismount(entry.path))
-        except OSError:
-            continue
-        for disk in disks:
-            if os.access(disk, os.W_OK | os.X_OK):
-                return os.path.join(disk, "chatkeep")
-    return ""
-
-
 def text_of(path: Path, option: str) -> str:
     """A path as the configuration can have it. Raises click.BadParameter."""
     try:
@@ -259,13 +206,7 @@ def text_of(path: Path, option: str) -> str:
     return str(path)
 
 
-def answer(question: str, *, default: str, show: bool = True) -> str:
-    """What a person types. Raises click.Abort."""
-    said: str = click.prompt(question, default=default, show_default=show, err=True)
-    return said.strip()
-
-
-def _given(storing: Storing, word: str) -> tuple[dict[str, Value], dict[str, str]]:
+def given(storing: Storing, word: str) -> tuple[dict[str, Value], dict[str, str]]:
     """What the options say: keys, and secrets."""
     values = setup_options.settings(word, storing.settings)
     if storing.store is not None:
@@ -275,11 +216,11 @@ def _given(storing: Storing, word: str) -> tuple[dict[str, Value], dict[str, str
         name, equals, path = one.partition("=")
         shape = setup_options.secret_key(word, name if equals else "")
         held = setup_options.kind(word).secrets.get(shape.name, Held.LINE)
-        secrets[shape.name] = _read(path if equals else one, held)
+        secrets[shape.name] = read_secret_of(path if equals else one, held)
     return values, secrets
 
 
-def _read(path: str, held: Held) -> str:
+def read_secret_of(path: str, held: Held) -> str:
     """A secret from a file, - or /dev/fd/N. Raises click.BadParameter."""
     from chatkeep.providers.durable import read_bounded
 
@@ -300,123 +241,12 @@ def _read(path: str, held: Held) -> str:
     return text
 
 
-_OWN_FILE: Final = "It goes into a file that only you may read, and the configuration names that file."
-_ABOUT: Final = {
-    Held.LINE: "The password: better one made for this program alone.",
-    Held.KEY_PAIR: "The access key. Without one: what the environment, ~/.aws or the machine has.",
-    Held.FILE: "The file that the service gave you is copied.",
-    Held.PAIRS: "The secret options.",
-}
 _FORMS: Final = {
     Held.LINE: "it must hold one line of text.",
     Held.KEY_PAIR: "it must hold the key and its secret, a line each, or be a file like ~/.aws/credentials.",
     Held.FILE: "it is empty, or no text.",
     Held.PAIRS: "it must hold lines such as name=value.",
 }
-
-
-def _kind(out: Output, before: Answers) -> str:
-    """A type, or a directory, which is remembered as an answer."""
-    others = [word for word in PROVIDER_OPTIONS if word != "folder"]
-    if not before.word:
-        out.note("\n".join(paragraph(_INTRODUCTION)))
-    if others and not before.word:
-        out.note("\nOr another kind of storage:\n")
-        for word in others:
-            out.note(f"  {out.remark(f'{word:<9}', 'head')} {setup_options.kind(word).title}")
-        out.note("")
-    question = "Directory, or kind of storage" if others else "Directory"
-    default = (before.values.get("path") or before.word) if before.word else plugged_in()
-    said = answer(question, default=default, show=bool(default))
-    while not said:
-        said = answer(question, default="", show=False)
-    if said in others:
-        return said
-    before.values["path"] = said if said != "folder" else ""
-    return "folder"
-
-
-def _directory(before: Answers) -> Path:
-    said = before.values.pop("path", "")
-    while not said:
-        said = answer("Directory", default=plugged_in(), show=bool(plugged_in()))
-    return absolute(Path(said))
-
-
-def _explain(out: Output, text: str) -> None:
-    for line in paragraph(text, WIDTH - 2):
-        out.note(out.remark(f"  {line}", "dim"))
-
-
-def _value(out: Output, shape: Shape, before: Answers) -> str:
-    default = before.values.get(shape.name) or (str(shape.default) if shape.default else "")
-    none = "" if default or shape.required else " (Enter: none)"
-    while True:
-        said = answer(f"  {shape.name}{none}", default=default, show=bool(default))
-        if said or not shape.required:
-            before.values[shape.name] = said
-            return said
-        out.note("  It cannot do without.")
-
-
-def _pairs(out: Output, shape: Shape, before: Mapping[str, str]) -> dict[str, str]:
-    found = dict(before)
-    for name, value in found.items():
-        out.note(f"  {printable(name)}={printable(value)}")
-    while True:
-        said = answer(f"  {shape.name}: one as name=value, or Enter to go on", default="", show=False)
-        name, equals, value = said.partition("=")
-        if not said:
-            return found
-        if equals and name.strip():
-            found[name.strip()] = value.strip()
-        else:
-            out.note("  It takes name=value.")
-
-
-def _secret(out: Output, shape: Shape, held: Held, before: str) -> str:
-    """What is to be in a secret file; empty for none. What is typed is not shown."""
-    again = " (Enter: as before)" if before else "" if shape.required else " (Enter: none)"
-    while True:
-        if held is Held.FILE:
-            said = answer(f"  The file that you have{again}", default="", show=False)
-            try:
-                text = _read(said, held) if said else ""
-            except click.BadParameter as exc:
-                out.note(f"  {exc.message}")
-                continue
-        elif held is Held.KEY_PAIR:
-            access = answer(f"  Access key id{again}", default="", show=False)
-            text = setup_options.key_pair(access, _unseen("Secret access key")) if access else ""
-        elif held is Held.PAIRS:
-            text = _lines(f"One as name=value{again}")
-        else:
-            said = _unseen(f"The password itself{again}", empty=bool(before) or not shape.required)
-            text = f"{said}\n" if said else ""
-        text = text or before
-        if text or not shape.required:
-            return text
-
-
-def _lines(question: str) -> str:
-    found = ""
-    while said := _unseen(question, empty=True):
-        found += f"{said}\n"
-    return found
-
-
-def _unseen(question: str, *, empty: bool = False) -> str:
-    from chatkeep.daemon.cli import typed
-
-    while True:
-        said = typed.line(f"  {question}, not shown: ", hidden=True).decode("utf-8", "replace").strip()
-        if said or empty:
-            return said
-
-
-def _is_mapping(shape: Shape) -> bool:
-    origin = typing.get_origin(shape.type)
-    return isinstance(origin, type) and issubclass(origin, Mapping)
 
 
 def _has(there: object, value: Value) -> bool:

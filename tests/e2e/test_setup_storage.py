@@ -61,6 +61,7 @@ def test_at_a_terminal_with_a_slip_to_a_backup(newcomer: Newcomer, endpoint: str
     talk: list[tuple[str, Answer]] = [
         ("all, or none", "all"),
         ("Enter to go on", ""),
+        ("or kind of storage", "webdaf"),
         ("or kind of storage", "s3"),
         ("bucket", "no-such-bucket"),
         ("prefix", "mine"),
@@ -84,6 +85,7 @@ def test_at_a_terminal_with_a_slip_to_a_backup(newcomer: Newcomer, endpoint: str
     assert code == 0, shown
     assert "Nothing can be backed up there now." in shown[: shown.index("Answer anew?")]
     assert "Backups can go there." in shown[shown.index("Answer anew?") :]
+    assert "Did you mean webdav?" in shown
     assert SECRET not in shown
     assert SECRET not in newcomer.config.read_text()
     kept = newcomer.config.parent / "s3-credentials"

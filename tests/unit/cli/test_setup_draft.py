@@ -10,15 +10,16 @@ import pytest
 
 from chatkeep.config.applications import APPLICATIONS, Application
 from chatkeep.config.proposal import ProposedProvider
-from chatkeep.daemon.cli import setup_storage
+from chatkeep.daemon.cli import setup_questions
 from chatkeep.daemon.cli.errors import NothingToKeep
 from chatkeep.daemon.cli.output import Output
 from chatkeep.daemon.cli.setup_draft import Asked, Candidate, drafted, from_options, same_disk, understood
 from chatkeep.daemon.cli.setup_options import Chosen
 from chatkeep.daemon.cli.setup_plan import Name, State, Step
+from chatkeep.daemon.cli.setup_questions import plugged_in
 from chatkeep.daemon.cli.setup_report import Shown, plan_lines
 from chatkeep.daemon.cli.setup_search import Amount, Finding
-from chatkeep.daemon.cli.setup_storage import SecretFiles, Storing, plugged_in
+from chatkeep.daemon.cli.setup_storage import SecretFiles, Storing
 
 FILE = Path("/nowhere/chatkeep.yaml")
 MNT = Chosen(ProposedProvider("folder", "folder", {"path": Path("/mnt/backup")}))
@@ -115,7 +116,7 @@ def test_paths_are_absolute_and_know_the_home(tmp_path: Path, monkeypatch: pytes
 
 def test_a_disk_that_is_plugged_in_is_proposed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USER", "ann")
-    monkeypatch.setattr(setup_storage, "_MEDIA", (f"{tmp_path}/{{user}}",))
+    monkeypatch.setattr(setup_questions, "_MEDIA", (f"{tmp_path}/{{user}}",))
     assert plugged_in() == ""
     (tmp_path / "ann/Backup").mkdir(parents=True)
     assert plugged_in() == ""  # a directory, and no disk
