@@ -164,7 +164,7 @@ class _Planning:
             self._findings.add(problem)
         for provider in (*sources, self._target):
             self._listed[provider.name] = self._list(provider)
-        data = _Written(self, every, chain, members, found)
+        data = _OfDevices(self, every, chain, members, found)
         found.items += self._records(chain, members)
         found.items += data.items(sources)
         found.items += self._ways_in(vault_id, members)
@@ -257,7 +257,7 @@ class _Planning:
         yield _equal(str(VaultName(vault_id)), marker, len(marker))
 
 
-class _Written:
+class _OfDevices:
     """What the devices wrote."""
 
     def __init__(
