@@ -29,8 +29,15 @@ from chatkeep.providers import base
 
 _CREDENTIAL: Final = frozenset(
     {
-        *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"),
-        *("InvalidClientTokenId", "InvalidSecurity", "AuthFailure", "Unauthorized", "CredentialsNotSupported"),
+        *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "InvalidTokenId"),
+        *(
+            "TokenRefreshRequired",
+            "InvalidClientTokenId",
+            "InvalidSecurity",
+            "AuthFailure",
+            "Unauthorized",
+            "CredentialsNotSupported",
+        ),
         *("ExpiredTokenException", "UnrecognizedClientException", "XMinioInvalidIAMCredentials"),
         *("XMinioAccessKeyDisabled",),
     }
@@ -56,7 +63,8 @@ _PLACE: Final = frozenset(
         *("IllegalLocationConstraintException", "InvalidBucketName", "BucketRegionError", "InvalidRegion"),
     }
 )
-_ABSENT: Final = frozenset({"NoSuchKey", "NoSuchVersion", "NotFound", "404"})
+ABSENT: Final = frozenset({"NoSuchKey", "NoSuchBucket", "NoSuchVersion", "NotFound", "404"})
+"""The object is not there, or its bucket."""
 _NAME: Final = frozenset(
     {
         *("KeyTooLongError", "InvalidURI", "XMinioInvalidObjectName", "XMinioObjectExistsAsDirectory"),

@@ -119,7 +119,13 @@ class S3Provider:
                 return
             mode = str(held.get("ObjectLockMode") or "COMPLIANCE")
             body = {"Mode": mode, "RetainUntilDate": _date(until)}
-            self._client().put_object_retention(**self._where(name), Retention=body)
+            try:
+                self._client().put_object_retention(**self._where(name), Retention=body)
+            except ClientError as problem:
+                # Without object lock each service calls the request wrong in its own way; the object is there.
+                if errors.status_of(problem) in (400, 404, 405, 501) and errors.code_of(problem) not in errors.ABSENT:
+                    raise base.PermissionRefused(provider=self.name, object=name, reason="no-lock") from problem
+                raise
 
     def requests(self) -> Mapping[str, int]:
         """See `base.Usage`."""
