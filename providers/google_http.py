@@ -336,23 +336,25 @@ def _paced(body: memoryview, pace: Pace) -> Iterator[memoryview]:
 
 def _read(connection: http.client.HTTPConnection, limit: int) -> Reply:
     response = connection.getresponse()
-    body = bytearray()
+    pieces: list[bytes] = []
+    size = 0
     try:
         # Piece by piece: what came before a connection broke is kept, and need not be sent again.
-        while len(body) <= limit and (piece := response.read1(BLOCK * 4)):
-            body += piece
+        while size <= limit and (piece := response.read1(BLOCK * 4)):
+            pieces.append(piece)
+            size += len(piece)
         # `length` is what is still owed of an announced length; a body in chunks says by itself where it ends.
         whole = not response.length
     except (http.client.IncompleteRead, TimeoutError, ConnectionError, ssl.SSLError):
         whole = False
-    if len(body) > limit:
+    if size > limit:
         raise http.client.HTTPException("reply too long")
     headers = {name.lower(): value for name, value in response.getheaders()}
     closes = response.will_close or not whole
     response.close()
     if closes:
         connection.close()
-    return Reply(response.status, headers, bytes(body), whole)
+    return Reply(response.status, headers, b"".join(pieces), whole)
 
 
 def _dropped(connection: http.client.HTTPConnection) -> bool:
