@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from chatkeep.providers import base
-from tests.providers.faults import HASTY_CLAUSES, KEPT, FaultContract, RefusalContract
+from tests.providers.faults import HASTY_CLAUSES, KEPT, FaultContract
+from tests.providers.refusals import RefusalContract
 from tests.providers.stations import UNHURRIED, Bench
 from tests.providers.stations.plain import Plain
 from tests.support.fault_proxy import FaultProxy
@@ -217,6 +218,14 @@ class ListsWhatIsNoName(PlainProvider):
             yield from (base.ObjectStat(f"../{each.name}", each.size, each.modified) for each in found)
 
 
+class ListsWhateverItIsTold(PlainProvider):
+    def pages(self, prefix: str) -> Iterator[base.ObjectStat]:
+        after = ""
+        while found := self.page(prefix, after):
+            after = found[-1].name
+            yield from found
+
+
 class DeclaresNoDigest(PlainProvider):
     def put_paced(self, name: str, body: bytes, pace: Callable[[int], None]) -> None:
         headers = {"If-None-Match": "*", "Content-Length": str(len(body))}
@@ -362,6 +371,7 @@ BROKEN: tuple[tuple[type[PlainProvider], str], ...] = (
     (LeaksParserErrors, "test_a_listing_that_breaks_off"),
     (LeaksParserErrors, "test_one_bit_of_a_listing"),
     (ListsWhatIsNoName, "test_one_bit_of_a_listing"),
+    (ListsWhateverItIsTold, "test_a_listing_with_what_is_no_name"),
     (DeclaresNoDigest, "test_one_bit_of_a_request"),
     (LeavesWhatCameDamaged, "test_one_bit_of_a_request"),
     (MendsWhatItReads, "test_one_bit_of_a_body_that_is_read"),

@@ -12,7 +12,8 @@ import pytest
 from chatkeep.providers.base import Provider
 from tests.providers import stations
 from tests.providers.contract import ProviderContract
-from tests.providers.faults import HASTY_CLAUSES, FaultContract, RefusalContract
+from tests.providers.faults import HASTY_CLAUSES, FaultContract
+from tests.providers.refusals import RefusalContract
 from tests.providers.stations import HASTY, UNHURRIED, Bench, Place, Station
 from tests.support.fault_proxy import FaultProxy
 

@@ -222,6 +222,32 @@ def test_one_bit(path: str, upstream: Upstream, proxy: FaultProxy, client: Clien
     assert (status, different_bits(body, BODY)) == (200, 1)
 
 
+def test_words_of_a_reply(upstream: Upstream, proxy: FaultProxy, client: Client) -> None:
+    upstream.objects["/a"] = b"one two; Mon, 05 Jan 2026 10:00:00 GMT and 2026-01-05T10:00:00Z"
+    with broken(proxy, Fault("swap", find=b"two", put=b"2/3")):
+        assert client("GET", "/a")[1].startswith(b"one 2/3; ")
+    with broken(proxy, Fault("skew", seconds=-36000.0 - 1)):
+        assert client("GET", "/a")[1] == b"one two; Sun, 04 Jan 2026 23:59:59 GMT and 2026-01-04T23:59:59Z"
+    upstream.objects["/a"] = b"nothing"
+    with pytest.raises(AssertionError, match="never fired"), broken(proxy, Fault("swap", find=b"two", put=b"2/3")):
+        client("GET", "/a")
+
+
+def test_an_old_reply(upstream: Upstream, proxy: FaultProxy, client: Client) -> None:
+    proxy.remember = "^GET /a"
+    upstream.objects["/a"] = b"old"
+    assert client("GET", "/a") == (200, b"old")
+    proxy.remember = None
+    upstream.objects |= {"/a": b"new", "/ab": b"new"}
+    fault = Fault("stale", on="^GET /a", times=None)
+    with broken(proxy, fault):
+        assert client("GET", "/a") == (200, b"old")
+        assert client("GET", "/ab") == (200, b"new")
+        assert client("GET", "/a") == (200, b"old")
+    assert fault.fired == 2
+    assert client("GET", "/a") == (200, b"new")
+
+
 def different_bits(one: bytes, other: bytes) -> int:
     assert len(one) == len(other)
     return sum((a ^ b).bit_count() for a, b in zip(one, other, strict=True))

@@ -33,12 +33,13 @@ Kind = Literal[
     "flip-request",  # one bit of the request's body
     "flip-reply",  # one bit of the reply's body
     "skew",  # every time of day in the reply, head and body, `seconds` later
+    "swap",  # `find` in the reply, head and body, is `put`, of the same length
     "stale",  # answered as the same request was while `remember` was set; not one of those: passes, and is not counted
     "refused",  # nobody listens, until `clear`; not for chosen requests, and not counted: see `FaultProxy.set`
 ]
 _OF_REQUEST_BODY = ("reset", "flip-request")
 _OF_REPLY_BODY = ("truncated", "slow", "flip-reply")
-_COUNTED_LATER = (*_OF_REPLY_BODY, "skew", "stale")
+_COUNTED_LATER = (*_OF_REPLY_BODY, "skew", "swap", "stale")
 _PIECE = 65536
 _GONE = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
@@ -55,6 +56,7 @@ class Fault:
         times: so many are hit; None: all from then on.
         status, headers, body: of a `status`.
         seconds, pieces: of a `slow`; seconds of a `skew`.
+        find, put: of a `swap`.
         fired: requests that were hit.
         answers: status of each reply that was lost, broken or slow: what the server had made of the request.
     """
@@ -68,6 +70,8 @@ class Fault:
     body: bytes = b""
     seconds: float = 0.1
     pieces: int = 4
+    find: bytes = b""
+    put: bytes = b""
     fired: int = 0
     answers: list[int] = field(default_factory=list)
 
@@ -288,8 +292,8 @@ async def _relay(
         fault.answers.append(reply.status)
         _reset(client[1])
         return False
-    if fault is not None and fault.kind == "skew":
-        return await _send_skewed(fault, reply, server[0], client[1])
+    if fault is not None and fault.kind in ("skew", "swap"):
+        return await _send_altered(fault, reply, server[0], client[1])
     if tape is not None:
         tape.append(reply.raw())
         tape += [piece async for piece, _ in _body(server[0], reply)]
@@ -361,13 +365,13 @@ async def _trickle(fault: Fault, piece: bytes, sink: asyncio.StreamWriter, reply
         await sink.drain()
 
 
-async def _send_skewed(fault: Fault, reply: _Head, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> bool:
+async def _send_altered(fault: Fault, reply: _Head, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> bool:
     changed = False
     for piece in [reply.raw()] + [each async for each, _ in _body(source, reply)]:
-        shown = _shifted(piece, fault.seconds)
-        changed = changed or shown != piece
+        shown = _shifted(piece, fault.seconds) if fault.kind == "skew" else piece.replace(fault.find, fault.put)
+        if shown != piece and not changed:  # before the client can have it, who asks then whether it fired
+            fault.fired, changed = fault.fired + 1, True
         sink.write(shown)
-    fault.fired += changed
     await sink.drain()
     return reply.framing is not None and reply.header("connection").lower() != "close"
 
