@@ -378,3 +378,48 @@ def test_a_race_that_the_line_failed_a_part_of_is_not_remembered(opened: Open) -
             memo.delete(memo.items("")[0][0])
             assert type(raised_by(partial(provider.put, "b", b"2"))) is base.Unavailable
             assert memo.items("") == []
+
+
+def test_what_a_gateway_keeps_of_a_put_that_broke_is_replaced(opened: Open) -> None:
+    """`rclone serve s3` was seen to keep the first half, under the object's name, after a while. Here the connection
+    breaks, and the half is put there by hand."""
+    server = s3_servers.rclone()
+    memo, options = MemoryMemo(), s3(server, server.bucket())
+    name = "d/a"
+    with FaultProxy(server.port) as proxy:
+        broken = Fault("reset", on=r"^PUT .*/d/a")
+        with contextlib.closing(
+            OpendalProvider("od", "s3", {**options, "endpoint": proxy.url}, memo, create=True)
+        ) as first:
+            first.put("other", b"1")
+            proxy.set(broken)
+            assert type(raised_by(partial(first.put, name, BODY))) is base.Unavailable
+            assert broken.fired == 1
+    opendal.Operator("s3", **options).write(name, BODY[: len(BODY) // 2])
+    stranger = opened("s3", create=False, **options)
+    assert type(raised_by(partial(stranger.put, name, BODY))) is base.ObjectConflict
+    with contextlib.closing(OpendalProvider("od", "s3", options, memo)) as second:
+        second.put(name, BODY)
+        assert second.get(name) == BODY
+        assert type(raised_by(partial(second.put, name, BODY + b"x"))) is base.ObjectConflict
+    assert memo.items("writing:") == []
+
+
+def test_a_gateway_that_says_stored_in_the_place_of_the_service(pydav: wsgidav_server.Wsgidav, opened: Open) -> None:
+    server = s3_servers.minio()
+    for service, options, port in (
+        ("webdav", webdav(pydav.url), pydav.port),
+        ("s3", s3(server, server.bucket()), server.port),
+    ):
+        with FaultProxy(port) as proxy:
+            provider = opened(service, **{**options, "endpoint": proxy.url})
+            provider.put("a", b"1")
+            fault = Fault("status", on="^PUT ", status=201, times=None)
+            proxy.set(fault)
+            error = raised_by(partial(provider.put, "b", BODY))
+            assert fault.fired == 1
+            assert type(error) is base.Unavailable
+            assert (error.params["reason"], error.params["found"]) == ("size-differs", None)
+            proxy.clear()
+            provider.put("b", BODY)
+            assert provider.get("b") == BODY

@@ -460,3 +460,18 @@ def test_what_a_probe_says(pydav: wsgidav_server.Wsgidav, opened: Open) -> None:
     assert seen.clock_ahead is not None
     assert abs(seen.clock_ahead - 7200) < 60
     assert not seen.exclusive_create
+
+
+def test_a_gateway_that_says_stored_in_the_place_of_the_server(httpd: apache.Apache, opened: Open) -> None:
+    with FaultProxy(httpd.port) as proxy:
+        provider = opened(fresh(httpd).replace(httpd.url, proxy.url))
+        provider.put("a", b"1")
+        fault = Fault("status", on="^PUT ", status=201, times=None)
+        proxy.set(fault)
+        error = raised_by(partial(provider.put, "b", BODY))
+        assert fault.fired == 1
+        assert type(error) is base.Unavailable
+        assert (error.params["reason"], error.params["found"]) == ("size-differs", None)
+        proxy.clear()
+        provider.put("b", BODY)
+        assert provider.get("b") == BODY
