@@ -11,18 +11,20 @@ class variable `place` names the keys that say where things are stored: two prov
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
 
 from chatkeep.config.amounts import Duration
 from chatkeep.config.key import Key
 from chatkeep.config.problems import Reason
 
 _PRODUCT: Final = __name__.partition(".")[0]
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 GROUP: Final = f"{_PRODUCT}.providers"
 """The entry point group under which packages register types of providers."""
 
@@ -274,11 +276,14 @@ BUILT_IN_OPTIONS: Final[Mapping[str, type]] = MappingProxyType(
 )
 
 
-def entry_of(word: str) -> importlib.metadata.EntryPoint | None:
+def entry_of(word: str) -> EntryPoint | None:
     """What an installed package registered under this word, not yet imported. A built-in type cannot be replaced."""
     if word in BUILT_IN_OPTIONS:
         return None
-    found = importlib.metadata.entry_points(group=GROUP, name=word)
+    # Imported when somebody asks for what is not built in: it takes longer than all the rest of a configuration.
+    from importlib.metadata import entry_points
+
+    found = entry_points(group=GROUP, name=word)
     return next(iter(sorted(found, key=lambda entry: entry.value)), None)
 
 
@@ -304,7 +309,9 @@ class _Options(Mapping[str, type]):
 
     def __iter__(self) -> Iterator[str]:
         yield from BUILT_IN_OPTIONS
-        named = {entry.name for entry in importlib.metadata.entry_points(group=GROUP)}
+        from importlib.metadata import entry_points
+
+        named = {entry.name for entry in entry_points(group=GROUP)}
         yield from sorted(named - set(BUILT_IN_OPTIONS))
 
     def __len__(self) -> int:
