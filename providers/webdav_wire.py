@@ -130,6 +130,11 @@ class Wire:
         credential: who asks, None for nobody.
         trusted: what verifies the server's certificate.
         patience: most seconds to wait for the next byte in either direction.
+
+    Raises:
+        StorageMissing: the URL is none.
+        Unavailable: the proxy that the environment names cannot be used.
+        SecretFileRefused: the system's certificates cannot be read.
     """
 
     forms: Final = ("path", "whole", "plain")
@@ -143,20 +148,27 @@ class Wire:
         patience: float = 60.0,
     ) -> None:
         self.name = name
-        self._root = httpx.URL(url.rstrip("/") + "/")
+        try:
+            self._root = httpx.URL(url.rstrip("/") + "/")
+        except httpx.InvalidURL as problem:
+            raise base.StorageMissing(provider=name, path=url) from problem
         self.address = str(self._root)
         self._credential = credential
-        self._client = httpx.Client(
-            auth=credential,
-            verify=trusted
-            or (secure(None) if self._root.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)),
-            timeout=httpx.Timeout(patience, connect=min(patience, _CONNECTING)),
-            headers=_ALWAYS,
-            follow_redirects=False,
-            # What the environment says of proxies does not hold for this machine itself.
-            trust_env=not _is_here(self._root.host),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=16, keepalive_expiry=15.0),
-        )
+        # httpx would take the certificates that it brings along. For plain http nothing is loaded, which takes a while.
+        verify = trusted or (secure(None) if self._root.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        try:
+            self._client = httpx.Client(
+                auth=credential,
+                verify=verify,
+                timeout=httpx.Timeout(patience, connect=min(patience, _CONNECTING)),
+                headers=_ALWAYS,
+                follow_redirects=False,
+                # What the environment says of proxies does not hold for this machine itself.
+                trust_env=not _is_here(self._root.host),
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=16, keepalive_expiry=15.0),
+            )
+        except (ImportError, ValueError) as problem:  # a proxy of the environment that the library cannot speak to
+            raise base.Unavailable(provider=name, reason="proxy") from problem
 
     def path(self, place: str) -> str:
         """The decoded path of a place below the root, as listings name it: without a slash at the end."""

@@ -84,6 +84,11 @@ STORAGE_CASES: Final[Mapping[tuple[str, str], Words]] = {
     ("storage-missing", "bucket-name"): Words(
         "No bucket can have the name that the configuration gives it.", "Correct bucket there.", Exit.STORAGE
     ),
+    ("unavailable", "proxy"): Words(
+        "The proxy that the environment names for this storage cannot be used.",
+        "Correct HTTPS_PROXY or ALL_PROXY, or put the host of the storage into NO_PROXY.",
+        Exit.STORAGE,
+    ),
     ("storage-missing", "moved"): Words(
         "The server says that the place where the vault is stored has another address now: {path}.",
         "Put the new one into the configuration. It is not followed, because the password would go along.",

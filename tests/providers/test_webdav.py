@@ -475,3 +475,17 @@ def test_a_gateway_that_says_stored_in_the_place_of_the_server(httpd: apache.Apa
         proxy.clear()
         provider.put("b", BODY)
         assert provider.get("b") == BODY
+
+
+def test_a_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch, httpd: apache.Apache, opened: Open) -> None:
+    monkeypatch.setenv("ALL_PROXY", "gopher://127.0.0.1:9")
+    error = raised_by(lambda: Wire("dav", "https://storage.example/v"))
+    assert type(error) is base.Unavailable
+    assert error.params["reason"] == "proxy"
+    provider = opened(fresh(httpd))  # this machine is asked without any
+    provider.put("a", b"1")
+    assert names(provider) == ["a"]
+
+
+def test_an_address_that_is_none() -> None:
+    assert type(raised_by(lambda: Wire("dav", "https://h:port/v"))) is base.StorageMissing
