@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import functools
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -59,6 +60,7 @@ def make_client(settings: Settings, requests: Requests) -> S3Client:
     """
     try:
         import boto3.session
+        import botocore.session
         from botocore.config import Config
     except ImportError as problem:
         raise base.ClientMissing(type="s3", package="boto3", extra="s3") from problem
@@ -70,7 +72,11 @@ def make_client(settings: Settings, requests: Requests) -> S3Client:
         keys = _keys_of(settings.credentials_file, settings.profile or "default")
         profile = None  # the file stands in place of the usual ones, which need not have that profile
     style = settings.style if settings.style != "auto" else ("path" if settings.endpoint else "virtual")
-    session = boto3.session.Session(profile_name=profile, region_name=settings.region or None, **keys)
+    core = botocore.session.get_session()
+    core.register_component("data_loader", _loader())
+    session = boto3.session.Session(
+        botocore_session=core, profile_name=profile, region_name=settings.region or None, **keys
+    )
     client = session.client(
         "s3",
         endpoint_url=settings.endpoint or None,
@@ -106,6 +112,14 @@ def _no_such_question(request: Any = None, **_: object) -> Any:
 
     headers: Any = {}
     return AWSResponse(request.url, 404, headers, _Nothing())
+
+
+@functools.cache
+def _loader() -> Any:
+    """What reads the library's descriptions of services: some megabytes, and once is enough for all providers."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 _KEYS: Final = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
