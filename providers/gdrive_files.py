@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from chatkeep.providers import base
-from chatkeep.providers.gdrive_replies import FIELDS, DriveFile, drive_file, error_of
+from chatkeep.providers.gdrive_replies import FIELDS, DriveFile, drive_file, error_of, is_id
 from chatkeep.providers.google_http import REPLY_LIMIT, ForGoogle, Pace, Reply
 
 GOOGLE: Final = "https://www.googleapis.com"
@@ -58,7 +58,7 @@ class DriveFiles:
         """So many ids that a file may be created with."""
         found = self._json("ids", self._files.generateIds(count=count, space="drive", type="files"))
         ids = found.get("ids")
-        if not isinstance(ids, list) or not ids or not all(isinstance(each, str) and each for each in ids):
+        if not isinstance(ids, list) or not ids or not all(map(is_id, ids)):
             raise self._senseless()
         return list(ids)
 

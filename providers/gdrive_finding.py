@@ -13,7 +13,7 @@ from typing import Final
 from chatkeep.providers import base
 from chatkeep.providers.gdrive_files import DriveFiles, IdTaken, NotThere
 from chatkeep.providers.gdrive_names import by_name, the_folder
-from chatkeep.providers.gdrive_replies import FOLDER, DriveFile
+from chatkeep.providers.gdrive_replies import FOLDER, DriveFile, is_id
 from chatkeep.providers.memo import Memo
 
 FRESH: Final = 60.0
@@ -67,10 +67,10 @@ class Folder:
         if seen is not None and self._clock() - seen[0] < FRESH:
             return seen[1]
         self._seen = None
-        remembered = self._memo.get("folder:")
-        if remembered is not None and self._is_there(known := remembered.decode("ascii", "replace")):
-            self._seen = (self._clock(), known)
-            return known
+        remembered = _remembered(self._memo, "folder:")
+        if remembered is not None and self._is_there(remembered):
+            self._seen = (self._clock(), remembered)
+            return remembered
         found = self._by_name()
         if found is None or not self._is_there(found):
             raise self.missing()
@@ -88,8 +88,7 @@ class Folder:
             return
         except base.StorageMissing:
             pass
-        remembered = self._memo.get("folder:")
-        first = self._ids.new() if remembered is None else remembered.decode("ascii", "replace")
+        first = _remembered(self._memo, "folder:") or self._ids.new()
         if not self._make(first):
             self._make(self._ids.new())  # that one was deleted or trashed: its id is used up
         self.id()
@@ -119,6 +118,16 @@ class Folder:
     def _by_name(self) -> str | None:
         found = [each for page in self._files.search(the_folder(self._title)) for each in page if each.folder]
         return min(found, key=lambda each: each.order).id if found else None
+
+
+def _remembered(memo: Memo, key: str) -> str | None:
+    """An id out of the memo. What is none is removed: an id that is added would not take its place."""
+    raw = memo.get(key)
+    ident = None if raw is None else raw.decode("ascii", "replace")
+    if ident is not None and not is_id(ident):
+        memo.delete(key)
+        return None
+    return ident
 
 
 class Objects:
@@ -159,8 +168,7 @@ class Objects:
 
     def remembered(self, name: str) -> str | None:
         """The id that this machine chose or found."""
-        raw = self._memo.get(f"id:{name}")
-        return None if raw is None else raw.decode("ascii", "replace")
+        return _remembered(self._memo, f"id:{name}")
 
     def chosen(self, name: str, new: Callable[[], str]) -> tuple[str, bool]:
         """The id under which an object that is not remembered is to be made: the oldest file's that the list shows, or

@@ -38,6 +38,7 @@ _NO_ROOM: Final = frozenset(
 )
 # The person left the box for Drive empty when Google asked: another login, with it ticked, is the remedy.
 _SCOPE: Final = frozenset({"insufficientPermissions", "insufficientScopes"})
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 _REASON: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
@@ -61,6 +62,11 @@ class DriveFile:
     order: tuple[str, str]
 
 
+def is_id(text: object) -> bool:
+    """Whether it may be the id of a file: what is not is never put into an address."""
+    return isinstance(text, str) and _ID.fullmatch(text) is not None
+
+
 def drive_file(found: object) -> DriveFile | None:
     """A file out of a reply's JSON; None for what is none (no id, no size, no time)."""
     if not isinstance(found, Mapping):
@@ -69,7 +75,9 @@ def drive_file(found: object) -> DriveFile | None:
     folder = found.get("mimeType") == FOLDER
     size = "0" if folder else found.get("size")  # a text, because it may be larger than what JavaScript can count
     created = utc(at) if isinstance(at, str) else None
-    if not (isinstance(ident, str) and ident and isinstance(name, str) and isinstance(at, str) and created is not None):
+    if not (isinstance(ident, str) and is_id(ident) and isinstance(name, str)):
+        return None
+    if not (isinstance(at, str) and created is not None):
         return None
     if not (isinstance(size, str) and size.isascii() and size.isdigit() and len(size) <= 18):
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import random
 import signal
 import subprocess
@@ -140,7 +139,8 @@ provider.put(name, sys.stdin.buffer.read())
 
 @pytest.mark.parametrize("body", [SMALL, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("where", ["before-create", "after-create", "after-begin", "after-keep"])
-def test_killed(fake: FakeDrive, machine: DriveMachine, where: str, body: bytes) -> None:
+def test_killed(fake: FakeDrive, tmp_path: Path, where: str, body: bytes) -> None:
+    machine = DriveMachine(fake, tmp_path / "killed", on_disk=True)
     if where == "after-begin" and body is SMALL:
         where = "after-create"
     command = [sys.executable, "-c", _KILLED, str(machine.home), fake.origin, where, pack(body), str(len(body))]
@@ -158,7 +158,6 @@ def test_the_memo_is_lost(fake: FakeDrive, machine: DriveMachine) -> None:
     with machine.provider() as provider:
         provider.put(pack(LARGE), LARGE)
         provider.put("slots/a.json", SMALL)
-    os.unlink(machine.home / "memo.db")
     again = DriveMachine(fake, machine.home)
     with again.provider(create=False) as provider:
         provider.put(pack(LARGE), LARGE)

@@ -187,11 +187,14 @@ def test_a_memo_that_makes_no_sense(fake: FakeDrive, machine: DriveMachine, raw:
     with contextlib.closing(machine.memo()) as memo:
         memo.set(f"upload:{NAME}", raw)
         memo.set("id:a/b", b"\xff\xfe")
+        memo.set("id:c", b"../about?fields=user")
     with machine.provider() as provider:
         provider.put(NAME, BODY)
         assert provider.get(NAME) == BODY
         with pytest.raises(base.ObjectNotFound):
             provider.get("a/b")
+        provider.put("c", b"1")
+        assert provider.get("c") == b"1"
 
 
 def test_cancelled_in_the_middle_and_taken_up_again(fake: FakeDrive, machine: DriveMachine) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from chatkeep.config.storages import DriveOptions
 from chatkeep.providers.gdrive import DriveProvider, open_drive
 from chatkeep.providers.google_token import TokenInMemo
-from chatkeep.providers.memo import FileMemo, Memo
+from chatkeep.providers.memo import FileMemo, Memo, MemoryMemo
 from chatkeep.providers.registry import Opening
 from chatkeep.providers.wrap import Retrying
 from tests.support.fake_drive import FakeDrive
@@ -19,21 +19,27 @@ UNIT = 262_144
 
 
 class DriveMachine:
-    """One machine. Its memo is a file, and outlives the providers that it opens."""
+    """One machine. Its memo outlives the providers that it opens.
 
-    def __init__(self, fake: FakeDrive, home: Path, *, token: str | None = None) -> None:
+    Args:
+        on_disk: the memo is a file, as in the product: for what kills a process. Elsewhere it would only wait for the
+            disk.
+    """
+
+    def __init__(self, fake: FakeDrive, home: Path, *, on_disk: bool = False) -> None:
         self.fake = fake
+        self._memo = None if on_disk else MemoryMemo()
         self.home = home
         home.mkdir(exist_ok=True)
         self.client = home / "client.json"
         self.client.write_text(fake.client_json())
         self.client.chmod(0o600)
         with contextlib.closing(self.memo()) as memo:
-            TokenInMemo(memo).write(token or fake.accounts.logged_in())
+            TokenInMemo(memo).write(fake.accounts.logged_in())
 
     def memo(self) -> Memo:
         """The memo, opened."""
-        return FileMemo(self.home / "memo.db")
+        return self._memo or FileMemo(self.home / "memo.db")
 
     @contextlib.contextmanager
     def provider(self, *, create: bool = True, token_file: Path | None = None, **tuned: Any) -> Iterator[DriveProvider]:
