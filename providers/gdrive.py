@@ -86,6 +86,7 @@ class DriveProvider:
         self._folder = Folder(files, self._ids, memo, folder, clock)
         self._objects = Objects(files, memo, self._folder, clock)
         self._uploads = Uploads(files, memo, chunk)
+        self._reports: str | None = None  # the digest that came with the last file that was made
         if create:
             self._folder.make()
 
@@ -138,7 +139,7 @@ class DriveProvider:
         # exclusive_create: this machine's own writers share an id; another machine's do not, see the module's page.
         # versions: what is deleted does not go into the trash. No digest can be declared with an upload.
         return dataclasses.replace(
-            seen, exclusive_create=False, free_bytes=self._files.free(), reports_digest="sha256", versions=False
+            seen, exclusive_create=False, free_bytes=self._files.free(), reports_digest=self._reports, versions=False
         )
 
     def requests(self) -> Mapping[str, int]:
@@ -200,6 +201,7 @@ class DriveProvider:
 
     def _made(self, name: str, made: DriveFile, body: bytes, sha256: str) -> None:
         """What was just stored is what was sent, or is removed again; the next attempt takes another id."""
+        self._reports = "sha256" if made.sha256 is not None else "md5" if made.md5 is not None else None
         if made.trashed:  # with its folder, a moment ago
             raise self._folder.missing()
         if made.name == name and made.size == len(body) and self._matches(made, body, sha256) is not False:

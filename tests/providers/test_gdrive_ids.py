@@ -324,6 +324,11 @@ def test_by_the_digest_that_there_is(fake: FakeDrive, machine: DriveMachine, tel
         for other in (SMALL[::-1], SMALL + b" ", b""):
             with pytest.raises(base.ObjectConflict):
                 provider.put("slots/a.json", other)
+        seen = provider.probe()
+        assert seen.reports_digest == {(): None, ("md5Checksum",): "md5"}.get(tells, "sha256")
+        assert seen.free_bytes is None
+        fake.world.quota = fake.world.usage() + 5000
+        assert provider.probe().free_bytes == 5000
 
 
 @pytest.mark.parametrize("body", [SMALL, LARGE], ids=["small", "large"])
