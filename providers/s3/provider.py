@@ -327,9 +327,16 @@ class S3Provider:
 
     def _facts(self) -> facts.Facts:
         """What was learned; asked for on the first put that ever goes there."""
-        known = self._known
+        known = self._known or facts.load(self._memo, self.facts_key)
         if known is None:
-            known = self._known = facts.load(self._memo, self.facts_key) or self._learn()
+            try:
+                known = self._learn()
+            except ClientError as problem:
+                # A policy that lets objects be put and nothing under probe/: then nothing is proven, and used.
+                if type(errors.translated(problem, self.name)) is not base.PermissionRefused:
+                    raise
+                known = facts.Facts()
+        self._known = known
         return known
 
     def _learn(self) -> facts.Facts:

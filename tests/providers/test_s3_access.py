@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import hashlib
 import http.server
 import json
 import os
@@ -25,7 +26,7 @@ from chatkeep.providers.s3.client import Settings
 from chatkeep.providers.s3.payload import Payload
 from chatkeep.providers.s3.provider import S3Provider
 from tests.providers.contract import is_missing, raised_by
-from tests.support import s3_servers
+from tests.support import s3_policies, s3_servers
 from tests.support.s3_servers import ACCESS, SECRET, Keys
 
 
@@ -267,6 +268,24 @@ def test_a_lock_that_is_extended_and_never_shortened() -> None:
     with contextlib.closing(server.provider(server.bucket())) as provider:
         provider.put("a", b"1")
         assert type(raised_by(lambda: provider.retain("a", time.time() + 60))) is base.PermissionRefused
+
+
+def test_a_policy_that_lets_nothing_be_asked() -> None:
+    """Nothing is proven then: what is named by its hash is put, and what may not be looked at is not overwritten."""
+    server = s3_servers.minio()
+    bucket = server.bucket()
+    policy = s3_policies.put_only(bucket, "laptop")
+    policy["Statement"][0]["Resource"] = [f"arn:aws:s3:::{bucket}/laptop/d/*"]
+    body = b"sealed"
+    name = f"d/a/p/{hashlib.sha256(body).hexdigest()}"
+    with contextlib.closing(server.provider(bucket, keys=server.restricted(policy), prefix="laptop")) as provider:
+        for _ in range(2):
+            provider.put(name, body)
+        assert type(raised_by(lambda: provider.put("d/a", b"1"))) is base.PermissionRefused
+        assert type(raised_by(provider.probe)) is base.PermissionRefused
+    with contextlib.closing(server.provider(bucket, prefix="laptop")) as owner:
+        assert owner.get(name) == body
+        assert [found.name for found in owner.list("")] == [name]
 
 
 def test_what_was_learned_is_not_asked_again_and_a_probe_asks_anew() -> None:
