@@ -423,3 +423,15 @@ def test_a_gateway_that_says_stored_in_the_place_of_the_service(pydav: wsgidav_s
             proxy.clear()
             provider.put("b", BODY)
             assert provider.get("b") == BODY
+
+
+def test_a_body_that_breaks_is_gone_on_with(pydav: wsgidav_server.Wsgidav, opened: Open) -> None:
+    with FaultProxy(pydav.port) as proxy:
+        provider = opened("webdav", **webdav(proxy.url))
+        provider.put("a", BODY)
+        for offset, length in ((0, None), (1000, 100_000), (-100_000, None)):
+            broken = Fault("truncated", on="^GET .*/a$", times=3)
+            proxy.set(broken)
+            rest = BODY[max(offset, -len(BODY)) :]
+            assert provider.get("a", offset, length) == (rest if length is None else rest[:length])
+            assert broken.fired in (2, 3)  # the half of what is left can be all that is wanted
