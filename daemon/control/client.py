@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from chatkeep.daemon.control.errors import DaemonLost, DaemonSilent
+from chatkeep.daemon.control.noted import noted
 from chatkeep.daemon.control.wire import (
     ALIVE_SECONDS,
     BACKUP,
@@ -53,7 +54,7 @@ class Daemon:
     def find(cls, state_dir: Path, directory: Path | None = None, patience: float = PATIENCE) -> Self | None:
         """The daemon that has this state directory; None when none listens.
 
-        `directory`: of the sockets; None for every one that it may be in.
+        `directory`: of the sockets; None for every one that it may be in, and the one that it noted itself.
 
         Raises:
             SocketRefused: what is in its place is not this user's.
@@ -61,7 +62,10 @@ class Daemon:
             OSError: its place cannot be looked at.
         """
         name = socket_name(state_dir)
-        for each in runtime_directories() if directory is None else [directory]:
+        places = runtime_directories() if directory is None else [directory]
+        if directory is None and (other := noted(state_dir)) is not None and other not in places:
+            places.append(other)
+        for each in places:
             connection = _connected(each, name, patience)
             if connection is not None:
                 connection.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from chatkeep.daemon.control.errors import ControlError, DaemonRunning
+from chatkeep.daemon.control.noted import note
 from chatkeep.daemon.control.wire import socket_name
 from chatkeep.daemon.service.places import Place, runtime_directory
 
@@ -51,7 +52,9 @@ class Listening:
             # Two that start together: the second must see the first one's socket, not replace it.
             with place.alone(f"{name}.lock"):
                 _refuse_another(place, name)
-                return cls(place, name, _bound(place, name))
+                made = cls(place, name, _bound(place, name))
+                note(state_dir, place.path)
+                return made
         except BaseException:
             place.close()
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from chatkeep.daemon.control import connections, talk, wire
 from chatkeep.daemon.control.client import Daemon
 from chatkeep.daemon.control.errors import DaemonLost, DaemonRefused, DaemonRunning, DaemonSilent
 from chatkeep.daemon.control.listening import Listening
+from chatkeep.daemon.control.noted import NOTE
 from chatkeep.daemon.control.reporting import report_of
 from chatkeep.daemon.service.errors import NotReady, SocketRefused
 from chatkeep.daemon.service.events import Event, Kind
@@ -442,3 +444,33 @@ def test_a_directory_that_goes_is_made_again(serving: Serving, monkeypatch: pyte
     serving.directory.rmdir()
     until(lambda: Daemon.find(serving.state_dir, serving.directory) is not None, "it cannot be asked any more")
     assert found(serving).status()["pid"] == 4242
+
+
+def test_one_that_listens_elsewhere_is_found_by_its_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the daemon was started with another XDG_RUNTIME_DIR than the command that asks."""
+    state = tmp_path / "state"
+    for name in ("state", "here", "there"):
+        (tmp_path / name).mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "there"))
+    with contextlib.closing(Listening.begin(state)) as listening:
+        assert listening.path.parent == tmp_path / "there/chatkeep"
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "here"))
+        assert Daemon.find(state) is not None
+        assert Daemon.find(state, tmp_path / "here/chatkeep") is None
+        (tmp_path / "there/chatkeep").chmod(0o755)
+        with pytest.raises(SocketRefused):  # a note is no reason to trust what it leads to
+            Daemon.find(state)
+        (tmp_path / "there/chatkeep").chmod(0o700)
+    assert Daemon.find(state) is None, "the note of one that ended leads nowhere"
+    (state / NOTE).write_bytes(b"there/chatkeep")
+    assert Daemon.find(state) is None
+    (state / NOTE).unlink()
+    assert Daemon.find(state) is None
+
+
+def test_without_room_for_the_note_it_listens_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there").mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "there"))
+    with contextlib.closing(Listening.begin(tmp_path / "no/such/state")):
+        assert Daemon.find(tmp_path / "no/such/state") is not None
+    assert not (tmp_path / "no").exists()
