@@ -224,6 +224,5 @@ class Objects:
             self._memo.delete(f"id:{name}")
 
     def absent(self, name: str) -> base.ObjectNotFound:
-        """The error for an object that is not there: after a look at whether the folder itself is."""
-        self._folder.id()
+        """The error for an object that is not there. The lookup before it saw to it that the folder is."""
         return base.ObjectNotFound(provider=self._files.provider, object=name)
