@@ -88,6 +88,11 @@ class Mirrors:
         size: int = self._connection.rows(query, *leaders, len(leaders), provider)[0][0]
         return size
 
+    def lacks(self, provider: str, others: Collection[str]) -> bool:
+        """Whether it lacks something that left the outbox and that one of `others` has."""
+        where, values = _held_by(others)
+        return bool(others) and bool(self._connection.rows(f"SELECT 1 {where} LIMIT 1", *values, provider))
+
     def caught_up(self, provider: str, others: Collection[str]) -> bool:
         """It is as far as the outbox, if it lacks nothing any more that one of `others` has; whether that is so."""
         where, values = _held_by(others)

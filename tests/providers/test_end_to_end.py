@@ -193,17 +193,14 @@ def writing(path: Path) -> Iterator[None]:
 
 
 async def settled(one: Inside) -> None:
-    """Everything there is was sent to both."""
-    report = await one.daemon.backup([], lambda *_: None)
-    assert [source.error for source in report.sources] == [None]
-
-    async def waits() -> bool:
-        return any(provider.waiting for provider in (await one.daemon.standing()).providers)
-
-    end = time.monotonic() + 60
-    while await waits():
+    """Everything there is was sent to both. Asked for again and again: what failed often waits long by itself."""
+    end = time.monotonic() + 120
+    while True:
+        report = await one.daemon.backup([], lambda *_: None)
+        assert [source.error for source in report.sources] == [None]
+        if not any(provider.waiting for provider in (await one.daemon.standing()).providers):
+            return
         assert time.monotonic() < end, [event.values for event in one.kinds(Kind.UPLOAD_FAILED)]
-        await asyncio.sleep(0.05)
 
 
 async def play(machine: Machine, storage: Storage, chance: random.Random, rounds: int) -> None:

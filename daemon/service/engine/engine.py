@@ -82,6 +82,7 @@ class Engine:
             config, state, credential, list(self._places.values()), self._sharing, terms.now, terms.look_every
         )
         self._looks.news.renewed += recover(state, config)
+        letting_go.notice_gaps(config, state)
         if state.moved_aside is not None:
             self._looks.news.notices.append(StateMovedAside(path=str(state.moved_aside)))
         self._damaged: StateDamaged | None = None

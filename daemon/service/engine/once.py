@@ -11,6 +11,7 @@ from chatkeep.daemon.backup.writer import Writer
 from chatkeep.daemon.service import device, storage
 from chatkeep.daemon.service.engine import retaining, sweeping
 from chatkeep.daemon.service.engine.capturing import capture
+from chatkeep.daemon.service.engine.letting_go import notice_gaps
 from chatkeep.daemon.service.engine.repair import forget_known, give_up_damaged, recover
 from chatkeep.daemon.service.engine.report import Report
 from chatkeep.daemon.service.engine.sending import Uploads
@@ -41,6 +42,7 @@ def run(
     try:
         with records(config, credential, moved_aside) as state:
             report.renewed += recover(state, config)
+            notice_gaps(config, state)
             with storage.opened(config.providers, patient=False) as providers:
                 start = Start(config, credential, state, report)
                 start.look(providers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import threading
 from pathlib import Path
 
@@ -252,3 +253,44 @@ def test_a_backup_without_a_daemon_does_the_same(home: Home) -> None:
     assert report.providers[1].problems == ()
     assert behind(home) == set()
     assert held(home, "two") == held(home, "one")
+
+
+def test_one_that_was_left_out_of_the_configuration_for_a_time(home: Home) -> None:
+    """What left the outbox meanwhile nobody keeps for it; it gets that before anything else."""
+    optional(home)
+    both = home.config
+    with home.open() as engine:
+        work(engine, home, 0)
+    home.config = dataclasses.replace(both, providers=both.providers[:1])
+    two = home.stores.pop("two")
+    with home.open() as engine:
+        for number in range(1, 4):
+            work(engine, home, number)
+        assert engine.waiting() == (0, 0)
+    home.config, home.stores["two"] = both, two
+    with home.open() as engine:
+        assert behind(home) == {"two"}
+        work(engine, home, 4)
+        assert behind(home) == set()
+        assert engine.waiting() == (0, 0)
+    assert held(home, "two") == held(home, "one")
+    assert describe(home.restore("from two", provider="two")) == describe(home.source)
+
+
+def test_one_that_was_filled_by_hand_is_looked_at_and_not_sent_to(home: Home) -> None:
+    optional(home)
+    both = home.config
+    home.config = dataclasses.replace(both, providers=both.providers[:1])
+    two = home.stores.pop("two")
+    with home.open() as engine:
+        for number in range(4):
+            work(engine, home, number)
+    shutil.copytree(home.room / "one", home.room / "two", dirs_exist_ok=True)
+    home.config, home.stores["two"] = both, two
+    with home.open() as engine:
+        assert behind(home) == {"two"}
+        assert engine.upload("two").problems == ()
+        assert two.calls["put"] == 0
+        assert behind(home) == set()
+        figures = {one.name: one for one in engine.standing().providers}
+        assert figures["two"].frontiers == figures["one"].frontiers
