@@ -46,12 +46,11 @@ def read(entry: str) -> tuple[str, Kind] | None:
     vault's is among them.
     """
     away = _ICLOUD.fullmatch(entry) or _SUFFIXED.fullmatch(entry)
-    if away:
-        return (away["name"], Kind.AWAY) if base.is_name(away["name"]) else None
+    if away and base.is_name(away["name"]):
+        return away["name"], Kind.AWAY
     copy = _COPY.fullmatch(entry)
-    if copy:
-        of = copy["stem"] + copy["end"]
-        return (of, Kind.COPY) if base.is_name(of) else None
+    if copy and base.is_name(copy["stem"] + copy["end"]):
+        return copy["stem"] + copy["end"], Kind.COPY
     return (entry, Kind.ITSELF) if base.is_name(entry) else None
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from chatkeep.config.errors import Disposition
@@ -376,11 +375,34 @@ def test_an_address_within_this_network_is_never_asked(fake: FakeCloudKit, provi
         with_other.close()
 
 
-def test_redirects_are_not_followed(fake: FakeCloudKit, provider: CloudKitProvider) -> None:
+@pytest.mark.parametrize("on", ["asset-get", "asset-put", "records/lookup"])
+def test_redirects_are_not_followed(on: str, fake: FakeCloudKit, provider: CloudKitProvider) -> None:
     provider.put(NAME, BODY)
-    fake.answer("redirect", "asset-get", 302, b"", {"Location": "http://127.0.0.1:9/"})
-    assert type(raised_by(lambda: provider.get(NAME))) is base.Unavailable
-    assert fake.fired["redirect"] == 1
+    elsewhere = FakeCloudKit()
+    try:
+        there = {"Location": f"http://127.0.0.1:{elsewhere.port}/asset/{'0' * 32}/object"}
+        fake.answer("redirect", on, 307, b"", there)
+        call = (lambda: provider.put("a", BODY)) if on == "asset-put" else (lambda: provider.get(NAME))
+        assert type(raised_by(call)) is base.Unavailable
+        assert fake.fired["redirect"] == 1
+        assert not elsewhere.asked
+        assert elsewhere.refused == []
+    finally:
+        elsewhere.close()
+
+
+def test_an_answer_without_end_is_not_read_to_it(fake: FakeCloudKit, provider: CloudKitProvider) -> None:
+    fake.answer("long", "records/lookup", 200, b'{"records": "' + bytes(9 << 20) + b'"}')
+    error = raised_by(lambda: provider.stat("a"))
+    assert fake.fired["long"] == 1
+    assert error.params["reason"] == "too-long"
+
+
+def test_a_record_of_another_object_under_this_name(fake: FakeCloudKit, provider: CloudKitProvider) -> None:
+    provider.put("a", BODY)
+    fake.data.records["a"].fields["name"] = "b"
+    assert type(raised_by(lambda: provider.get("a"))) is base.ObjectDamaged
+    assert names(provider) == []
 
 
 def test_a_server_that_says_nothing(fake: FakeCloudKit, provider: CloudKitProvider) -> None:
@@ -429,28 +451,6 @@ def test_no_error_says_an_address_or_the_key(fake: FakeCloudKit, provider: Cloud
         assert type(error) is base.Unavailable
         assert "127.0.0.1" not in repr(error.params)
     assert (tmp_path / "cloudkit-key.pem").read_text()[40:60] not in repr(error.params)
-
-
-def test_key_files(tmp_path: Path, fake: FakeCloudKit) -> None:
-    options = fake.options(tmp_path)
-    path = options.key_file
-
-    def reason() -> object:
-        return raised_by(lambda: Signer(options.key_id, path)).params["reason"]
-
-    path.chmod(0o644)
-    assert reason() == "mode"
-    path.chmod(0o600)
-    form, pem = serialization.PrivateFormat.PKCS8, serialization.Encoding.PEM
-    locked = fake.key.private_bytes(pem, form, serialization.BestAvailableEncryption(b"secret"))
-    other = ec.generate_private_key(ec.SECP384R1()).private_bytes(pem, form, serialization.NoEncryption())
-    for raw in (b"nothing", b"-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n", locked, other):
-        path.write_bytes(raw)
-        assert reason() == "malformed"
-    path.write_bytes(fake.key.private_bytes(pem, form, serialization.NoEncryption()))
-    assert Signer(options.key_id, path)
-    path.unlink()
-    assert reason() == "missing"
 
 
 def test_a_missing_library_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fake: FakeCloudKit) -> None:

@@ -312,7 +312,8 @@ def test_what_is_nobodys_is_neither_listed_nor_reported(provider: SyncedFolder) 
         (provider._root / "d" / each).write_bytes(b"1")
     (provider._root / "d" / "link 2").symlink_to("/etc/passwd")
     os.mkfifo(provider._root / "d" / "pipe 2")
-    (provider._root / "d" / f"{NAME[-64:]}").write_bytes(BODY)  # a pack that is not where packs are
+    packs = place(provider, NAME).parent.parent
+    (packs / NAME[-64:]).write_bytes(BODY)  # not where packs are
     assert names(provider, "d/a") == [NAME]
     assert provider.strays().copies == ()
 

@@ -42,6 +42,12 @@ def test_conflict_copies(entry: str, of: str | None) -> None:
     assert read(entry) == ((entry, Kind.ITSELF) if of is None else (of, Kind.COPY))
 
 
+def test_names_that_only_look_like_stand_ins() -> None:
+    for name in ("a..nextcloud", "a-.-.owncloud"):
+        assert base.is_name(name)
+        assert read(name) is not None
+
+
 @pytest.mark.parametrize("name", [HASH, "a.json", "a"])
 def test_stand_ins(name: str) -> None:
     for each in stand_ins(name):
