@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -36,10 +37,10 @@ def endpoint() -> Iterator[str]:
     try:
         host, port = server.get_host_and_port()
         url = f"http://{host}:{port}"
-        import boto3
-
-        given = {"aws_access_key_id": KEY, "aws_secret_access_key": SECRET}
-        boto3.client("s3", endpoint_url=url, region_name="us-east-1", **given).create_bucket(Bucket="chats")  # type: ignore[arg-type]
+        client = boto3.client(
+            "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id=KEY, aws_secret_access_key=SECRET
+        )
+        client.create_bucket(Bucket="chats")
         yield url
     finally:
         server.stop()

@@ -12,6 +12,7 @@ import pytest
 from chatkeep.daemon.cli import checks, provider_findings
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.main import main
+from chatkeep.daemon.service import storage
 from chatkeep.daemon.state import Commit, ObjectRow, SnapshotRow, SnapshotStatistics, State
 from chatkeep.daemon.vault.names import VAULTS
 from chatkeep.providers.base import ClientMissing, PermissionRefused
@@ -191,14 +192,14 @@ def test_objects_that_are_gone(station: Station, capsys: pytest.CaptureFixture[s
 def test_a_provider_whose_library_is_missing_hides_no_other(
     station: Station, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = checks.storage.opened
+    opened = storage.opened
 
     def missing(configs: list[Any], **how: Any) -> Any:
         if configs[0].name == "disk":
             raise ClientMissing(provider="disk", type="s3", package="boto3", extra="s3")
         return opened(configs, **how)
 
-    monkeypatch.setattr(checks.storage, "opened", missing)
+    monkeypatch.setattr(storage, "opened", missing)
     found = examine(station, capsys, Exit.FAILED)
     assert "pip install 'chatkeep[s3]'" in found["disk"][0]["remedy"]
     assert found["usb"][0]["level"] == "ok"

@@ -49,9 +49,11 @@ class Odd(MemoryProvider):
             raise base.PermissionRefused(provider=self.name)
 
 
-def tried(provider: base.Provider, **how: bool) -> tuple[dict[Check, Row], Trial, list[Row]]:
+def tried(
+    provider: base.Provider, *, keyed: bool = True, quick: bool = False
+) -> tuple[dict[Check, Row], Trial, list[Row]]:
     """Every row by its question, the trial when it was over, and the rows in their order."""
-    trial = Trial(provider, lambda _check: None, **how)
+    trial = Trial(provider, lambda _check: None, keyed, quick)
     rows = list(trial.rows())
     assert len({row.check for row in rows}) == len(rows), "a question was answered twice"
     return {row.check: row for row in rows}, trial, rows
@@ -63,8 +65,7 @@ def test_all_well() -> None:
     assert findings.verdict(rows) is Verdict.GOOD
     assert findings.exit_of(rows) is Exit.DONE
     assert set(Check) - found.keys() == {Check.PLACE, Check.ARRIVAL}
-    assert found[Check.UP].value is not None
-    assert found[Check.UP].value > 0
+    assert (found[Check.UP].value or 0) > 0
     assert (storage.objects, trial.left) == ({}, [])
     sent = {name for verb, name in storage.verbs if verb == "put"}
     assert len(sent) > 2
