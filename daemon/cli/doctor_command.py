@@ -6,7 +6,7 @@ import click
 
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.frame import Command, Frame, pass_frame
-from chatkeep.daemon.cli.output import Output, Style
+from chatkeep.daemon.cli.output import WIDTH, Output, Style, paragraph
 
 STYLES: dict[str, Style] = {"ok": "good", "warn": "warn", "fail": "bad"}
 
@@ -27,13 +27,19 @@ def doctor(frame: Frame) -> int:
     lines = []
     for check in found:
         level = frame.out.styled(f"{check.level:<4}", STYLES[check.level])
-        first, *more = check.text.split("\n")
+        first, *more = _folded(frame.out, check.text, width + 8)
         lines.append(f"{level}  {check.about:<{width}}  {first}")
         lines += [f"{'':<{width + 8}}{line}" for line in more]
         if check.remedy:
-            lines.append(_remedy(frame.out, check.remedy, width + 8))
+            lines += [_remedy(frame.out, line, width + 8) for line in _folded(frame.out, check.remedy, width + 8)]
     frame.out.result(value, *lines, *_verdict(worst))
     return Exit.FAILED if worst == "fail" else Exit.DONE
+
+
+def _folded(out: Output, text: str, indent: int) -> list[str]:
+    """In lines that fit a terminal; whoever reads them out of a pipe gets them whole."""
+    lines = text.split("\n")
+    return [one for line in lines for one in paragraph(line, WIDTH - indent) or [""]] if out.out.isatty() else lines
 
 
 def _remedy(out: Output, text: str, indent: int) -> str:

@@ -17,7 +17,8 @@ from chatkeep.daemon.state import Commit, ObjectRow, SnapshotRow, SnapshotStatis
 from chatkeep.daemon.vault.names import VAULTS
 from chatkeep.providers.base import ClientMissing, PermissionRefused
 from chatkeep.providers.folder import FolderProvider
-from tests.support.station import Station
+from tests.support.station import COMMAND, Station
+from tests.support.terminal import converse
 
 
 @pytest.fixture
@@ -217,3 +218,12 @@ def test_storage_that_lets_nothing_be_deleted_is_a_remark(
     assert [check["level"] for check in disk] == ["ok", "warn"]
     assert disk[0]["text"].startswith("writes, reads and lists")
     assert "It lets nothing be deleted" in disk[1]["text"]
+
+
+def test_at_a_terminal_every_line_fits(station: Station) -> None:
+    station.storage("usb").rename(station.room / "pulled-out")
+    code, shown = converse([*COMMAND, "--config", str(station.config), "doctor"], [], {"TERM": "dumb"})
+    assert code == Exit.FAILED
+    assert "Mount the disk" in shown
+    wide = [line for line in shown.splitlines() if len(line) > 80 and str(station.room) not in line]
+    assert wide == []
