@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -54,9 +55,7 @@ class FakeCloudKit:
         self.asked: Counter[str] = Counter()
         self._faults: deque[tuple[str, str, Callable[[Exchange], None]]] = deque()
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Exchange)
-        self._server.daemon_threads = True
-        self._server.cloudkit = self  # type: ignore[attr-defined]
+        self._server = _Server(self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
@@ -139,6 +138,20 @@ class FakeCloudKit:
         self._thread.join(10)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, cloudkit: FakeCloudKit) -> None:
+        super().__init__(("127.0.0.1", 0), Exchange)
+        self.cloudkit = cloudkit
+
+    def handle_error(self, *_: object) -> None:
+        """A client that went away is none; anything else is this fake's own fault, and fails the test."""
+        problem = sys.exc_info()[1]
+        if not isinstance(problem, ConnectionError | TimeoutError):
+            self.cloudkit.refused.append(f"the fake broke: {problem!r}")
+
+
 def pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     """As `openssl ecparam -genkey` writes it."""
     form = serialization.PrivateFormat.TraditionalOpenSSL
@@ -158,7 +171,8 @@ class Exchange(BaseHTTPRequestHandler):
 
     @property
     def cloudkit(self) -> FakeCloudKit:
-        return self.server.cloudkit  # type: ignore[attr-defined, no-any-return]
+        assert isinstance(self.server, _Server)
+        return self.server.cloudkit
 
     @property
     def home(self) -> str:
