@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -85,8 +86,9 @@ def files_in(folder: Path) -> list[str]:
 def test_digest_with_many_threads_sends_no_object_in_vain(httpd: apache.Apache, opened: Open) -> None:
     url = f"{httpd.url}/digest/vault{next(_NUMBERS)}"
     provider = opened(url)
+    provider.put("a/0", BODY)  # all is known now, so that the first request of another thread is that of its object
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: provider.put(f"a/{number}", BODY), range(16)))
+        list(pool.map(lambda number: provider.put(f"a/{number}", BODY), range(1, 16)))
     assert names(provider) == sorted(f"a/{number}" for number in range(16))
     where = url.rpartition("/")[2]
     puts = httpd.logged(lambda line: line.startswith("PUT ") and where in line, 16)
@@ -233,6 +235,27 @@ def test_a_server_that_replaces_is_found_out(pydav: wsgidav_server.Wsgidav, open
         assert type(raised_by(partial(provider.put, "a/b", b"other"))) is base.ObjectConflict
         assert provider.get("a/b") == b"first"
         provider.put("a/b", b"first")
+
+
+def test_writers_that_race_at_a_server_that_replaces(pydav: wsgidav_server.Wsgidav, opened: Open) -> None:
+    with pydav.switched("overwrites", overwrites=True) as fired:
+        provider = opened(fresh(pydav))
+        provider.put("a/first", b"")
+        barrier = threading.Barrier(8)
+
+        def put(number: int) -> type[base.ProviderError] | None:
+            barrier.wait(10)
+            try:
+                provider.put("a/b", bytes([number]) * 1000)
+            except base.ObjectConflict as error:
+                return type(error)
+            return None
+
+        with ThreadPoolExecutor(8) as pool:
+            outcomes = list(pool.map(put, range(8)))
+        assert fired() >= 2
+        assert outcomes.count(base.ObjectConflict) == 7
+        assert provider.get("a/b") == bytes([outcomes.index(None)]) * 1000
 
 
 def test_what_was_found_out_is_remembered(httpd: apache.Apache) -> None:
