@@ -194,6 +194,8 @@ class _Exchange(http.server.BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         if not headers.get("host", "").startswith("127.0.0.1:") or len(query) != len(pairs):
             self.server.drive.strange.append(f"{self.command} {self.path}: host or repeated parameters")
+        if parts.path == "/favicon.ico":  # browsers ask by themselves
+            return self._send(Answer(404))
         if parts.path in ("/o/oauth2/auth", "/consent", "/token"):
             return self._oauth(parts.path, query)
         if "transfer-encoding" in headers or (self.command in ("POST", "PUT") and "content-length" not in headers):
