@@ -10,7 +10,17 @@ from functools import partial
 from chatkeep.config.errors import Disposition
 from chatkeep.providers import base
 from tests.providers.contract import is_missing, names, raised_by
-from tests.providers.faults import BODY, KEPT, NAME, all_well, stands_once, steadfast, tells_no_secret, verbs
+from tests.providers.faults import (
+    BODY,
+    KEPT,
+    NAME,
+    all_well,
+    stands_once,
+    steadfast,
+    tells_no_secret,
+    tries_once,
+    verbs,
+)
 from tests.providers.stations import Bench, Fired, Lack
 from tests.support.fault_proxy import Fault, broken
 
@@ -28,12 +38,12 @@ class RefusalContract:
             assert type(error) is refusal.means, word
             assert error.params["provider"] == bench.provider.name
             tells_no_secret(bench, error)
-            once = fault.fired
+            tries_once(bench, fault)
             if error.disposition is not Disposition.RETRY:
                 fault.fired = 0
                 with broken(bench.proxy, fault):
                     raised_by(verbs(steadfast(bench.provider))[refusal.verb])
-                assert fault.fired == once, f"{word} is repeated"
+                tries_once(bench, fault)
         is_missing(bench.direct, NAME)
         if bench.station.refusals:
             all_well(bench)
