@@ -19,6 +19,7 @@ from chatkeep.config.key import CREDENTIAL
 from chatkeep.config.model import PROVIDER_OPTIONS, Shape, shapes
 from chatkeep.config.problems import nearest
 from chatkeep.config.proposal import ProposedProvider
+from chatkeep.config.storages import TypeUnusable
 from chatkeep.daemon.cli.measures import printable
 
 MOST_SECRET: Final = 64 * 1024  # bytes; as much as is read back
@@ -89,7 +90,12 @@ class Chosen:
 
 def kind(word: str) -> Kind:
     """What is known of a type; of one that a package brought, the first line of its description."""
-    return KINDS.get(word) or Kind((PROVIDER_OPTIONS[word].__doc__ or word).strip().splitlines()[0])
+    if word in KINDS:
+        return KINDS[word]
+    try:
+        return Kind((PROVIDER_OPTIONS[word].__doc__ or word).strip().splitlines()[0])
+    except TypeUnusable as exc:
+        return Kind(f"cannot be used: {exc.place} ({exc.cause})")
 
 
 def keys(word: str) -> dict[str, Shape]:
@@ -105,6 +111,11 @@ def asked_for(word: str) -> list[Shape]:
 def require_kind(word: str) -> str:
     """A type that there is. Raises click.BadParameter."""
     if word in PROVIDER_OPTIONS:
+        try:
+            keys(word)
+        except TypeUnusable as exc:
+            text = f"'{printable(word)}' comes from a package that cannot be used: {exc.place} ({exc.cause})."
+            raise click.BadParameter(text, param_hint="--type") from exc
         return word
     known = list(PROVIDER_OPTIONS)
     meant = nearest(word, known)

@@ -111,7 +111,7 @@ def _kind(out: Output, before: Answers) -> str:
             out.note(f"  That is no kind of storage. {advice}")
         said = answer(question, default="", show=False)
     if said in others:
-        return said
+        return setup_options.require_kind(said)
     before.values["path"] = said if said != "folder" else ""
     return "folder"
 

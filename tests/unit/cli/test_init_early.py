@@ -8,6 +8,8 @@ import pytest
 
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.main import main
+from chatkeep.providers.base import QuotaExceeded
+from tests.support import odd_storage
 from tests.support.station import COMMAND, Station
 from tests.support.terminal import converse
 
@@ -71,3 +73,33 @@ def test_who_gives_up_is_told_that_there_is_no_vault(
     assert "No vault was made" in shown
     assert "What was finished before stands" not in shown
     assert station.objects() == {}
+
+
+def odd(tmp_path: Path) -> Station:
+    station = Station(tmp_path)
+    station.config.write_text(station.config.read_text().replace("type: folder", "type: odd"))
+    return station
+
+
+def test_storage_that_does_not_do_is_told_before_a_key_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station = odd(tmp_path)
+    odd_storage.install(monkeypatch)
+    monkeypatch.setattr(odd_storage.OddStorage, "error", QuotaExceeded(provider="disk"))
+    assert init(station, station.key) == Exit.STORAGE
+    assert "Storage is full" in capsys.readouterr().err
+    assert not station.key.exists()
+    monkeypatch.setattr(odd_storage.OddStorage, "error", None)
+    assert init(station, station.key) == Exit.DONE
+
+
+@pytest.mark.parametrize("what", ["reads", "lists"])
+def test_a_credential_that_may_only_put_makes_no_vault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    station = odd(tmp_path)
+    odd_storage.install(monkeypatch, **{what: False})
+    assert init(station, station.key) == Exit.USAGE
+    assert "put one that may only write in its place" in capsys.readouterr().err
+    assert not station.key.exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import MappingProxyType
 
@@ -178,3 +179,11 @@ def test_what_a_configuration_that_is_there_lacks(tmp_path: Path) -> None:
     assert setup_storage.lacking(here, other) == ["--set prefix=x"]
     assert setup_storage.lacking(here, Storing(type="gdrive")) == ["--type gdrive"]
     assert setup_storage.lacking(here, Storing(store=Path("/x"))) == ["--store /x"]
+
+
+def test_a_type_of_a_package_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("broken", "no_such_module:TYPE", storages.GROUP)
+    monkeypatch.setattr(storages, "entry_of", lambda word: entry if word == "broken" else None)
+    assert "no_such_module" in setup_options.kind("broken").title
+    with pytest.raises(click.BadParameter, match="cannot be used"):
+        setup_options.require_kind("broken")
