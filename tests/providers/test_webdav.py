@@ -19,6 +19,7 @@ import pytest
 
 from chatkeep.config.storages import WebdavOptions
 from chatkeep.providers import base, webdav_wire
+from chatkeep.providers.folder import FolderProvider
 from chatkeep.providers.memo import MemoryMemo
 from chatkeep.providers.registry import Opening
 from chatkeep.providers.webdav import STALE_AFTER, TYPE, WebdavProvider
@@ -512,3 +513,15 @@ def test_a_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch, httpd: apac
 
 def test_an_address_that_is_none() -> None:
     assert type(raised_by(lambda: Wire("dav", "https://h:port/v"))) is base.StorageMissing
+
+
+def test_the_same_vault_as_a_folder_on_the_server(pydav: wsgidav_server.Wsgidav, opened: Open) -> None:
+    url = fresh(pydav)
+    provider, folder = opened(url), FolderProvider("disk", folder_of(pydav, url))
+    pack, other = f"d/{'a1' * 16}/p/{'0b' * 32}", f"d/{'a1' * 16}/p/{'0c' * 32}"
+    provider.put(pack, BODY)
+    provider.put("slots/a", b"1")
+    folder.put(other, b"2")
+    for one in (provider, folder):
+        assert names(one) == sorted([pack, other, "slots/a"])
+        assert (one.get(pack), one.get(other)) == (BODY, b"2")
