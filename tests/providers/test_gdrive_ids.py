@@ -229,7 +229,8 @@ def test_the_oldest_of_several_then_the_smallest_id(fake: FakeDrive, machine: Dr
             made = fake.world.create({"id": ident, "name": "a/b", "parents": [folder]}, body, fake.accounts.client_id)
             made.properties = {"a1": "a"}
             made.created = created
-        assert [(each.name, each.size) for each in provider.list("a/")] == [("a/b", len(b"the object"))]
+        for fake.world.page_limit in (1000, 2, 1):  # also where one page ends among files of one instant
+            assert [(each.name, each.size) for each in provider.list("a/")] == [("a/b", len(b"the object"))]
         assert provider.get("a/b") == b"the object"
 
 
