@@ -148,7 +148,7 @@ class CloudKitProvider:
         question = {"records": [{"recordName": record_name}], "desiredKeys": [*keys]}
         found = icloud_replies.one_of(self._calls.database("records/lookup", question), record_name)
         refused = icloud_replies.refusal(found)
-        if refused is not None and refused.code == "NOT_FOUND":
+        if (refused is not None and refused.code == "NOT_FOUND") or found.get("deleted") is True:
             raise base.ObjectNotFound(provider=self.name, object=name)
         if refused is not None:
             raise self._error(refused)

@@ -315,6 +315,15 @@ def test_records_of_others_are_not_listed(fake: FakeCloudKit, provider: CloudKit
     assert type(raised_by(lambda: provider.stat("f"))) is base.ObjectDamaged
 
 
+def test_a_record_that_is_told_to_be_deleted_is_none(fake: FakeCloudKit, provider: CloudKitProvider) -> None:
+    told = json.dumps({"records": [{"recordName": "a", "deleted": True}]}).encode()
+    fake.answer("deleted", "records/lookup", 200, told)
+    assert type(raised_by(lambda: provider.stat("a"))) is base.ObjectNotFound
+    fake.answer("deleted", "records/query", 200, told)
+    assert names(provider) == []
+    assert fake.fired["deleted"] == 2
+
+
 def test_a_listing_that_goes_in_a_circle_ends(fake: FakeCloudKit, provider: CloudKitProvider) -> None:
     provider.put("a", BODY)
     page = json.dumps({"records": [], "continuationMarker": "again"}).encode()
