@@ -104,27 +104,6 @@ def upload(
     return run.result()
 
 
-def upload_all(
-    outbox: Outbox,
-    providers: Sequence[base.Provider],
-    on_progress: Callable[[Progress], None] = lambda _progress: None,
-    cancelled: Callable[[], bool] = lambda: False,
-    pace: Pace | None = None,
-) -> list[UploadResult]:
-    """`upload` to each provider, side by side: neither the errors nor the slowness of one hold up another.
-
-    Returns the results in the order of `providers`. `on_progress` is called from several threads at once.
-
-    Raises:
-        StateError: as `upload`, after the other providers have ended.
-    """
-    if not providers:
-        return []
-    with ThreadPoolExecutor(len(providers), thread_name_prefix="upload") as pool:
-        started = [pool.submit(upload, outbox, each, on_progress, cancelled, pace) for each in providers]
-    return [each.result() for each in started]
-
-
 def release(outbox: Outbox, providers: Sequence[str]) -> int:
     """Removes from the outbox what every one of `providers` has acknowledged; returns how many objects.
 

@@ -200,7 +200,8 @@ async def settled(one: Inside) -> None:
         assert [source.error for source in report.sources] == [None]
         if not any(provider.waiting for provider in (await one.daemon.standing()).providers):
             return
-        assert time.monotonic() < end, [event.values for event in one.kinds(Kind.UPLOAD_FAILED)]
+        failed = [{**event.values} for event in one.kinds(Kind.UPLOAD_FAILED)]
+        assert time.monotonic() < end, "\n".join(map(str, failed))
 
 
 async def play(machine: Machine, storage: Storage, chance: random.Random, rounds: int) -> None:

@@ -181,12 +181,12 @@ def test_the_only_one_that_has_it_is_asked_however_it_is(home: Home, tmp_path: P
     slow._dead = True
     with pytest.raises(Unavailable):
         watched.get("probe/x")
-    assert watched.rests
+    assert preference.rests(watched)
     assert in_order([watched, Watched(quick, clock)]) == [1, 0]
     slow._dead = False
     with pytest.raises(ObjectNotFound):  # an answer: it is there again
         watched.get("probe/x")
-    assert not watched.rests
+    assert in_order([watched, Watched(quick, clock)]) == [0, 1]
 
 
 def test_damage_on_the_way_passes(home: Home, tmp_path: Path) -> None:
@@ -218,9 +218,9 @@ def test_a_rest_ends(home: Home) -> None:
     watched = Watched(dead, clock)
     with pytest.raises(Unavailable):
         list(watched.list("d/"))
-    assert watched.rests
+    assert preference.rests(watched)
     clock.now += preference.REST - 1
-    assert watched.rests
+    assert preference.rests(watched)
     clock.now += 1
-    assert not watched.rests
+    assert not preference.rests(watched)
     assert preference.watched([dead]) == [dead]

@@ -13,6 +13,7 @@ from chatkeep.config.amounts import Size
 from chatkeep.config.running import OutboxConfig
 from chatkeep.daemon.service.engine import once
 from chatkeep.daemon.service.engine.engine import Engine
+from chatkeep.daemon.service.engine.report import Report
 from chatkeep.daemon.service.engine.steps import unwatched
 from chatkeep.daemon.service.errors import OutboxFull
 from chatkeep.daemon.state.glance import Glance
@@ -237,7 +238,7 @@ def test_a_backup_without_a_daemon_does_the_same(home: Home) -> None:
     limit = OutboxConfig(Size(LIMIT))
     config = dataclasses.replace(home.config, outbox=limit)
 
-    def back_up() -> once.Report:
+    def back_up() -> Report:
         return once.run(config, config.sources, unwatched, bool, lambda _: None, upload=True)
 
     for number in range(6):

@@ -9,8 +9,9 @@ import pytest
 
 from chatkeep.daemon.state import Queued
 from chatkeep.daemon.sync import upload as sync
+from chatkeep.daemon.sync.catching_up import send_all
 from chatkeep.daemon.sync.errors import OutboxDamaged
-from chatkeep.daemon.sync.upload import Pace, release, upload, upload_all
+from chatkeep.daemon.sync.upload import Pace, release, upload
 from chatkeep.providers import base
 from chatkeep.providers.folder import FolderProvider
 from tests.support.memory_provider import MemoryProvider
@@ -64,7 +65,7 @@ def test_a_folder_on_another_file_system_gets_a_copy(state, monkeypatch, folder)
 def test_two_folders_of_one_file_system_never_share_an_object(state, folder, tmp_path) -> None:  # type: ignore[no-untyped-def]
     snapshot(state)
     second = FolderProvider("second", tmp_path / "second", create=True)
-    upload_all(state.outbox, [folder, second], pace=Pace(threads=2))
+    send_all(state, [folder, second], [folder, second], pace=Pace(threads=2))
     for item in state.outbox.queue("nobody"):
         places = [path for path in tmp_path.rglob("*") if path.name.endswith(item.path.name) and path != item.path]
         assert len(places) == 2

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from chatkeep.daemon.state import Commit, ObjectRow, Queued, SnapshotRow, StackRow, State
+from chatkeep.daemon.sync.catching_up import Watch, send_all
 from chatkeep.daemon.sync.errors import OutboxDamaged
-from chatkeep.daemon.sync.upload import Pace, Progress, release, upload, upload_all
+from chatkeep.daemon.sync.upload import Pace, Progress, release, upload
 from chatkeep.providers import base
 from chatkeep.providers.folder import FolderProvider
 from chatkeep.providers.wrap import Patience
@@ -319,11 +320,11 @@ def test_providers_do_not_hold_each_other_up(state: State, home: base.Provider, 
         FaultyProvider(away, Fault("put", base.PermissionRefused(provider=AWAY), skip=2, times=None)),
         lambda _name: None if home_is_done.wait(10) else pytest.fail("held up by the other provider"),
     )
-    first, second = upload_all(state.outbox, [slow, home], progress, pace=pace())
+    first, second = send_all(state, [slow, home], [slow, home], Watch(progress), pace())
     assert (first.provider, first.objects, [each.code for each in first.problems]) == (AWAY, 2, ["permission-refused"])
     assert (second.provider, second.objects, second.problems) == (HOME, 8, ())
     is_readable(state, away, queue)
-    assert upload_all(state.outbox, []) == []
+    assert send_all(state, [], []) == []
 
 
 def test_what_all_have_is_released(state: State, home: base.Provider, away: base.Provider) -> None:
