@@ -38,10 +38,6 @@ class Lack(enum.Enum):
     QUOTA = "it is never full"  # no refusal of that meaning and no hook
     CREDENTIALS = "it asks for no credential"  # the same
     PUT_ONLY = "no credential can be limited to put"  # no such provider
-    RETRY_AFTER = "the client does not pass on how long to wait"  # the error says None
-    PATIENCE = "the client bounds the whole of a transfer: slow is an error"  # the fault clause sees that
-    ANY_REPLY = "the client takes any reply with status 200 for the one it asked for"  # the fault clause sees that
-    REPEATS = "the client tries again by itself, and cannot be told not to"  # more than a few requests are seen
 
 
 @dataclass(frozen=True)
