@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import random
 import plistlib
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,8 @@ from chatkeep.providers.registry import open_provider
 from chatkeep.providers.synced import SyncedFolder
 from tests.providers.contract import is_missing, names, pack, raised_by
 
-BODY = os.urandom(20_000)
+# The same in every process that collects: names of it are parameters of tests.
+BODY = random.Random(20).randbytes(20_000)
 NAME = pack(BODY)
 SLOT = "slots/ab.json"
 
