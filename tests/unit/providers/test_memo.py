@@ -126,9 +126,7 @@ while True:
 
 
 def test_a_writer_that_is_killed_leaves_what_it_was_told_is_written(tmp_path: Path) -> None:
-    seed = random.randrange(2**32)  # from the seed of the run
-    print(f"seed {seed}")
-    chosen = random.Random(seed)
+    chosen = random.Random(random.randrange(2**32))  # from the seed of the run, which pytest prints
     file, told = tmp_path / "memo.db", 0
     for _ in range(6):
         writer = subprocess.Popen([sys.executable, "-c", WRITER, str(file)], stdout=subprocess.PIPE)

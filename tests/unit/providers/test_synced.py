@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import random
 import plistlib
+import random
 from collections.abc import Callable
 from pathlib import Path
 
