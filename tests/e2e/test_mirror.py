@@ -160,3 +160,33 @@ def test_beside_the_daemon(used: Station) -> None:
     assert contents(used, "usb") == contents(used, "disk")
     used.names = ("usb",)
     assert rows(used.restore("latest", "out") / "messages.db") == rows(used.source / "messages.db")
+
+
+def test_one_that_is_left_behind_while_snapshots_are_pruned(twofold: Station) -> None:
+    """A checkpoint that left the outbox comes too, after everything that it speaks of; what it let go does not."""
+    twofold.optional = ("usb",)
+    twofold.configure(twofold.source)
+    policy = "{everything_for: 0 days, hourly: 1, daily: 0, weekly: 0, monthly: 0, yearly: 0, minimum: 2}"
+    with twofold.config.open("a") as file:
+        file.write(f"outbox: {{limit: 1 MB}}\nretention: {policy}\n")
+    twofold.backup()
+    gone = twofold.storage("usb").rename(twofold.room / "elsewhere")
+    for number in range(4):
+        for path in twofold.source.glob("video *"):
+            path.unlink()
+        (twofold.source / f"video {number}").write_bytes(os.urandom(400_000))
+        twofold.backup()
+    status = twofold.ok("status")
+    assert status["providers"][1]["left_behind"] is not None
+    assert status["outbox_bytes"] < 1_000_000
+    said = twofold.run("status", json=False).out
+    assert "left behind" in said
+    pruned = twofold.ok("prune", "--yes", "--key-file", twofold.key)
+    gone.rename(twofold.storage("usb"))
+    twofold.backup()
+    status = twofold.ok("status")["providers"][1]
+    assert (status["left_behind"], status["waiting_objects"]) == (None, 0)
+    assert twofold.ok("verify")["providers"][1]["findings"] == []
+    twofold.names = ("usb",)
+    assert describe(twofold.restore("latest", "out")) == describe(twofold.source)
+    assert pruned["dry_run"] is False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from chatkeep.daemon.service.engine.engine import Engine
 from chatkeep.daemon.service.engine.report import Report
 from chatkeep.daemon.service.engine.steps import unwatched
 from chatkeep.daemon.service.errors import OutboxFull
+from chatkeep.daemon.state import Outbox
 from chatkeep.daemon.state.glance import Glance
 from chatkeep.providers.base import StorageMissing, Unavailable
 from chatkeep.providers.folder import FolderProvider
@@ -295,3 +297,30 @@ def test_one_that_was_filled_by_hand_is_looked_at_and_not_sent_to(home: Home) ->
         assert behind(home) == set()
         figures = {one.name: one for one in engine.standing().providers}
         assert figures["two"].frontiers == figures["one"].frontiers
+
+
+def test_killed_between_the_two_steps_nothing_is_missing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is on record as left behind before the first object leaves."""
+    Away(home, "two")
+    cut: list[int] = []
+    real = Outbox.release
+
+    def killed(outbox: Outbox, providers: Sequence[str]) -> list[Path]:
+        if list(providers) == ["one"]:
+            cut.append(1)
+            raise KeyboardInterrupt
+        return real(outbox, providers)
+
+    with home.open() as engine:
+        monkeypatch.setattr(Outbox, "release", killed)
+        with pytest.raises(KeyboardInterrupt):
+            [work(engine, home, number) for number in range(8)]
+        monkeypatch.setattr(Outbox, "release", real)
+    assert cut == [1]
+    assert behind(home) == {"two"}
+    home.stores["two"].before = untroubled
+    with home.open() as engine:
+        work(engine, home, 8)
+        assert behind(home) == set()
+        assert engine.waiting() == (0, 0)
+    assert held(home, "two") == held(home, "one")
