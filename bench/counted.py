@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from chatkeep.config.model import ProviderConfig
 from chatkeep.daemon.cli.main import main as chatkeep
 from chatkeep.providers import registry
 from chatkeep.providers.base import Provider
@@ -44,8 +43,8 @@ def main() -> int:
     calls.touch()
     opened = registry.open_provider
 
-    def open_counted(config: ProviderConfig, **how: bool) -> Any:
-        return Counted(opened(config, **how), calls)
+    def open_counted(*config: Any, **how: Any) -> Any:
+        return Counted(opened(*config, **how), calls)
 
     with mock.patch.object(registry, "open_provider", open_counted):
         return chatkeep()
