@@ -19,6 +19,7 @@ from chatkeep.daemon.service.events import Kind
 from chatkeep.daemon.service.running import tenancy
 from chatkeep.daemon.service.standing import Mode
 from chatkeep.daemon.state import StateDamaged, StateFull
+from chatkeep.providers.folder import FolderProvider
 from tests.support.inside import Counted, calls, inside, until
 from tests.support.running import configured
 from tests.support.station import Station, fill, sql
@@ -329,5 +330,33 @@ def test_storage_that_hangs_does_not_keep_the_daemon_from_ending(
         go.set()
         await until(lambda: not one.daemon._workers.pieces)
         await asyncio.to_thread(engine.close)
+
+    asyncio.run(play())
+
+
+def test_who_waits_for_an_upload_is_told_when_uploads_close(at_home: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locked meanwhile, no upload begins before the next unlock, which may be tomorrow."""
+    held, go = threading.Event(), threading.Event()
+    real = FolderProvider.put
+
+    def put(provider: FolderProvider, name: str, body: bytes) -> None:
+        held.set()
+        assert go.wait(60)
+        real(provider, name, body)
+
+    async def play() -> None:
+        monkeypatch.setattr(FolderProvider, "put", put)
+        monkeypatch.setattr(FolderProvider, "adopt", lambda *_: False)
+        async with inside(at_home) as one:
+            await until(held.is_set)
+            change(at_home, "asked for")
+            asked = asyncio.create_task(one.daemon.backup([], lambda *_: None))
+            await until(lambda: one.daemon._work.uploads._next)
+            monkeypatch.setattr(type(one.daemon._keeper.rules), "uploads", property(lambda _: False))
+            one.daemon._gate()
+            report = await asyncio.wait_for(asked, 30)
+            assert [problem.code for problem in report.providers[0].problems] == ["uploads-held"]
+            assert not report.cancelled
+            go.set()
 
     asyncio.run(play())

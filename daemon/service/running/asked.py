@@ -71,9 +71,13 @@ class Asked:
             else:
                 turns = self._work.uploads
                 found = await (turns.current(name) if self._conductor.covers(name) else turns.next(name))
-                if found is None or found.cancelled:
+                stopped = found is None or found.cancelled
+                if stopped and not self._may_send():  # the vault was locked meanwhile, and uploads with it
+                    result = UploadResult(name, 0, 0, {}, (UploadsHeld(provider=name),), cancelled=False)
+                elif found is None or found.cancelled:
                     return None
-                result = found
+                else:
+                    result = found
         figure = self._work.lacks(name)
         waiting = (figure.objects, figure.waiting) if figure is not None else (0, 0)
         return ProviderReport.of(result, required=config.required, waiting=waiting, seconds=now().boot - begun)

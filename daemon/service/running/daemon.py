@@ -317,6 +317,9 @@ class Daemon:
 
     def _gate(self) -> None:
         self._tell(inputs.Gate(self._keeper.rules.uploads, self._keeper.rules.session))
+        if not self._keeper.rules.uploads:
+            # No turn begins before somebody unlocks: whoever waits for one is told so, and not kept for hours.
+            self._work.uploads.none_comes()
 
     def _heard(self, signal: LoginSignal) -> None:
         if signal is LoginSignal.SUSPEND:

@@ -64,6 +64,11 @@ def work(engine: Engine, home: Home, number: int) -> None:
         engine.upload(name)
 
 
+def work_often(engine: Engine, home: Home, count: int) -> None:
+    for number in range(count):
+        work(engine, home, number)
+
+
 def behind(home: Home) -> set[str]:
     with Glance(home.config.state_dir) as glance:
         return {name for name in home.stores if glance.provider(name).left_behind is not None}
@@ -314,7 +319,7 @@ def test_killed_between_the_two_steps_nothing_is_missing(home: Home, monkeypatch
     with home.open() as engine:
         monkeypatch.setattr(Outbox, "release", killed)
         with pytest.raises(KeyboardInterrupt):
-            [work(engine, home, number) for number in range(8)]
+            work_often(engine, home, 8)
         monkeypatch.setattr(Outbox, "release", real)
     assert cut == [1]
     assert behind(home) == {"two"}
