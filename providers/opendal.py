@@ -37,8 +37,8 @@ STALE_AFTER: Final = 86_400.0
 _STAGING: Final = ".tmp/"
 _RACERS: Final = 8
 
-# They write a body into the file as it arrives, as a folder does.
-_IN_PLACE: Final = frozenset({"alluxio", "fs", "ftp", "hdfs-native", "webdav", "webhdfs"})
+# They write a body into the file as it arrives, as a folder does. `file` is `fs` by another word.
+_IN_PLACE: Final = frozenset({"alluxio", "file", "fs", "ftp", "hdfs-native", "webdav", "webhdfs"})
 
 
 class OpendalProvider:

@@ -8,6 +8,7 @@ network.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import threading
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
@@ -187,10 +188,13 @@ class Service:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=_run_loop, args=(self._loop,), name="opendal", daemon=True).start()
             loop = self._loop
-        return asyncio.run_coroutine_threadsafe(work, loop).result()
+        try:
+            return asyncio.run_coroutine_threadsafe(work, loop).result()
+        except concurrent.futures.CancelledError as problem:
+            raise base.Unavailable(provider=self.name, reason="closed") from problem
 
     def close(self) -> None:
-        """Ends the thread of listings."""
+        """Ends the thread of listings, and those that are on their way."""
         with self._lock:
             loop, self._loop = self._loop, None
         if loop is not None:
@@ -223,6 +227,12 @@ def _operator(name: str, service: str, options: Mapping[str, str]) -> opendal.Op
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
     loop.run_forever()
+    # Whoever waits for a listing would wait for ever.
+    left = asyncio.all_tasks(loop)
+    for each in left:
+        each.cancel()
+    if left:
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
     loop.close()
 
 

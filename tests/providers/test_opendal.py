@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import os
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any, NoReturn
 
 import opendal
 import pytest
@@ -38,6 +40,23 @@ def pydav() -> Iterator[wsgidav_server.Wsgidav]:
 
 
 Open = Callable[..., OpendalProvider]
+
+
+class Recording:
+    """The library's object, and the names that it is told to write."""
+
+    def __init__(self, inner: Any, seen: list[str]) -> None:
+        self._inner, self._seen = inner, seen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def layer(self, layer: object) -> Recording:
+        return Recording(self._inner.layer(layer), self._seen)
+
+    def write(self, name: str, *rest: Any, **more: Any) -> Any:
+        self._seen.append(name)
+        return self._inner.write(name, *rest, **more)
 
 
 @pytest.fixture
@@ -251,6 +270,39 @@ def test_a_folder_that_looks_first_is_not_called_exclusive(tmp_path: Path, opene
     operator = opendal.Operator("fs", root=str(tmp_path), atomic_write_dir=str(tmp_path / ".tmp"))
     assert operator.capability().write_with_if_not_exists
     assert not opened("fs", root=str(tmp_path)).probe().exclusive_create
+
+
+def test_a_folder_by_its_other_word(tmp_path: Path, opened: Open) -> None:
+    """`file` is `fs`: what a killed writer leaves of a body must not stand under a name there either."""
+    seen: list[str] = []
+    provider = opened("file", root=str(tmp_path))
+    assert not provider.probe().exclusive_create
+    left = Recording(provider._at.bare, seen)
+    provider._at.bare = left  # type: ignore[assignment]
+    provider.put("a/b", BODY)
+    assert seen
+    assert all(name.startswith(".tmp/") for name in seen)
+    assert provider.get("a/b") == BODY
+
+
+def test_closed_while_a_listing_is_on_its_way(tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for it is told, and does not wait for ever."""
+    provider = opened("fs", root=str(tmp_path))
+    begun = threading.Event()
+
+    async def endless(_folder: str) -> NoReturn:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(provider._at, "_collect", endless)
+    ended: list[base.ProviderError] = []
+    waiting = threading.Thread(target=lambda: ended.append(raised_by(lambda: names(provider))), daemon=True)
+    waiting.start()
+    assert begun.wait(10)
+    provider.close()
+    waiting.join(10)
+    assert [type(each) for each in ended] == [base.Unavailable]
 
 
 def test_what_was_found_out_is_remembered() -> None:
