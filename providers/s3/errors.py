@@ -65,6 +65,9 @@ _PLACE: Final = frozenset(
 )
 ABSENT: Final = frozenset({"NoSuchKey", "NoSuchBucket", "NoSuchVersion", "NotFound", "404"})
 """The object is not there, or its bucket."""
+# Said of an object by every service. A 404 without it is of a gateway that knows no such address, and says nothing
+# about what is stored: taken for an object that is gone, it would be struck from records that are right.
+_NO_OBJECT: Final = frozenset({"NoSuchKey", "NoSuchVersion"})
 _NAME: Final = frozenset(
     {
         *("KeyTooLongError", "InvalidURI", "XMinioInvalidObjectName", "XMinioObjectExistsAsDirectory"),
@@ -141,6 +144,8 @@ def _of_reply(problem: ClientError, about: Mapping[str, object]) -> base.Provide
         return base.Throttled(after=_after(problem), **facts)
     if code in _CLOCK:
         return base.PermissionRefused(reason="clock", **facts)
+    if code in _NO_OBJECT and status == 404 and "object" in about:
+        return base.ObjectNotFound(**facts)
     kind = _by_code(problem, code) or _by_status(status, named="object" in about)
     if kind is base.Unavailable and _after(problem) is not None:
         return base.Throttled(after=_after(problem), **facts)
@@ -171,7 +176,7 @@ def _by_code(problem: ClientError, code: str) -> type[base.ProviderError] | None
 
 def _by_status(status: int, *, named: bool) -> type[base.ProviderError]:
     if status == 404 and named:
-        return base.ObjectNotFound
+        return base.Unavailable
     if status in (301, 302, 307, 308, 404):
         return base.StorageMissing
     if status == 507:

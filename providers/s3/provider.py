@@ -18,7 +18,7 @@ from chatkeep.providers.memo import Memo
 from chatkeep.providers.s3 import errors, facts, reading
 from chatkeep.providers.s3.client import Requests, Settings, make_client
 from chatkeep.providers.s3.payload import Payload
-from chatkeep.providers.s3.uploads import Uploads
+from chatkeep.providers.s3.uploads import Guard, Uploads
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -73,6 +73,7 @@ class S3Provider:
                 # The reply to HEAD has no body that would tell a missing object from a missing bucket.
                 found = self._client().get_object(**self._where(name))
                 found["Body"].close()  # it came a moment ago
+                self._require("ETag" in found and "ContentLength" in found, name)
             return base.ObjectStat(name, int(found["ContentLength"]), _seconds(found.get("LastModified")))
 
     def list(self, prefix: str) -> Iterator[base.ObjectStat]:
@@ -113,7 +114,8 @@ class S3Provider:
         with errors.edge(self.name, name):
             held = self._head(name)
             if held is None:
-                raise base.ObjectNotFound(provider=self.name, object=name)
+                self.stat(name)  # says what is missing: this object, its bucket, or the service
+                raise base.Unavailable(provider=self.name, object=name, reason="appeared")
             now = _seconds(held.get("ObjectLockRetainUntilDate"))
             if now is not None and now >= until:
                 return
@@ -152,7 +154,7 @@ class S3Provider:
             condition = {"IfNoneMatch": "*"} if known.conditional else {}
             try:
                 if in_parts:
-                    self._uploads.send(name, body, self._options(), condition, pace)
+                    self._uploads.send(name, body, self._options(), condition, self._guard(known), pace)
                 else:
                     self._send(name, body, known, condition, pace)
             except ClientError as problem:
@@ -171,8 +173,8 @@ class S3Provider:
         """One request. `condition`: as put_object takes it."""
         payload = Payload(body, base.named_sha256(name), pace)
         digest: dict[str, str] = {}
-        # Object lock wants a digest in a header of its own.
-        if known.needs_md5 or self._settings.retain:
+        guard = self._guard(known)
+        if guard.declares:
             digest["ContentMD5"] = base64.b64encode(_md5(body)).decode()
         call: Any = self._client().put_object
         try:
@@ -190,8 +192,13 @@ class S3Provider:
             self._memo.delete(self._broken_key(name))
         tag = str(reply.get("ETag", "")).strip('"')
         self._require(bool(tag), name)
-        if known.reports == "md5" and digest and tag != _md5(body).hex():
+        if guard.compares and tag != _md5(body).hex():
             self._take_back(name, tag)
+
+    def _guard(self, known: facts.Facts) -> Guard:
+        """How a body is kept from damage on the way where its signature does not do that."""
+        # Object lock wants a digest in a header of its own. There the tag is no MD5 once the bucket encrypts by keys.
+        return Guard(known.needs_md5 or bool(self._settings.retain), known.needs_md5 and known.reports == "md5")
 
     def _take_back(self, name: str, tag: str) -> None:
         """What arrived is not what was sent, and the service took it: it must not stay under a name that says more."""
@@ -244,11 +251,20 @@ class S3Provider:
             if not (self._facts().conditional or _is_named_for(name, body)):
                 raise
             return False
-        # A gateway to a file system, rclone for one, may keep the first half of a put of ours that broke. That half is
-        # nobody's object: it is replaced.
-        if not same and self._memo.get(self._broken_key(name)) != hashlib.sha256(body).digest():
+        if not same and not self._is_our_half(name, body):
             raise base.ObjectConflict(provider=self.name, object=name)
         return same
+
+    def _is_our_half(self, name: str, body: bytes) -> bool:
+        """A gateway to a file system, rclone for one, may keep the first half of a put of ours that broke. That half is
+        nobody's object: it is replaced. Other bytes are somebody's, who put them meanwhile."""
+        if self._memo.get(self._broken_key(name)) != hashlib.sha256(body).digest():
+            return False
+        try:
+            found = self.get(name, 0, len(body))
+        except base.ObjectNotFound:
+            return True  # the gateway cleared it away just now
+        return len(found) < len(body) and body.startswith(found)
 
     def _holds(self, name: str, body: bytes) -> bool:
         """Whether what stands under the name is `body`. Raises ObjectNotFound, PermissionRefused."""

@@ -13,6 +13,7 @@ rule.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import hashlib
@@ -28,6 +29,7 @@ from botocore.exceptions import ClientError
 from chatkeep.providers.memo import Memo
 from chatkeep.providers.s3 import errors
 from chatkeep.providers.s3.payload import Payload
+from chatkeep.providers.s3.reading import Broken
 
 PART: Final = 5 << 20
 """Least size in bytes of a part that is not the last, and what we send: R2 wants all but the last to be equal."""
@@ -57,6 +59,19 @@ class Record:
     part: int = PART
     upload: str | None = None
     parts: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What shows damage on the way where the service does not verify the digest of the signature.
+
+    Attributes:
+        declares: an MD5 goes along, which it refuses a body by.
+        compares: the tag that it reports is the MD5 of what it took.
+    """
+
+    declares: bool = False
+    compares: bool = False
 
 
 def part_size(size: int) -> int:
@@ -94,26 +109,29 @@ class Uploads:
             fresh = Record(time.time(), hashlib.sha256(body).hexdigest(), len(body), part_size(len(body)))
             self._memo.add(self._words + name, _encode(fresh))
 
-    def send(self, name: str, body: bytes, options: dict[str, Any], condition: dict[str, Any],
+    def send(self, name: str, body: bytes, options: dict[str, Any], condition: dict[str, Any], guard: Guard,
              pace: Callable[[int], None] | None) -> None:  # fmt: skip
         """Sends what is missing and completes the object. Killed or failed anywhere, the next call goes on from there.
 
         Args:
             options: further parameters of create_multipart_upload: storage class, lock.
             condition: further parameters of complete_multipart_upload.
+            guard: of each part.
 
         Raises:
+            Broken: a reply that no service of S3 gives, or a part that arrived as other bytes.
             ClientError, BotoCoreError: NoSuchUpload is one that somebody else completed or aborted; it is forgotten.
         """
         with self._one_at_a_time(name):
             record = self._record(name, body)
             try:
                 if record.upload is None:
-                    record.upload = self._client().create_multipart_upload(**self._where(name), **options)["UploadId"]
+                    reply = self._client().create_multipart_upload(**self._where(name), **options)
+                    record.upload = _said(reply, "UploadId")
                     self._keep(name, record)
                 else:
                     self._ask(name, record, body)
-                self._send_missing(name, record, body, pace)
+                self._send_missing(name, record, body, guard, pace)
                 self._complete(name, record, condition)
             except ClientError as problem:
                 if errors.code_of(problem) in errors.ANEW:
@@ -186,7 +204,7 @@ class Uploads:
                 if record.parts.get(number) == tag or self._is_ours(record, body, each["PartNumber"], tag):
                     found[number] = tag
             following = page.get("NextPartNumberMarker", 0)
-            if not page.get("IsTruncated") or following <= marker:
+            if not page.get("IsTruncated") or not marker < following <= _MOST_PARTS:
                 break
             marker = following
         record.parts = found
@@ -196,27 +214,45 @@ class Uploads:
         piece = _piece(record, memoryview(body), number)
         return tag.strip('"') == hashlib.md5(piece, usedforsecurity=False).hexdigest()
 
-    def _send_missing(self, name: str, record: Record, body: bytes, pace: Callable[[int], None] | None) -> None:
+    def _send_missing(
+        self, name: str, record: Record, body: bytes, guard: Guard, pace: Callable[[int], None] | None
+    ) -> None:
         view = memoryview(body)
         for number in range(1, max(1, -(-record.size // record.part)) + 1):
             if str(number) in record.parts:
                 continue
-            payload = Payload(_piece(record, view, number), pace=pace)
+            piece = _piece(record, view, number)
+            payload = Payload(piece, pace=pace)
+            digest = hashlib.md5(piece, usedforsecurity=False) if guard.declares else None
+            more = {"ContentMD5": base64.b64encode(digest.digest()).decode()} if digest else {}
             with payload.sending():
                 reply = self._client().upload_part(
-                    **self._where(name), UploadId=record.upload, PartNumber=number, Body=payload
+                    **self._where(name), UploadId=record.upload, PartNumber=number, Body=payload, **more
                 )
-            record.parts[str(number)] = str(reply["ETag"])
+            tag = _said(reply, "ETag")
+            if guard.compares and digest and tag.strip('"') != digest.hexdigest():
+                raise Broken("another part than was sent")  # not kept: sent again, it takes the place of this one
+            record.parts[str(number)] = tag
             self._keep(name, record)
 
     def _complete(self, name: str, record: Record, condition: dict[str, Any]) -> None:
         parts = [{"PartNumber": int(number), "ETag": tag} for number, tag in record.parts.items()]
-        self._client().complete_multipart_upload(
+        reply = self._client().complete_multipart_upload(
             **self._where(name),
             UploadId=record.upload,
             MultipartUpload={"Parts": sorted(parts, key=lambda each: int(str(each["PartNumber"])))},
             **condition,
         )
+        # Begun before it is done, this reply may end without having said anything; or it is of a gateway.
+        _said(reply, "ETag")
+
+
+def _said(reply: Any, what: str) -> str:
+    """What a reply must say. One of 200 without it has done nothing that can be relied upon."""
+    said = str(reply.get(what) or "")
+    if not said:
+        raise Broken("no reply of S3")
+    return said
 
 
 def _piece(record: Record, view: memoryview, number: int) -> memoryview:

@@ -1,0 +1,134 @@
+"""S3 behind a gateway that answers in the place of the service, and services that verify less than they are sent."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import random
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from chatkeep.providers import base
+from chatkeep.providers.memo import MemoryMemo
+from chatkeep.providers.s3 import uploads
+from chatkeep.providers.s3.provider import S3Provider
+from tests.providers.contract import is_missing, names, raised_by
+from tests.support import s3_servers
+from tests.support.fault_proxy import Fault, FaultProxy, broken
+
+BODY = random.Random(8).randbytes((6 << 20) + 5)  # two parts
+NAME = f"d/a/p/{hashlib.sha256(BODY).hexdigest()}"
+PAGES = {
+    "nginx": b"<html>\r\n<head><title>404 Not Found</title></head>\r\n<body>\r\n<hr></body>\r\n</html>\r\n",
+    "unclosed": b"<!DOCTYPE html><html><p>No such page<br></html>",
+    "text": b"404 page not found\n",
+    "json": b'{"message": "no Route matched with those values"}',
+    "nothing": b"",
+}
+
+
+@pytest.fixture(params=["minio", "rclone"])
+def server(request: pytest.FixtureRequest) -> s3_servers.Server:
+    return {"minio": s3_servers.minio, "rclone": s3_servers.rclone}[request.param]()
+
+
+@pytest.fixture
+def proxy(server: s3_servers.Server) -> Iterator[FaultProxy]:
+    with FaultProxy(server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def provider(server: s3_servers.Server, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Provider]:
+    monkeypatch.setattr(uploads, "LARGE", len(BODY))
+    with contextlib.closing(server.provider(server.bucket(), MemoryMemo(), url=proxy.url, read=5.0)) as provider:
+        provider.put("kept", b"kept")
+        yield provider
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_gateway_that_knows_no_such_address(provider: S3Provider, proxy: FaultProxy, page: str) -> None:
+    """It says nothing about an object: one that was believed gone would be struck from the records, or put anew."""
+    gone = Fault("status", status=404, body=PAGES[page], headers=(("Content-Type", "text/html"),), times=None)
+    for call in (
+        partial(provider.get, "kept"),
+        partial(provider.get, "kept", -2),
+        partial(provider.get, "kept", 0, 0),
+        partial(provider.stat, "kept"),
+        partial(provider.delete, "kept"),
+        partial(provider.put, "new", b"new"),
+        partial(provider.put, NAME, BODY),
+        partial(provider.retain, "kept", 4e9),
+        partial(names, provider),
+    ):
+        with broken(proxy, gone):
+            assert type(raised_by(call)) in (base.Unavailable, base.StorageMissing), call
+    assert provider.get("kept") == b"kept"
+    is_missing(provider, "new")
+
+
+@pytest.mark.parametrize("said", [b"", b"<html><title>Welcome</title></html>", b"<p>Welcome"])
+@pytest.mark.parametrize(
+    "on", [r"^POST /[^?]+\?uploads", r"^PUT .*partNumber=2", r"^POST /[^?]+\?uploadId="], ids=["begin", "part", "end"]
+)
+def test_a_reply_that_says_nothing_ends_no_upload(
+    provider: S3Provider, proxy: FaultProxy, on: str, said: bytes
+) -> None:
+    with broken(proxy, Fault("status", on=on, status=200, body=said)):
+        assert type(raised_by(partial(provider.put, NAME, BODY))) is base.Unavailable
+    is_missing(provider, NAME)
+    provider.put(NAME, BODY)
+    assert provider.get(NAME) == BODY
+
+
+def test_an_end_that_fails_after_its_200(provider: S3Provider, proxy: FaultProxy) -> None:
+    said = b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>InternalError</Code><Message>again</Message></Error>'
+    with broken(proxy, Fault("status", on=r"^POST /[^?]+\?uploadId=", status=200, body=said)):
+        assert type(raised_by(partial(provider.put, NAME, BODY))) is base.Unavailable
+    is_missing(provider, NAME)
+    provider.put(NAME, BODY)
+    assert provider.get(NAME) == BODY
+
+
+def test_a_bit_of_a_part_that_flipped_on_the_way(provider: S3Provider, proxy: FaultProxy) -> None:
+    with broken(proxy, Fault("flip-request", on=r"^PUT .*partNumber=1")), contextlib.suppress(base.Unavailable):
+        provider.put(NAME, BODY)
+    provider.put(NAME, BODY)
+    assert provider.get(NAME) == BODY
+
+
+def test_a_bit_of_a_part_at_a_service_that_verifies_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the part, and reports of what."""
+    monkeypatch.setattr(uploads, "LARGE", len(BODY))
+    server = s3_servers.moto()
+    with (
+        FaultProxy(server.port) as proxy,
+        contextlib.closing(server.provider(server.bucket(), MemoryMemo(), url=proxy.url, read=5.0)) as provider,
+    ):
+        assert provider.probe().refuses_damage is None
+        with broken(proxy, Fault("flip-request", on=r"^PUT .*partNumber=1")):
+            assert type(raised_by(partial(provider.put, NAME, BODY))) is base.Unavailable
+        provider.put(NAME, BODY)
+        assert provider.get(NAME) == BODY
+
+
+def test_what_somebody_else_put_after_ours_broke_stays() -> None:
+    """At a service without conditions: it is no half of ours."""
+    server, name = s3_servers.rclone(), "a/b"
+    bucket, memo = server.bucket(), MemoryMemo()
+    with (
+        FaultProxy(server.port) as proxy,
+        contextlib.closing(server.provider(bucket, memo, url=proxy.url, read=5.0)) as ours,
+        contextlib.closing(server.provider(bucket)) as theirs,
+    ):
+        ours.put("first", b"what it can do is asked here")
+        with broken(proxy, Fault("reset", on=r"^PUT ")):
+            assert type(raised_by(partial(ours.put, name, BODY[:300_000]))) is base.Unavailable
+        theirs.delete(name)
+        for other in (b"theirs", BODY[:300_000] + b"and more"):
+            theirs.put(name, other)
+            assert type(raised_by(partial(ours.put, name, BODY[:300_000]))) is base.ObjectConflict
+            assert theirs.get(name) == other
+            theirs.delete(name)
