@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 _LOG: Final = logging.getLogger(__name__)
 _PATIENCE: Final = 30.0  # seconds to wait for another process, whose transactions take milliseconds
+_LOOKS: Final = 0.01  # seconds between two looks whether it is done
 _SCHEMA: Final = "CREATE TABLE IF NOT EXISTS memo(key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 _COMPANIONS: Final = ("", "-wal", "-shm", "-journal")  # what SQLite keeps beside a database
 
@@ -252,7 +253,7 @@ class FileMemo:
         """While no other process opens or sets aside the file."""
         descriptor = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _take(descriptor)
             yield
         finally:
             os.close(descriptor)
@@ -260,6 +261,19 @@ class FileMemo:
     def _unusable(self, problem: Exception) -> MemoUnusable:
         number = problem.errno if isinstance(problem, OSError) else _NUMBERS.get(_primary(problem), errno.EIO)
         return MemoUnusable(path=str(self._path), errno=number or errno.EIO)
+
+
+def _take(descriptor: int) -> None:
+    """Waits for the lock as long as SQLite waits for another process, and then raises OSError: one that was stopped
+    while it had it must not stop all others."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY)) from None
+        time.sleep(_LOOKS)
 
 
 _NUMBERS: Final = {

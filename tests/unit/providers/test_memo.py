@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import random
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from chatkeep.providers import memo as memo_module
 from chatkeep.providers.memo import FileMemo, Memo, MemoryMemo, MemoUnusable
 
 
@@ -239,6 +241,21 @@ def test_what_the_system_refuses_has_a_name(tmp_path: Path) -> None:
     (tmp_path / "folder.db").mkdir()
     with pytest.raises(MemoUnusable):
         FileMemo(tmp_path / "folder.db")
+
+
+def test_a_process_that_stopped_while_it_opened_the_file_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memo_module, "_PATIENCE", 0.05)
+    path = tmp_path / "x.db"
+    with (tmp_path / "x.db.lock").open("w") as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_EX)
+        with pytest.raises(MemoUnusable) as caught:
+            FileMemo(path)
+        assert caught.value.params["errno"] == errno.EBUSY
+    memo = FileMemo(path)
+    memo.set("a", b"1")
+    memo.close()
 
 
 def test_a_full_disk_is_no_damage(tmp_path: Path) -> None:
