@@ -25,8 +25,11 @@ QUOTA: Final = (
     b'<?xml version="1.0" encoding="utf-8"?><propfind xmlns="DAV:"><prop><quota-available-bytes/></prop></propfind>'
 )
 
-# A listing comes from a stranger: it may nest for ever, hold one endless text, or grow in memory by entities.
+# A listing comes from a stranger: it may nest for ever, hold one endless text, or grow in memory by entities. What the
+# parser keeps by itself until it ends (a tag, a comment) has a bound of its own, and so have the paths, which stay.
 _DEEPEST, _LONGEST, _MOST = 32, 16_384, 2_000_000
+_UNENDED, _PATHS = 1 << 20, 256 << 20
+_KEPT: Final = frozenset({"resourcetype", "getcontentlength", "getlastmodified", "quota-available-bytes"})
 _DAV: Final = "DAV: "
 _RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 _OUTSIDE: Final = re.compile(r"bytes \*/(\d{1,19})")
@@ -76,6 +79,7 @@ class _Listing:
         self._text: list[str] = []
         self._length = 0
         self._open = _Open()
+        self._unended = self._paths = 0
         self._parser = expat.ParserCreate(namespace_separator=" ")
         self._parser.buffer_text = True
         self._parser.StartElementHandler = self._begin
@@ -84,6 +88,9 @@ class _Listing:
         self._parser.StartDoctypeDeclHandler = self._doctype
 
     def feed(self, part: bytes, *, last: bool = False) -> None:
+        self._unended += len(part)
+        if self._unended > _UNENDED:
+            raise Nonsense("size")
         try:
             self._parser.Parse(part, last)
         except expat.ExpatError as problem:
@@ -93,6 +100,7 @@ class _Listing:
         raise Nonsense("doctype")  # nothing in WebDAV has one; entities are declared there
 
     def _begin(self, name: str, _: object) -> None:
+        self._unended = 0
         if not self._stack and name != f"{_DAV}multistatus":
             raise Nonsense("root")  # a page of a login form, say
         self._stack.append(name.removeprefix(_DAV) if name.startswith(_DAV) else "")
@@ -116,10 +124,13 @@ class _Listing:
         name, text = self._stack.pop(), "".join(self._text).strip()
         above = self._stack[-1] if self._stack else ""
         self._text, self._length = [], 0
-        if above == "prop" and name:
+        if above == "prop" and name in _KEPT:
             self._open.pending.setdefault(name, text)
         elif name == "href" and above == "response":
             self._open.path = _path(text)
+            self._paths += len(self._open.path)
+            if self._paths > _PATHS:
+                raise Nonsense("size")
         elif name == "status" and above == "propstat":
             self._open.standing = _status(text)
         elif name == "status" and above == "response":
@@ -138,7 +149,8 @@ def listing(parts: Iterable[bytes]) -> list[Resource]:
     """
     reading = _Listing()
     for part in parts:
-        reading.feed(part)
+        for at in range(0, len(part), _UNENDED):
+            reading.feed(part[at : at + _UNENDED])
     reading.feed(b"", last=True)
     return reading.resources
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import httpx
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatkeep.config.errors import Disposition
-from chatkeep.providers import base
+from chatkeep.providers import base, webdav_replies
 from chatkeep.providers.memo import MemoryMemo
 from chatkeep.providers.webdav import WebdavProvider
 from chatkeep.providers.webdav_replies import (
@@ -73,6 +74,55 @@ def test_what_is_no_listing(body: bytes, reason: str) -> None:
     with pytest.raises(Nonsense) as caught:
         listing([body])
     assert caught.value.args == (reason,)
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        (b"<multistatus ", b"a" * 65536),
+        (b'<multistatus xmlns="DAV:" b="', b"a" * 65536),
+        (b'<multistatus xmlns="DAV:"><', b"a" * 65536),
+        (b'<multistatus xmlns="DAV:"><!-- ', b"a" * 65536),
+        (b'<multistatus xmlns="DAV:">', b"<!---->" * 9000),
+    ],
+    ids=["tag", "attribute", "name", "comment", "comments"],
+)
+def test_what_the_parser_keeps_until_it_ends_has_a_bound(begin: bytes, piece: bytes) -> None:
+    asked = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal asked
+        yield begin
+        for _ in range(64):
+            asked += 1
+            yield piece
+        raise AssertionError("it would be read for ever")
+
+    with pytest.raises(Nonsense) as caught:
+        listing(endless())
+    assert caught.value.args == ("size",)
+    assert asked < 20
+
+
+def test_what_was_not_asked_for_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger may name properties without end, and paths: of the first none is kept, of the second so much."""
+    other = b"".join(b"<p%d>%s</p%d>" % (number, b"x" * 1000, number) for number in range(2000))
+    text = PLAIN.replace(
+        b"<D:resourcetype/>", b"<D:resourcetype/>" + other.replace(b"<p", b"<D:p").replace(b"</p", b"</D:p")
+    )
+    tracemalloc.start()
+    try:
+        assert listing([text]) == listing([PLAIN])
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        listing([text])
+        assert tracemalloc.get_traced_memory()[1] - before < 3 * (1 << 20)
+    finally:
+        tracemalloc.stop()
+    monkeypatch.setattr(webdav_replies, "_PATHS", 6)
+    with pytest.raises(Nonsense) as caught:
+        listing([PLAIN])
+    assert caught.value.args == ("size",)
 
 
 @given(st.binary(max_size=200), st.integers(0, len(PLAIN)), st.integers(0, 40))
