@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -14,6 +15,16 @@ from chatkeep.providers.wrap.around import Around, Pace
 from chatkeep.providers.wrap.bucket import Bucket
 
 _LONGEST: Final = 1.0  # seconds of one sleep: hours that begin or end are noticed after it
+_NEXT: Final = 0.005  # seconds until who waits looks again whether the one before them went
+
+
+class Lane:
+    """One direction. Who came first goes first: were it left to chance, a connection would now and then be silent for
+    so long that the other side gives it up, and all that it had carried would be sent again."""
+
+    def __init__(self) -> None:
+        self.bucket = Bucket()
+        self.waiting: deque[object] = deque()
 
 
 class Lanes:
@@ -21,7 +32,7 @@ class Lanes:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.sent, self.received = Bucket(), Bucket()
+        self.sent, self.received = Lane(), Lane()
 
 
 class Limited(Around):
@@ -67,7 +78,7 @@ class Limited(Around):
         self._take_turn(self._lanes.received, lambda rates: rates[1], 0)
         body = super().get(name, offset, length)
         with self._lanes.lock:
-            self._lanes.received.charge(len(body))
+            self._lanes.received.bucket.charge(len(body))
         return body
 
     def _put_paced(self, name: str, body: bytes, pace: Pace) -> None:
@@ -92,14 +103,22 @@ class Limited(Around):
     def _send(self, size: int) -> None:
         self._take_turn(self._lanes.sent, lambda rates: rates[0], size)
 
-    def _take_turn(self, bucket: Bucket, which: Callable[[tuple[Rate, Rate]], Rate], size: int) -> None:
-        while True:
+    def _take_turn(self, lane: Lane, which: Callable[[tuple[Rate, Rate]], Rate], size: int) -> None:
+        ticket = object()
+        with self._lanes.lock:
+            lane.waiting.append(ticket)
+        try:
+            while True:
+                with self._lanes.lock:
+                    local = self._local()
+                    rate = which(in_force(self._limit, local.tm_wday, local.tm_hour * 60 + local.tm_min))
+                    wait = lane.bucket.wait(rate, self._monotonic())
+                    if rate >= UNLIMITED:
+                        return
+                    if wait <= 0 and lane.waiting[0] is ticket:
+                        lane.bucket.charge(size)
+                        return
+                self._sleep(min(wait, _LONGEST) if wait > 0 else _NEXT)
+        finally:
             with self._lanes.lock:
-                local = self._local()
-                rate = which(in_force(self._limit, local.tm_wday, local.tm_hour * 60 + local.tm_min))
-                wait = bucket.wait(rate, self._monotonic())
-                if wait <= 0:
-                    if rate < UNLIMITED:
-                        bucket.charge(size)
-                    return
-            self._sleep(min(wait, _LONGEST))
+                lane.waiting.remove(ticket)

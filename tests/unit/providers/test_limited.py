@@ -221,6 +221,30 @@ def test_whoever_waits_otherwise_keeps_to_the_same_rate() -> None:
     assert 8.8 <= clock.now <= 9.1
 
 
+def test_who_came_first_goes_first() -> None:
+    """Or a connection would be silent for so long, by chance, that the other side gives it up."""
+    clock, provider = Clock(), MemoryProvider()
+    wrapped = limited(provider, Limit(upload=Rate(10 * KB)), clock)
+    wrapped.put("a", bytes(5 * KB))
+
+    def stop(_seconds: float) -> None:
+        raise Stop
+
+    tried = 0
+
+    def meanwhile(seconds: float) -> None:
+        nonlocal tried
+        tried += 1
+        clock.sleep(seconds)  # all is paid for now, and whoever waited is still waking up
+        with pytest.raises(Stop):
+            wrapped.waiting(stop).put("c", bytes(KB))
+
+    wrapped.waiting(meanwhile).put("b", bytes(5 * KB))
+    assert (tried, set(provider.objects)) == (1, {"a", "b"})
+    wrapped.put("c", bytes(KB))
+    assert 0.9 <= clock.now <= 1.1
+
+
 class Sender(MemoryProvider):
     """Sends to a socket, as a client library does."""
 
