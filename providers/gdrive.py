@@ -101,17 +101,17 @@ class DriveProvider:
         if length is not None and length < 0:
             raise ValueError("length")
         with self._about(base.validate_name(name)):
-            file = self._objects.file(name)
-            try:
-                return self._read(name, file, offset, length)
-            except NotThere:  # deleted by another machine since it was described: look again, once
-                self._objects.forget(name, file.id)
-            file = self._objects.file(name)
-            try:
-                return self._read(name, file, offset, length)
-            except NotThere:
-                self._objects.forget(name, file.id)
-                raise self._objects.absent(name) from None
+            for _ in range(2):
+                file = self._objects.file(name)
+                with contextlib.suppress(NotThere):
+                    return self._read(name, file, offset, length)
+                # Deleted by another machine since it was described: look again. One word of a download is not enough
+                # for that: what is forgotten is missing for as long as this process lives.
+                if gone := self._objects.standing(file.id) is None:
+                    self._objects.forget(name, file.id)
+            if gone:
+                raise self._objects.absent(name)
+            raise base.Unavailable(provider=self.name, reason="not-readable")
 
     def stat(self, name: str) -> base.ObjectStat:
         with self._about(base.validate_name(name)):

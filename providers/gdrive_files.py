@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from chatkeep.providers import base
-from chatkeep.providers.gdrive_replies import FIELDS, DriveFile, drive_file, error_of, is_id
+from chatkeep.providers.gdrive_replies import FIELDS, DriveFile, drive_file, error_of, is_id, reason_of
 from chatkeep.providers.google_http import REPLY_LIMIT, ForGoogle, Pace, Reply
 
 GOOGLE: Final = "https://www.googleapis.com"
@@ -174,7 +174,8 @@ class DriveFiles:
         """The reply, if it is no error. Raises NotThere, IdTaken, ProviderError."""
         if reply.status < 300:
             return reply
-        if reply.status in (404, 410):
+        # Drive says why. A page without that is of something on the way to it, which knows nothing of files.
+        if reply.status in (404, 410) and reason_of(reply.body) is not None:
             raise NotThere
         if reply.status == 409:
             raise IdTaken

@@ -372,3 +372,28 @@ def test_an_id_is_written_down_before_the_create(fake: FakeDrive, machine: Drive
         provider.put("a/b", SMALL)
     assert fault.fired == 1
     assert [each.id.encode() for each in fake.named("a/b")] == [noted]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_download_that_is_not_found_once_is_no_missing_object(
+    fake: FakeDrive, machine: DriveMachine, times: int
+) -> None:
+    with machine.provider() as provider:
+        provider.put(pack(LARGE), LARGE)
+        fault = fake.order("files.download", status=404, reason="notFound", times=times)
+        assert steadfast(provider).get(pack(LARGE)) == LARGE
+        assert fault.fired == times
+        assert provider.stat(pack(LARGE)).size == len(LARGE)
+
+
+@pytest.mark.parametrize("call", ["files.get", "files.download"])
+def test_a_page_of_something_on_the_way_tells_of_no_file(fake: FakeDrive, machine: DriveMachine, call: str) -> None:
+    fake.world.lag()
+    with machine.provider() as provider:
+        provider.put(pack(LARGE), LARGE)
+        fault = fake.order(call, status=404, text=b"<html>404. That is an error.</html>", times=2)
+        with pytest.raises(base.Unavailable):
+            provider.stat(pack(LARGE)) if call == "files.get" else provider.get(pack(LARGE))
+        fault.times = 0
+        assert fault.fired
+        assert provider.get(pack(LARGE)) == LARGE
