@@ -60,6 +60,13 @@ class Arrivals:
                 rows = [(one.name, provider, at_ns) for provider in one.providers]
                 db.executemany("INSERT OR IGNORE INTO receipts VALUES(?,?,?)", rows)
 
+    def forget(self) -> None:
+        """Nothing is known any more of who has what left the outbox, checkpoints aside. Of manifests neither: a
+        provider would be found to lack the packs that they came with, and be sent nothing while nobody has those."""
+        with self._connection.transaction() as db:
+            query = "DELETE FROM receipts WHERE name IN (SELECT name FROM objects WHERE released=1 AND stream<>?)"
+            db.execute(query, (CHECKPOINTS,))
+
     def left(self) -> dict[bytes, tuple[str, int, bytes, int]]:
         """Packs that left the outbox, by their hash: name, size, stream, seq."""
         query = "SELECT sha256, name, size, stream, seq FROM objects WHERE is_manifest=0 AND released=1"

@@ -14,17 +14,16 @@ if TYPE_CHECKING:
 _KEY: Final = "mirror:"  # a provider's name follows; the value is since when, in ns
 
 
-def _lacking(holders: str = "") -> str:
-    """Where to look, with one parameter for the provider. `holders`: what else a receipt of others must satisfy.
-
-    What a manifest came with is where the manifest is, also if these records forgot who acknowledged it.
-    """
-    return (
-        "FROM objects o WHERE released=1 AND name NOT IN (SELECT name FROM condemned) "  # noqa: S608
-        f"AND (EXISTS (SELECT 1 FROM receipts r WHERE r.name=o.name {holders}) OR (stream, seq) IN "
-        f"(SELECT m.stream, m.seq FROM objects m JOIN receipts r ON r.name=m.name WHERE m.is_manifest=1 {holders})) "
-        "AND NOT EXISTS (SELECT 1 FROM receipts r WHERE r.name=o.name AND r.provider=?)"
-    )
+# Whoever acknowledged it counts, configured or not, away or not: who goes by those that answer just now finds that it
+# lacks nothing, and is sent manifests that stand on what it never gets. What a manifest came with is where the manifest
+# is, also if these records forgot who acknowledged it.
+_LACKING: Final = (
+    "FROM objects o WHERE released=1 AND name NOT IN (SELECT name FROM condemned) "
+    "AND (EXISTS (SELECT 1 FROM receipts r WHERE r.name=o.name AND r.provider<>?1) OR (stream, seq) IN "
+    "(SELECT m.stream, m.seq FROM objects m JOIN receipts r ON r.name=m.name WHERE m.is_manifest=1 "
+    "AND r.provider<>?1)) "
+    "AND NOT EXISTS (SELECT 1 FROM receipts r WHERE r.name=o.name AND r.provider=?1)"
+)
 
 
 class Left(NamedTuple):
@@ -61,17 +60,16 @@ class Mirrors:
         with self._connection.transaction() as db:
             db.executemany("INSERT OR IGNORE INTO meta VALUES(?,?)", rows)
 
-    def lacking(self, provider: str, others: Collection[str]) -> list[Left]:
-        """What lives, left the outbox, and was acknowledged by some of `others` and never by this one: in the order in
-        which it was made, so everything comes after what it stands on."""
-        where, values = _held_by(others)
-        query = f"SELECT name, size, sha256, is_manifest, stream, seq {where} ORDER BY position"
-        rows = self._connection.rows(query, *values, provider)
+    def lacking(self, provider: str) -> list[Left]:
+        """What lives, left the outbox, and was acknowledged by another one and never by this one: in the order in which
+        it was made, so everything comes after what it stands on."""
+        query = f"SELECT name, size, sha256, is_manifest, stream, seq {_LACKING} ORDER BY position"
+        rows = self._connection.rows(query, provider)
         return [Left(name, size, sha, bool(manifest), stream, seq) for name, size, sha, manifest, stream, seq in rows]
 
     def holders(self, provider: str) -> dict[str, frozenset[str]]:
         """Who acknowledged what this provider lacks, by object."""
-        query = f"SELECT h.name, h.provider FROM receipts h WHERE h.name IN (SELECT name {_lacking()})"  # noqa: S608
+        query = f"SELECT h.name, h.provider FROM receipts h WHERE h.name IN (SELECT name {_LACKING})"  # noqa: S608
         found: dict[str, set[str]] = {}
         for name, holder in self._connection.rows(query, provider):
             found.setdefault(name, set()).add(holder)
@@ -88,19 +86,35 @@ class Mirrors:
         size: int = self._connection.rows(query, *leaders, len(leaders), provider)[0][0]
         return size
 
-    def lacks(self, provider: str, others: Collection[str]) -> bool:
-        """Whether it lacks something that left the outbox and that one of `others` has."""
-        where, values = _held_by(others)
-        return bool(others) and bool(self._connection.rows(f"SELECT 1 {where} LIMIT 1", *values, provider))
+    def lacks(self, provider: str) -> bool:
+        """Whether it lacks something that left the outbox and that another one acknowledged."""
+        return bool(self._connection.rows(f"SELECT 1 {_LACKING} LIMIT 1", provider))
 
-    def caught_up(self, provider: str, others: Collection[str]) -> bool:
-        """It is as far as the outbox, if it lacks nothing any more that one of `others` has; whether that is so."""
-        where, values = _held_by(others)
+    def caught_up(self, provider: str) -> bool:
+        """It is as far as the outbox, if it lacks nothing any more that another one has; whether that is so."""
         with self._connection.transaction() as db:
-            if db.execute(f"SELECT 1 {where} LIMIT 1", (*values, provider)).fetchone() is not None:
+            if db.execute(f"SELECT 1 {_LACKING} LIMIT 1", (provider,)).fetchone() is not None:
                 return False
             db.execute("DELETE FROM meta WHERE key=?", (_KEY + provider,))
         return True
+
+    def elsewhere(self, providers: Collection[str]) -> list[Left]:
+        """What lives, left the outbox, and was acknowledged, but by none of `providers`."""
+        marks = ",".join("?" * len(providers))
+        query = (
+            "SELECT name, size, sha256, is_manifest, stream, seq FROM objects o WHERE released=1 "  # noqa: S608
+            "AND name NOT IN (SELECT name FROM condemned) AND EXISTS (SELECT 1 FROM receipts r WHERE r.name=o.name) "
+            f"AND NOT EXISTS (SELECT 1 FROM receipts r WHERE r.name=o.name AND r.provider IN ({marks})) "
+            "AND (stream, seq) NOT IN (SELECT m.stream, m.seq FROM objects m JOIN receipts r ON r.name=m.name "
+            f"WHERE m.is_manifest=1 AND r.provider IN ({marks})) ORDER BY position"
+        )
+        rows = self._connection.rows(query, *providers, *providers)
+        return [Left(name, size, sha, bool(manifest), stream, seq) for name, size, sha, manifest, stream, seq in rows]
+
+    def write_off(self, names: Iterable[str]) -> None:
+        """Nobody has these any more, and nobody is to be brought them."""
+        with self._connection.transaction() as db:
+            db.executemany("DELETE FROM receipts WHERE name=?", [(name,) for name in names])
 
     def arrived(self, name: str, provider: str, at_ns: int) -> None:
         """A provider holds an object that it lacked, durably; what it stands on arrived before."""
@@ -156,11 +170,5 @@ def amount(records: Records, provider: str) -> tuple[int, int]:
     """Objects and bytes that left the outbox and that a provider lacks which was left behind; none for any other."""
     if provider not in behind(records):
         return 0, 0
-    objects, size = records.rows(f"SELECT count(*), coalesce(sum(size), 0) {_lacking()}", provider)[0]
+    objects, size = records.rows(f"SELECT count(*), coalesce(sum(size), 0) {_LACKING}", provider)[0]
     return objects, size
-
-
-def _held_by(others: Collection[str]) -> tuple[str, list[str]]:
-    """`_lacking`, of what one of these holds, and the values of its first parameters."""
-    marks = ",".join("?" * len(others))
-    return _lacking(f"AND r.provider IN ({marks})"), [*others, *others]

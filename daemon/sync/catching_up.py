@@ -104,7 +104,7 @@ def catch_up(
         return total
     for _ in range(ROUNDS):
         with state.mirrors.turns:
-            if state.mirrors.caught_up(provider.name, [one.name for one in others]):
+            if state.mirrors.caught_up(provider.name):
                 return total
         result = _round(state, provider, others, watch, pace)
         total = replace(
@@ -124,7 +124,7 @@ def catch_up(
 def _round(
     state: State, provider: base.Provider, others: Sequence[base.Provider], watch: Watch, pace: Pace
 ) -> UploadResult:
-    lacking = state.mirrors.lacking(provider.name, [one.name for one in others])
+    lacking = state.mirrors.lacking(provider.name)
     holders = state.mirrors.holders(provider.name)
     rows = {row.name: row for row in lacking}
     frontiers: dict[bytes, int] = {}

@@ -184,6 +184,34 @@ def test_rolled_back_beyond_what_was_pruned(full: Station) -> None:
     assert full.ok("verify", "--deep", "--key-file", full.key)["deep"]["findings"] == []
 
 
+def test_rolled_back_with_two_providers_and_begun_anew(twofold: Station) -> None:
+    """What these records believe in was deleted by a checkpoint unknown to them: neither waits to be brought it."""
+    station = twofold
+    (station.source / "kept").write_bytes(os.urandom(5000))
+    station.backup()
+    (station.source / "video").write_bytes(os.urandom(500_000))
+    station.backup()
+    shutil.copytree(station.state, station.room / "image")
+    policy = "{everything_for: 0 days, hourly: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0, minimum: 1, grace: 0s}"
+    station.config.write_text(station.config.read_text() + f"retention: {policy}\n")
+    (station.source / "video").unlink()
+    station.backup()
+    before = set(station.objects())
+    station.ok("prune", "--yes", "--key-file", station.key)
+    assert any("/p/" in name for name in before - set(station.objects())), "a pack was deleted"
+    shutil.rmtree(station.state)
+    (station.room / "image").rename(station.state)
+    assert station.run("backup").error == "state-rolled-back"
+    station.ok("backup", "--anew")
+    for number in range(2):
+        (station.source / f"new {number}").write_bytes(os.urandom(1000))
+        assert station.ok("backup")["waiting_objects"] == 0
+    assert [one["left_behind"] for one in station.ok("status")["providers"]] == [None, None]
+    for name in station.names:
+        station.names = (name,)
+        assert describe(station.restore("latest", f"from {name}")) == describe(station.source)
+
+
 def test_two_that_use_copies_of_the_same_records_never_fork(full: Station) -> None:
     """They run in turns and change things in between; each keeps its chain, and every snapshot restores."""
     twin = shutil.copytree(full.state, full.room / "twin")

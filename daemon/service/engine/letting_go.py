@@ -52,16 +52,13 @@ def _let_go(config: Config, state: State, at_work: Collection[str]) -> list[str]
 
 def notice_gaps(config: Config, state: State) -> list[str]:
     """Who lacks what left the outbox, although nobody left it behind: one that was not in the configuration for a time,
-    or whose storage was filled by hand. It is brought up like the others, which finds what is there. Raises StateError.
+    that has another name now, or whose storage was filled by hand. It is brought up like the others, which finds what
+    is there. Raises StateError.
     """
     names = [provider.name for provider in config.providers]
     with state.mirrors.turns:
         behind = state.mirrors.behind()
-        found = [
-            name
-            for name in names
-            if name not in behind and state.mirrors.lacks(name, [other for other in names if other != name])
-        ]
+        found = [name for name in names if name not in behind and state.mirrors.lacks(name)]
         state.mirrors.leave(found, time.time_ns())
     return found
 

@@ -15,14 +15,14 @@ from typing import Final
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.config.model import Config
 from chatkeep.daemon.service import device
-from chatkeep.daemon.service.engine.repair import forget_known, give_up_damaged, recover
+from chatkeep.daemon.service.engine.repair import forget_known, give_up_damaged, give_up_lost, recover
 from chatkeep.daemon.service.engine.report import Report
 from chatkeep.daemon.service.engine.sharing import Sharing
 from chatkeep.daemon.service.engine.start import Start
 from chatkeep.daemon.service.engine.steps import Stopped
 from chatkeep.daemon.service.engine.waiting import Asked, held
 from chatkeep.daemon.state import OutboxLost, State
-from chatkeep.daemon.sync.errors import OutboxDamaged
+from chatkeep.daemon.sync.errors import NowhereWhole, OutboxDamaged
 from chatkeep.daemon.vault.credential import WriterCredential
 from chatkeep.daemon.vault.errors import DeviceRemoved
 from chatkeep.providers.base import Provider
@@ -136,10 +136,11 @@ class Looks:
             self._mutex.release()
 
     def mend(self, problems: Sequence[ChatkeepError], cancelled: Stopped) -> None:
-        """What was found damaged in the outbox is given up, and its source begins anew. As `prepare`."""
-        if any(isinstance(problem, OutboxDamaged | OutboxLost) for problem in problems):
+        """What is damaged in the outbox, or nowhere, is given up, and its source begins anew. As `prepare`."""
+        if any(isinstance(problem, OutboxDamaged | OutboxLost | NowhereWhole) for problem in problems):
             with held(self._mutex, cancelled), self._sharing.alone(cancelled):
                 self.news.renewed += give_up_damaged(self._state, self._config, problems)
+                self.news.renewed += give_up_lost(self._state, self._config, problems)
                 self.news.renewed += recover(self._state, self._config)  # the files of what was given up
 
     def forget_known(self, cancelled: Stopped) -> None:

@@ -12,7 +12,7 @@ from chatkeep.daemon.service import device, storage
 from chatkeep.daemon.service.engine import retaining, sweeping
 from chatkeep.daemon.service.engine.capturing import capture
 from chatkeep.daemon.service.engine.letting_go import notice_gaps
-from chatkeep.daemon.service.engine.repair import forget_known, give_up_damaged, recover
+from chatkeep.daemon.service.engine.repair import forget_known, give_up_damaged, give_up_lost, recover
 from chatkeep.daemon.service.engine.report import Report
 from chatkeep.daemon.service.engine.sending import Uploads
 from chatkeep.daemon.service.engine.start import Start, records
@@ -61,6 +61,7 @@ def run(
             if uploads:
                 problems = [problem for provider in report.providers for problem in provider.problems]
                 report.renewed += give_up_damaged(state, config, problems)
+                report.renewed += give_up_lost(state, config, problems)
             report.cancelled = stopped()
             report.waiting = state.outbox.waiting()
     finally:

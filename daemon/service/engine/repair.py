@@ -8,7 +8,8 @@ from chatkeep.config.errors import ChatkeepError
 from chatkeep.config.model import Config
 from chatkeep.daemon.backup.anew import begin_anew, stands_on
 from chatkeep.daemon.state import OutboxLost, State
-from chatkeep.daemon.sync.errors import OutboxDamaged
+from chatkeep.daemon.state.outbox import NOTHING_LOST
+from chatkeep.daemon.sync.errors import NowhereWhole, OutboxDamaged
 
 
 def recover(state: State, config: Config) -> list[str]:
@@ -44,6 +45,32 @@ def give_up_damaged(state: State, config: Config, problems: Iterable[ChatkeepErr
     renewed = [source.name for source in config.sources if state.stream(source.name).stream in damaged]
     begin_anew(state, damaged, [provider.name for provider in config.providers], damaged)
     return renewed
+
+
+def give_up_lost(state: State, config: Config, problems: Iterable[ChatkeepError]) -> list[str]:
+    """What left the outbox for providers that are not configured any more, and a look at those that are did not find:
+    nobody can be brought it. Sources whose newest snapshot stands on it begin anew, and are returned.
+
+    `problems`: of uploads; those of another kind are passed over.
+    """
+    missed = {str(one.params["object"]) for one in problems if isinstance(one, NowhereWhole)}
+    names = [provider.name for provider in config.providers]
+    lost = state.mirrors.elsewhere(names) if missed else []
+    if missed.isdisjoint(one.name for one in lost):
+        return []  # a provider of the configuration had it: a person can do more than this
+    first: dict[bytes, int] = {}
+    for one in lost:
+        first[one.stream] = min(one.seq, first.get(one.stream, NOTHING_LOST))
+    gone = {one.sha256 for one in lost}
+    ill = {
+        stream: source
+        for stream, (source, _) in state.lineage.active().items()
+        if stream in first or gone & stands_on(state, stream)
+    }
+    begin_anew(state, ill, names, {stream: first.get(stream, NOTHING_LOST) for stream in ill})
+    # Last: killed before it, the next attempt misses the same.
+    state.mirrors.write_off(one.name for one in lost)
+    return sorted(ill.values())
 
 
 def forget_known(state: State, config: Config) -> None:

@@ -78,8 +78,8 @@ class Uploads:
                 self._state.outbox.note_upload(provider.name, time.time_ns(), problem.code)
                 self._add(sync.UploadResult(provider.name, 0, 0, {}, (problem,), cancelled=False))
         watch = catching_up.Watch(self._show, self._stopped)
-        every = [one for one in self._providers if self._refused.get(one.name, _UNASKED) is None]
-        for result in catching_up.send_all(self._state, right, every, watch):
+        # From all of them, whatever became of the question whether they may be sent to: each object is checked.
+        for result in catching_up.send_all(self._state, right, self._providers, watch):
             self._add(result)
             known = self._state.outbox.uploads().get(result.provider)
             if known is not None and known[1] is not None and not result.problems and not result.cancelled:

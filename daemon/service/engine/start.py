@@ -83,7 +83,7 @@ class Start:
             self._wait(lost, anew=anew)
             end_without_trace(self._state, lineage.active())
             # What they say of storage is as little worth; nothing of it is referred to any more.
-            self._state.pruning.arrivals.restate((), (), time.time_ns())
+            self._state.pruning.arrivals.forget()
             # First: cut off after the other, what is seen would be a loss of its own, and waited for again.
             self._remember()
             lineage.found_again()
