@@ -97,6 +97,16 @@ STORAGE_CASES: Final[Mapping[tuple[str, str], Words]] = {
     ("permission-refused", "clock"): Words(
         "Storage refuses: the clock of this machine is too far from its own.", "Set the clock.", Exit.STORAGE
     ),
+    ("permission-refused", "no-lock"): Words(
+        "Objects are to be locked (retain), and the bucket was made without object lock.",
+        "Make a bucket with it, or take retain out of the configuration.",
+        Exit.STORAGE,
+    ),
+    ("permission-refused", "storage-class"): Words(
+        "The service has no such storage class as the configuration names.",
+        "Correct storage_class, or leave it out.",
+        Exit.STORAGE,
+    ),
     ("secret-file-refused", "missing"): Words(
         "The file of a key or password is not there: {path}.",
         "Put it there, for the user who runs Chatkeep alone: chmod 600. Which keys name such files: chatkeep config "

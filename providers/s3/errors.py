@@ -39,7 +39,7 @@ _CREDENTIAL: Final = frozenset(
             "CredentialsNotSupported",
         ),
         *("ExpiredTokenException", "UnrecognizedClientException", "XMinioInvalidIAMCredentials"),
-        *("XMinioAccessKeyDisabled",),
+        *("XMinioAccessKeyDisabled", "UserSuspended"),
     }
 )
 _SLOW: Final = frozenset(
@@ -144,12 +144,22 @@ def _of_reply(problem: ClientError, about: Mapping[str, object]) -> base.Provide
         return base.Throttled(after=_after(problem), **facts)
     if code in _CLOCK:
         return base.PermissionRefused(reason="clock", **facts)
+    if (reason := _set_up_wrong(problem, code)) is not None:
+        return base.PermissionRefused(reason=reason, **facts)
     if code in _NO_OBJECT and status == 404 and "object" in about:
         return base.ObjectNotFound(**facts)
     kind = _by_code(problem, code) or _by_status(status, named="object" in about)
     if kind is base.Unavailable and _after(problem) is not None:
         return base.Throttled(after=_after(problem), **facts)
     return kind(**facts)
+
+
+def _set_up_wrong(problem: ClientError, code: str) -> str | None:
+    """What the configuration asks for that this bucket does not do, if that is it: no waiting helps."""
+    said = str(problem.response.get("Error", {}).get("Message", "")).lower().replace(" ", "")
+    if code == "InvalidRequest" and "objectlockconfiguration" in said:  # is missing, in one word or in three
+        return "no-lock"
+    return "storage-class" if code == "InvalidStorageClass" else None
 
 
 def _by_code(problem: ClientError, code: str) -> type[base.ProviderError] | None:

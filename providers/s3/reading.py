@@ -77,6 +77,8 @@ def _given(reply: Any, offset: int, length: int | None, size: Callable[[], int])
     most = total - start
     wanted = most if length is None else min(length, most)
     if said:
+        if int(said[1]) > start:
+            raise Broken("a range that begins too late")
         return int(said[1]), wanted, start - int(said[1])
     # Without Content-Range: either all of it, or the range alone.
     return (0, wanted, start) if sent == total else (start, wanted, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
@@ -90,6 +90,43 @@ def test_an_end_that_fails_after_its_200(provider: S3Provider, proxy: FaultProxy
     is_missing(provider, NAME)
     provider.put(NAME, BODY)
     assert provider.get(NAME) == BODY
+
+
+def test_a_range_that_begins_too_late(provider: S3Provider, proxy: FaultProxy) -> None:
+    """Bytes of another place of the object, and too few of them, are not handed out as those that were asked for."""
+    provider.put("numbers", bytes(range(100)))
+    for offset, length in ((10, 20), (-20, 5), (-20, None)):
+        at = 10 if offset > 0 else 80
+        late = f"bytes {at + 5}-{at + 19 if length else 99}/100"
+        headers = (("Content-Range", late), ("ETag", '"x"'))
+        fault = Fault("status", on="^GET .*numbers", status=206, headers=headers, body=bytes(range(at + 5, at + 20)))
+        with broken(proxy, fault):
+            assert type(raised_by(partial(provider.get, "numbers", offset, length))) is base.Unavailable
+    assert provider.get("numbers", 10, 20) == bytes(range(10, 30))
+
+
+@pytest.mark.parametrize("start", [s3_servers.minio, s3_servers.moto], ids=["minio", "moto"])
+def test_what_the_bucket_does_not_do_is_not_waited_for(start: Callable[[], s3_servers.Server]) -> None:
+    """A lock in a bucket without, and a class that there is none of: a person changes the configuration."""
+    server = start()
+    bucket = server.bucket()
+    for settings, reason in (({"retain": 3600.0}, "no-lock"), ({"storage_class": "NONSENSE"}, "storage-class")):
+        with contextlib.closing(server.provider(bucket, **settings)) as provider:
+            for call in (partial(provider.put, "a", b"1"), provider.probe):
+                refused = raised_by(call)
+                assert type(refused) is base.PermissionRefused
+                assert refused.params["reason"] == reason
+
+
+@pytest.mark.parametrize(
+    "said", ["Bucket is missing Object Lock Configuration", "Bucket is missing ObjectLockConfiguration"]
+)
+def test_how_a_bucket_without_a_lock_is_called(provider: S3Provider, proxy: FaultProxy, said: str) -> None:
+    """By Amazon and by others: it is not the object that is held."""
+    body = f"<Error><Code>InvalidRequest</Code><Message>{said}</Message></Error>".encode()
+    with broken(proxy, Fault("status", on="^PUT ", status=400, body=body)):
+        refused = raised_by(partial(provider.put, "new", b"new"))
+    assert (type(refused), refused.params["reason"]) == (base.PermissionRefused, "no-lock")
 
 
 def test_a_bit_of_a_part_that_flipped_on_the_way(provider: S3Provider, proxy: FaultProxy) -> None:
