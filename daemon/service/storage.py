@@ -41,14 +41,17 @@ def opened(
 def _opened(config: ProviderConfig, memo: Memo, *, create: bool) -> Provider:
     from chatkeep.providers import registry
     from chatkeep.providers.base import ProviderError
-    from chatkeep.providers.wrap import Unopened
+    from chatkeep.providers.wrap import Renewed, Unopened
+
+    def again() -> Provider:
+        return registry.open_provider(config, memo=memo)
 
     try:
-        return registry.open_provider(config, memo=memo, create=create)
+        return Renewed(registry.open_provider(config, memo=memo, create=create), again)
     except ProviderError:
         if create:
             raise
-        return Unopened(config.name, lambda: registry.open_provider(config, memo=memo))
+        return Unopened(config.name, lambda: Renewed(again(), again))
 
 
 def _memo(config: ProviderConfig, *, create: bool) -> Memo:

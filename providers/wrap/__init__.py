@@ -1,5 +1,6 @@
 """Providers around a provider. Each is a `base.Provider`; none changes what a verb promises.
 
+`Renewed` goes by a new key after an old one was refused.
 `wrapped` puts together what every provider of a configuration gets: from inside out, `Daily` counts what really goes
 out, `Narrow` lets so many calls through at a time, `Limited` keeps to the rates. `Retrying` goes around all of them, so
 that each attempt is counted and waits its turn.
@@ -11,7 +12,19 @@ from chatkeep.providers.wrap.daily import Daily
 from chatkeep.providers.wrap.limited import Limited
 from chatkeep.providers.wrap.narrow import Narrow
 from chatkeep.providers.wrap.patience import Patience
+from chatkeep.providers.wrap.renewed import Renewed
 from chatkeep.providers.wrap.retrying import Retrying
 from chatkeep.providers.wrap.unopened import Unopened
 
-__all__ = ["Counting", "Daily", "Limited", "Narrow", "Patience", "Retrying", "Traffic", "Unopened", "wrapped"]
+__all__ = [
+    "Counting",
+    "Daily",
+    "Limited",
+    "Narrow",
+    "Patience",
+    "Renewed",
+    "Retrying",
+    "Traffic",
+    "Unopened",
+    "wrapped",
+]
