@@ -127,6 +127,8 @@ class Calls:
         except base.Unavailable:
             if len(into) == begun:
                 raise  # else what came is used, and the rest asked for
+        if len(into) == begun:
+            raise base.Unavailable(reason="body-cut")
 
     def _allowed(self, url: str) -> str:
         return icloud_places.allowed(url, self._endpoint)

@@ -233,6 +233,16 @@ def test_a_body_that_never_begins_is_given_up(fake: FakeCloudKit, provider: Clou
     assert fake.asked["asset-get"] == 2
 
 
+def test_an_answer_that_ends_well_without_a_byte_is_asked_for_once(
+    fake: FakeCloudKit, provider: CloudKitProvider
+) -> None:
+    """Asked for again, it would be asked for without end."""
+    provider.put(NAME, BODY)
+    fake.answer("empty", "asset-get", 206, b"", {"Content-Range": f"bytes 0-{len(BODY) - 1}/{len(BODY)}"}, times=5)
+    assert type(raised_by(lambda: provider.get(NAME))) is base.Unavailable
+    assert fake.fired["empty"] == 1
+
+
 def test_a_bit_that_flips_on_the_way_is_found(fake: FakeCloudKit, provider: CloudKitProvider) -> None:
     provider.put(NAME, BODY)
     fake.flip("asset-get")
