@@ -342,6 +342,18 @@ class FaultContract:
         is_missing(bench.direct, NAME)
         all_well(bench)
 
+    def test_a_page_that_says_there_is_no_such_page(self, bench: Bench) -> None:
+        """Of a gateway while what it passes on to is away. That says nothing of any object: what is believed gone is
+        struck from records that are right."""
+        page = Fault("status", status=404, headers=(("Content-Type", "text/html"),), body=PAGE, times=None)
+        for verb, call in verbs(bench.provider).items():
+            with broken(bench.proxy, page):
+                error = raised_by(call)
+            assert type(error) in (base.Unavailable, base.StorageMissing), verb
+            page.fired = 0
+        is_missing(bench.direct, NAME)
+        all_well(bench)
+
     def test_racing_puts_on_a_bad_line(self, bench: Bench) -> None:
         bad = (
             dataclasses.replace(bench.station.answer(503), on=bench.station.writes, times=3),

@@ -77,6 +77,10 @@ class TakesABusyServerForAMissingObject(Means):
     status, kind = 503, base.ObjectNotFound
 
 
+class TakesAGatewayForTheServer(Means):
+    status, kind = 404, base.ObjectNotFound
+
+
 class FailsForGood(Means):
     status, kind = 500, base.ProviderError
 
@@ -377,6 +381,7 @@ BROKEN: tuple[tuple[type[PlainProvider], str], ...] = (
     (MendsWhatItReads, "test_one_bit_of_a_body_that_is_read"),
     (BelievesEveryPage, "test_a_page_that_is_no_answer"),
     (ListsEveryPageAsEmpty, "test_a_page_that_is_no_answer"),
+    (TakesAGatewayForTheServer, "test_a_page_that_says_there_is_no_such_page"),
     (WritesInTwoSteps, "test_reset_in_the_middle_of_a_put"),
     (WritesInTwoSteps, "test_cancelled_in_the_middle_of_a_put"),
     (DeletesOnlyWhatIsThere, "test_a_reply_that_is_lost_after_the_delete"),

@@ -4,7 +4,7 @@ Nobody stores anything here. It is what the fault clauses are tried on: a provid
 are wrong on purpose differ in one thing each.
 
     PUT /NAME       `If-None-Match: *` is honoured, `Content-MD5` verified; 201, with the MD5 of what was stored as ETag
-    GET, HEAD       one `Range`; `If-Match`
+    GET, HEAD       one `Range`; `If-Match`; 404 with the ETag `none`, which no gateway would say
     DELETE          204, also for nothing
     GET /?prefix=P&after=NAME       [[name, size, modified], ...] as JSON, `page` at a time, sorted; shorter: the last
 """
@@ -111,7 +111,7 @@ class _Request(BaseHTTPRequestHandler):
             return
         stored = self.server.objects.get(path)
         if stored is None:
-            self._answer(404)
+            self._answer(404, tag="none")
         elif self.headers["If-Match"] not in (None, stored.tag):
             self._answer(412)
         else:
@@ -331,7 +331,7 @@ class PlainProvider:
         kinds: dict[int, type[base.ProviderError]] = {
             401: base.CredentialRefused,
             403: base.PermissionRefused,
-            404: base.ObjectNotFound,
+            404: base.ObjectNotFound if reply.headers["ETag"] == "none" else base.Unavailable,
             507: base.QuotaExceeded,
         }
         if reply.status not in (200, 201, 204, 206, 412, 416):
