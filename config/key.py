@@ -26,7 +26,7 @@ class Key:
     doc: str
     example: str = ""
     pattern: str = ""
-    refused: Reason = Reason.BAD_TEXT  # the reason given when `pattern` does not match
+    refused: Reason = Reason.BAD_FORM  # the reason given when `pattern` does not match
     least: Duration = Duration(0)  # of a duration: 0 seconds, 1 second or 1 minute
     secret: bool = False  # of a path: the file holds a secret, and may be a credential of systemd as well
     secrets: str = ""  # of a mapping: the key of the file that its secret ones belong into

@@ -35,6 +35,7 @@ class Reason(enum.StrEnum):
     NO_VALUE = "no-value"
     UNKNOWN_WORD = "unknown-word"
     BAD_TEXT = "bad-text"
+    BAD_FORM = "bad-form"
     BAD_NAME = "bad-name"
     BAD_URL = "bad-url"
     TYPE_UNUSABLE = "type-unusable"

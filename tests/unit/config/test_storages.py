@@ -148,7 +148,7 @@ def test_what_was_probably_meant(kind: type[Rate | TimeOfDay], text: str, meant:
         ("type: s3, bucket: b2b, style: both", Reason.UNKNOWN_WORD, "style"),
         ("type: s3, bucket: b2b, endpoint: example.org", Reason.BAD_URL, "endpoint"),
         ("type: s3, bucket: b2b, endpoint: 'https://x/?a=b'", Reason.BAD_URL, "endpoint"),
-        ("type: s3, bucket: b2b, prefix: a//b", Reason.BAD_TEXT, "prefix"),
+        ("type: s3, bucket: b2b, prefix: a//b", Reason.BAD_FORM, "prefix"),
         ("type: s3, bucket: b2b, retain: 5 seconds", Reason.TOO_SHORT, "retain"),
         ("type: s3, bucket: b2b, secret_access_key: hunter2", Reason.UNKNOWN_KEY, "secret_access_key"),
         ("type: webdav, url: 'https://me:hunter2@x/dav'", Reason.SECRET_HERE, "url"),
