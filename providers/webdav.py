@@ -52,6 +52,10 @@ _SHARDED: Final = re.compile(r"(?P<folder>(?:.+/)?p/)(?P<hash>(?P<shard>[0-9a-f]
 _INSIDE_SHARD: Final = re.compile(r"(?:.+/)?p/[0-9a-f]{2}/.+")
 _SHARD: Final = re.compile(r"[0-9a-f]{2}")
 _STORED: Final = (200, 201, 204)
+# What a MOVE and a DELETE say when they are done. 200 is also what a gateway says with a page of its own, and 202 that
+# it is not yet done: then it is looked at.
+_MOVED: Final = (201, 204)
+_DELETED: Final = (204, 404)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -156,7 +160,9 @@ class WebdavProvider:
         if found.collection:  # no object has that name, and DELETE would take all that is below it
             return
         response = self._wire.ask("DELETE", place)
-        if response.status_code not in (*_STORED, 202, 404):
+        if response.status_code in _DELETED:
+            return
+        if response.status_code not in (*_STORED, 202) or self._root.described(place, name) is not None:
             raise self._root.refused(response, name)
 
     def probe(self) -> base.Capabilities:
@@ -285,7 +291,7 @@ class WebdavProvider:
             self._made.clear()
             self._make(parent, name, doubtful=True)
             response = self._wire.ask("MOVE", temporary, headers)
-        if response.status_code in _STORED:
+        if response.status_code in _MOVED:
             return True
         if response.status_code == 412:
             return False
@@ -294,6 +300,10 @@ class WebdavProvider:
             raise base.InvalidName(provider=self.name, object=name)
         if found is not None:  # another writer was faster, and the server stumbled over it
             return False
+        if response.status_code in (400, 403, 502):
+            # Perhaps it takes a Destination in another way since: other software, or a gateway before it.
+            self._habits = None
+            self._memo.delete(self._key())
         raise self._root.refused(response, name)
 
     def _make(self, folder: str, name: str, *, doubtful: bool = False) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import os
 import shutil
 import threading
@@ -22,7 +24,7 @@ from chatkeep.providers.webdav_wire import Password, Wire
 from tests.providers.contract import is_missing, names, raised_by
 from tests.providers.webdav.places import BODY, NUMBERS, Open, files_in, folder_of, fresh
 from tests.support import apache, wsgidav_server
-from tests.support.fault_proxy import Fault, FaultProxy
+from tests.support.fault_proxy import Fault, FaultProxy, broken
 
 LOCK = (
     b'<?xml version="1.0"?><lockinfo xmlns="DAV:"><lockscope><exclusive/></lockscope><locktype><write/></locktype>'
@@ -339,6 +341,44 @@ def test_a_gateway_that_says_stored_in_the_place_of_the_server(httpd: apache.Apa
         proxy.clear()
         provider.put("b", BODY)
         assert provider.get("b") == BODY
+
+
+def test_a_gateway_that_says_done_in_the_place_of_the_server(httpd: apache.Apache, opened: Open) -> None:
+    """A network with a page to log in, from one request to the next: what it answers is neither moved nor deleted."""
+    url = fresh(httpd)
+    opened(url)
+    with FaultProxy(httpd.port) as proxy:
+        provider = opened(f"{proxy.url}/{url.rpartition('/')[2]}", create=False)
+        provider.put("kept", BODY)
+        page = Fault("status", on="^MOVE ", status=200, body=b"<html>Please log in</html>")
+        with broken(proxy, page):
+            assert type(raised_by(partial(provider.put, "a/b", BODY))) is base.Unavailable
+        is_missing(provider, "a/b")
+        provider.put("a/b", BODY)
+        assert provider.get("a/b") == BODY
+        for status in (200, 202):
+            with broken(proxy, dataclasses.replace(page, on="^DELETE .*kept", status=status, fired=0)):
+                assert type(raised_by(partial(provider.delete, "kept"))) is base.Unavailable
+        provider.delete("kept")
+        is_missing(provider, "kept")
+
+
+def test_a_server_that_takes_destinations_in_another_way_since(httpd: apache.Apache) -> None:
+    """What was remembered of it is forgotten, and not held against it for ever."""
+    wire = Wire("dav", fresh(httpd), Password(apache.USER, apache.PASSWORD))
+    memo = MemoryMemo()
+    with contextlib.closing(WebdavProvider(wire, memo, create=True)) as provider:
+        provider.put("a", b"1")
+        known = json.loads(memo.get(provider._key()) or b"")
+        memo.set(
+            provider._key(), json.dumps(known | {"form": "path" if known["form"] == "whole" else "whole"}).encode()
+        )
+        wire = Wire("dav", wire.address, Password(apache.USER, apache.PASSWORD))
+        with contextlib.closing(WebdavProvider(wire, memo)) as later:
+            assert isinstance(raised_by(partial(later.put, "b/c", b"2")), base.ProviderError)
+            later.put("b/c", b"2")
+            assert later.get("b/c") == b"2"
+    assert json.loads(memo.get(provider._key()) or b"") == known
 
 
 def test_a_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch, httpd: apache.Apache, opened: Open) -> None:
