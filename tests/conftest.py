@@ -14,7 +14,7 @@ import pytest
 from tests.support.independent import TALLY
 from tests.support.memory_scan import TALLY as MEMORY
 
-_LEFT_OUT = {"long": pytest.StashKey[int](), "machine": pytest.StashKey[int]()}
+_LEFT_OUT = {kind: pytest.StashKey[int]() for kind in ("long", "machine", "ceph")}
 
 hypothesis.settings.register_profile("dev", print_blob=True, derandomize=False, deadline=None, max_examples=60)
 hypothesis.settings.register_profile("ci", print_blob=True, derandomize=False, deadline=None, max_examples=400)
@@ -24,6 +24,7 @@ hypothesis.settings.load_profile("dev")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run the tests that take minutes")
     parser.addoption("--machine", action="store_true", help="also run the tests that boot a machine, as root")
+    parser.addoption("--ceph", action="store_true", help="also run the tests at Ceph, which wants packages")
     parser.addoption("--seed", type=int, default=None, help="the value of the `seed` fixture, from a failure report")
 
 

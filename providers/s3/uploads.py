@@ -198,6 +198,9 @@ class Uploads:
             except ClientError as problem:
                 if errors.status_of(problem) in (403, 405, 501):
                     return  # it may not be asked, or does not know the question
+                if errors.code_of(problem) == "NoSuchKey":  # Ceph's word for an upload that is gone
+                    self.abandon(name)
+                    raise Broken("no such upload") from problem
                 raise
             for each in page.get("Parts", []):
                 number, tag = str(each["PartNumber"]), str(each["ETag"])
@@ -243,8 +246,10 @@ class Uploads:
             MultipartUpload={"Parts": sorted(parts, key=lambda each: int(str(each["PartNumber"])))},
             **condition,
         )
-        # Begun before it is done, this reply may end without having said anything; or it is of a gateway.
-        _said(reply, "ETag")
+        # Begun before it is done, this reply may end without having said anything; or it is of a gateway. Ceph's has an
+        # empty ETag: there it says enough by naming the object.
+        if not reply.get("Key"):
+            _said(reply, "ETag")
 
 
 def _said(reply: Any, what: str) -> str:

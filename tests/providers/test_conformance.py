@@ -21,6 +21,12 @@ STATIONS = stations.find()
 HTTP = [station for station in STATIONS if station.http]
 
 
+def at(stations: list[Station]) -> pytest.MarkDecorator:
+    """Each clause at each of them."""
+    params = [pytest.param(station, id=station.name, marks=station.marks) for station in stations]
+    return pytest.mark.parametrize("station", params)
+
+
 @pytest.fixture(scope="session")
 def running() -> Iterator[Callable[[Station], Any]]:
     """What a station's places share, begun when the first of them is asked for."""
@@ -54,7 +60,7 @@ def bench(
         yield Bench(station, place, proxy, provider, direct)
 
 
-@pytest.mark.parametrize("station", STATIONS, ids=lambda each: each.name)
+@at(STATIONS)
 class TestContract(ProviderContract):
     @pytest.fixture
     def provider(self, station: Station, place: Place) -> Iterator[Provider]:
@@ -64,12 +70,12 @@ class TestContract(ProviderContract):
             yield provider
 
 
-@pytest.mark.parametrize("station", HTTP, ids=lambda each: each.name)
+@at(HTTP)
 class TestFaults(FaultContract):
     pass
 
 
-@pytest.mark.parametrize("station", STATIONS, ids=lambda each: each.name)
+@at(STATIONS)
 class TestRefusals(RefusalContract):
     pass
 

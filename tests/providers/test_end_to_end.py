@@ -66,7 +66,10 @@ SHORT = one_of_each_type(EVERY)
 def profiles() -> list[Any]:
     """Each station with how many rounds of faults it goes through."""
     short = [pytest.param(station, 1, id=station.name) for station in SHORT]
-    long = [pytest.param(station, 8, id=f"{station.name}-long", marks=pytest.mark.long) for station in EVERY]
+    long = [
+        pytest.param(station, 8, id=f"{station.name}-long", marks=[pytest.mark.long, *station.marks])
+        for station in EVERY
+    ]
     return [*short, *long]
 
 

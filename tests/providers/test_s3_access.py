@@ -99,6 +99,12 @@ def test_credentials_of_systemd(nowhere: Path, works: Callable[..., None], monke
     works(credentials_file=Path("credential:s3"))
 
 
+@pytest.fixture(params=s3_servers.VERIFYING)
+def server(request: pytest.FixtureRequest) -> s3_servers.Server:
+    found: s3_servers.Server = request.param()
+    return found
+
+
 class _Instance(http.server.BaseHTTPRequestHandler):
     """The metadata service of a machine in a cloud, version 2: a token first, then the role, then its keys."""
 
@@ -139,9 +145,7 @@ def test_credentials_of_an_instance(nowhere: Path, works: Callable[..., None], m
             thread.join()
 
 
-@pytest.mark.parametrize("keys", [Keys(secret="wrong"), Keys(access="AKIANOBODY"), Keys(token="no-token")])
-def test_keys_that_the_server_refuses(keys: Keys) -> None:
-    server = s3_servers.minio()
+def are_refused(server: s3_servers.Server, keys: Keys) -> None:
     with contextlib.closing(server.provider(server.bucket(), keys=keys)) as provider:
         for call in (lambda: provider.put("a", b""), lambda: provider.get("a"), lambda: [*provider.list("")]):
             error = raised_by(call)
@@ -150,8 +154,17 @@ def test_keys_that_the_server_refuses(keys: Keys) -> None:
             assert keys.secret not in repr(error)
 
 
-def test_a_bucket_that_is_not_there() -> None:
-    with contextlib.closing(s3_servers.minio().provider("no-such-bucket")) as provider:
+@pytest.mark.parametrize("keys", [Keys(secret="wrong"), Keys(access="AKIANOBODY")])
+def test_keys_that_the_server_refuses(keys: Keys, server: s3_servers.Server) -> None:
+    are_refused(server, keys)
+
+
+def test_a_token_that_the_server_refuses() -> None:
+    are_refused(s3_servers.minio(), Keys(token="no-token"))
+
+
+def test_a_bucket_that_is_not_there(server: s3_servers.Server) -> None:
+    with contextlib.closing(server.provider("no-such-bucket")) as provider:
         calls: tuple[Callable[[], object], ...] = (
             lambda: provider.put("a", b""),
             lambda: provider.get("a"),
@@ -213,9 +226,9 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing.params == {"provider": "cloud", "type": "s3", "package": "boto3", "extra": "s3"}
 
 
-def test_a_known_digest_is_not_computed_again() -> None:
+def test_a_known_digest_is_not_computed_again(server: s3_servers.Server) -> None:
     assert Payload(b"these bytes", "of another").sha256 == "of another"
-    with contextlib.closing(s3_servers.minio().fresh()) as provider:
+    with contextlib.closing(server.fresh()) as provider:
         lying = f"d/{'0' * 64}"
         assert type(raised_by(lambda: provider.put(lying, b"bytes"))) is base.ObjectDamaged
         is_missing(provider, lying)
@@ -229,8 +242,7 @@ def test_the_storage_class_is_asked_for() -> None:
     assert server.client().head_object(Bucket=bucket, Key="a")["StorageClass"] == "STANDARD_IA"
 
 
-def test_versions_are_seen_and_a_deleted_object_is_gone() -> None:
-    server = s3_servers.minio()
+def test_versions_are_seen_and_a_deleted_object_is_gone(server: s3_servers.Server) -> None:
     bucket = server.bucket()
     server.client().put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     with contextlib.closing(server.provider(bucket)) as provider:
@@ -243,8 +255,7 @@ def test_versions_are_seen_and_a_deleted_object_is_gone() -> None:
         assert provider.get("a") == b"2"
 
 
-def test_a_lock_that_is_extended_and_never_shortened() -> None:
-    server = s3_servers.minio()
+def test_a_lock_that_is_extended_and_never_shortened(server: s3_servers.Server) -> None:
     bucket = server.bucket(lock=True)
     with contextlib.closing(server.provider(bucket, retain=3600.0)) as provider:
         assert isinstance(provider, base.Retains)
@@ -270,9 +281,8 @@ def test_a_lock_that_is_extended_and_never_shortened() -> None:
         assert type(raised_by(lambda: provider.retain("a", time.time() + 60))) is base.PermissionRefused
 
 
-def test_a_policy_that_lets_nothing_be_asked() -> None:
+def test_a_policy_that_lets_nothing_be_asked(server: s3_servers.Server) -> None:
     """Nothing is proven then: what is named by its hash is put, and what may not be looked at is not overwritten."""
-    server = s3_servers.minio()
     bucket = server.bucket()
     policy = s3_policies.put_only(bucket, "laptop")
     policy["Statement"][0]["Resource"] = [f"arn:aws:s3:::{bucket}/laptop/d/*"]
@@ -288,8 +298,7 @@ def test_a_policy_that_lets_nothing_be_asked() -> None:
         assert [found.name for found in owner.list("")] == [name]
 
 
-def test_what_was_learned_is_not_asked_again_and_a_probe_asks_anew() -> None:
-    server = s3_servers.minio()
+def test_what_was_learned_is_not_asked_again_and_a_probe_asks_anew(server: s3_servers.Server) -> None:
     bucket, memo = server.bucket(), MemoryMemo()
     with contextlib.closing(server.provider(bucket, memo)) as provider:
         provider.put("a", b"1")

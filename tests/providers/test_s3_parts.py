@@ -1,4 +1,4 @@
-"""Objects that go in parts, at MinIO: what broke goes on, in another process too, and only what is missing is sent."""
+"""Objects that go in parts, at MinIO and Ceph: what broke goes on, elsewhere too, and only what is missing is sent."""
 
 from __future__ import annotations
 
@@ -66,9 +66,14 @@ class Line:
         return len(self.server.client().list_multipart_uploads(Bucket=self.bucket).get("Uploads", []))
 
 
+@pytest.fixture(params=s3_servers.VERIFYING)
+def server(request: pytest.FixtureRequest) -> s3_servers.Server:
+    found: s3_servers.Server = request.param()
+    return found
+
+
 @pytest.fixture(params=["everything", "put-only"])
-def line(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Line]:
-    server = s3_servers.minio()
+def line(request: pytest.FixtureRequest, server: s3_servers.Server, tmp_path: Path) -> Iterator[Line]:
     bucket = server.bucket()
     policy = s3_policies.full if request.param == "everything" else s3_policies.put_only
     with FaultProxy(server.port) as proxy:

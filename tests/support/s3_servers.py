@@ -6,13 +6,10 @@ One of a kind for each process of the tests: a test has a bucket of its own.
 from __future__ import annotations
 
 import atexit
-import ctypes
 import functools
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,13 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import pytest
 from botocore.config import Config
 
 from chatkeep.providers.base import Provider
 from chatkeep.providers.memo import Memo, MemoryMemo
 from chatkeep.providers.s3.client import Settings
 from chatkeep.providers.s3.provider import S3Provider
-from tests.support import built_servers
+from tests.support import built_servers, ceph
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -137,7 +135,7 @@ run_simple("127.0.0.1", int(sys.argv[1]), app, threaded=True, request_handler=Mo
 def moto() -> Server:
     """moto: knows every verb and verifies nothing, neither keys nor digests."""
     room = _room()
-    port = _free_port()
+    port = ceph.free_port()
     return _started([sys.executable, "-W", "ignore", "-c", _MOTO, str(port)], room, port)
 
 
@@ -145,7 +143,7 @@ def moto() -> Server:
 def minio() -> Server:
     """MinIO: verifies, has conditional puts, versions, object lock and policies."""
     room = _room()
-    port = _free_port()
+    port = ceph.free_port()
     program = [built_servers.minio(), "server", "--quiet", "--address", f"127.0.0.1:{port}", str(room / "files")]
     more = {
         "MINIO_ROOT_USER": ACCESS,
@@ -162,11 +160,55 @@ def minio() -> Server:
 def rclone() -> Server:
     """rclone serve s3: has no conditional put, answers ranges with 200."""
     room = _room()
-    port = _free_port()
+    port = ceph.free_port()
     (room / "files").mkdir()
     keys = f"{ACCESS},{SECRET}"
     program = [built_servers.rclone(), "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", keys]
     return _started([*program, "--config", str(room / "rclone.conf"), str(room / "files")], room, port)
+
+
+@functools.cache
+def radosgw() -> Server:
+    """Ceph's gateway: verifies, has conditional puts (not for uploads in parts), versions, object lock and policies."""
+    room = _room()
+    cluster = ceph.begin(room)
+    cluster.user(_OWNER, ACCESS, SECRET)
+    port = ceph.free_port()
+    return Gateway(_started(cluster.gateway(port), room, port).port, room)
+
+
+_OWNER = "tests"
+_OWNERS = {"s3:GetObject", "s3:DeleteObject", "s3:ListMultipartUploadParts", "s3:PutObjectRetention"}
+
+
+class Gateway(Server):
+    """Ceph's. Whoever is restricted is a user of its own there, whom the bucket's policy lets in."""
+
+    def restricted(self, policy: dict[str, Any]) -> Keys:
+        name = f"u{os.urandom(8).hex()}"
+        keys = Keys(f"AKIA{os.urandom(8).hex()}", os.urandom(16).hex())
+        ceph.Ceph(self.room).user(name, keys.access, keys.secret)
+        bucket = policy["Statement"][0]["Resource"][0].removeprefix("arn:aws:s3:::").partition("/")[0]
+        may = {action for each in policy["Statement"] for action in each["Action"]}
+        whole = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+        statements = [
+            *({**each, "Principal": self._user(name)} for each in policy["Statement"]),
+            # What a user has put is its own, and is read by it whoever is let in: unless that is denied.
+            {"Effect": "Deny", "Principal": self._user(name), "Action": sorted(_OWNERS - may), "Resource": whole},
+            # For the same reason the bucket's owner has to be let in to what others put there.
+            {"Effect": "Allow", "Principal": self._user(_OWNER), "Action": ["s3:*"], "Resource": whole},
+        ]
+        policy = {"Version": "2012-10-17", "Statement": statements}
+        self.client().put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+        return keys
+
+    @staticmethod
+    def _user(name: str) -> dict[str, list[str]]:
+        return {"AWS": [f"arn:aws:iam:::user/{name}"]}
+
+
+VERIFYING = [pytest.param(minio, id="minio"), pytest.param(radosgw, id="radosgw", marks=pytest.mark.ceph)]
+"""Those that hold to what S3 promises, as parameters of a fixture."""
 
 
 def _room() -> Path:
@@ -175,19 +217,13 @@ def _room() -> Path:
     return room
 
 
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    return port
-
-
 def _started(program: list[str], room: Path, port: int, **environment: str) -> Server:
     with open(room / "log", "wb") as log:
+        environment = {**os.environ, **environment}
         server = subprocess.Popen(
-            program, env={**os.environ, **environment}, cwd=room, stdout=log, stderr=log, preexec_fn=_end_with_parent
+            program, env=environment, cwd=room, stdout=log, stderr=log, preexec_fn=ceph.end_with_parent
         )
-    atexit.register(_end, server)
+    atexit.register(ceph.end, server)
     found = Server(port, room)
     until = time.monotonic() + DEADLINE
     while not _answers(found):
@@ -204,12 +240,3 @@ def _answers(server: Server) -> bool:
     except Exception:  # whatever a server that is starting says
         return False
     return True
-
-
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
-def _end(server: subprocess.Popen[bytes]) -> None:
-    server.kill()
-    server.wait()

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
+
 from chatkeep.providers import base
 from tests.support.fault_proxy import Fault
 
@@ -96,6 +98,7 @@ class Station:
         secrets: what no error may show: keys, passwords, tokens, or a part that tells them. None: there are none.
         digest: what `probe` reports as `refuses_damage`. None: it verifies none, and stores a bit that was flipped on
             the way.
+        marker: of its tests, which are then asked for by an option of that name: it needs what not everybody installs.
     """
 
     name: str
@@ -111,6 +114,12 @@ class Station:
     refusals: ClassVar[Mapping[str, Refusal]] = {}
     secrets: tuple[str, ...] = ()
     digest: str | None = None
+    marker: str | None = None
+
+    @property
+    def marks(self) -> list[pytest.MarkDecorator]:
+        """Of every test there."""
+        return [getattr(pytest.mark, self.marker)] if self.marker else []
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""S3 at servers that nobody here wrote: moto (the logic; it verifies nothing) and MinIO (all of it).
+"""S3 at servers that nobody here wrote: moto (the logic; it verifies nothing), MinIO (all of it) and Ceph's gateway.
 
 rclone's is in test_s3_rclone.py: what a storage must do at least, it does not.
 """
@@ -37,6 +37,7 @@ class S3(Station):
     refusals = {
         "wrong-key": Refusal(says(403, "InvalidAccessKeyId", _PUT), base.CredentialRefused),
         "wrong-secret": Refusal(says(403, "SignatureDoesNotMatch", _GET), base.CredentialRefused, "get"),
+        "suspended": Refusal(says(403, "UserSuspended", _PUT), base.CredentialRefused),
         "expired": Refusal(says(400, "ExpiredToken", _PUT), base.CredentialRefused),
         "clock": Refusal(says(403, "RequestTimeTooSkewed", _PUT), base.PermissionRefused),
         "policy": Refusal(says(403, "AccessDenied", _DELETE), base.PermissionRefused, "delete"),
@@ -63,8 +64,10 @@ class S3(Station):
         start: Callable[[], s3_servers.Server],
         digest: str | None,
         lacks: frozenset[Lack] = frozenset(),
+        marker: str | None = None,
     ) -> None:
         self.name = name
+        self.marker = marker
         self.digest = digest
         self.lacks = S3.lacks | lacks
         self._start = start
@@ -92,4 +95,5 @@ class S3(Station):
 STATIONS = [
     S3("s3-moto", s3_servers.moto, None, frozenset({Lack.PUT_ONLY})),
     S3("s3-minio", s3_servers.minio, "sha256"),
+    S3("s3-radosgw", s3_servers.radosgw, "sha256", marker="ceph"),
 ]
