@@ -15,7 +15,7 @@ import json
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from chatkeep.providers import base
@@ -36,7 +36,7 @@ _STORED: Final = re.compile(r"bytes=0-(\d{1,18})", re.ASCII)
 class Session:
     """An upload that was begun: where it goes, and for which bytes under which id."""
 
-    address: str
+    address: str = field(repr=False)  # whoever has it may write there
     id: str
     size: int
     sha256: str
