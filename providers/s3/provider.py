@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import datetime as dt
 import hashlib
@@ -19,6 +20,7 @@ from chatkeep.providers.s3 import errors, facts, reading
 from chatkeep.providers.s3.client import Requests, Settings, make_client
 from chatkeep.providers.s3.payload import Payload
 from chatkeep.providers.s3.uploads import Guard, Uploads
+from chatkeep.providers.turns import Turns
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -40,6 +42,7 @@ class S3Provider:
         # What is remembered is of this bucket, not of whatever the configuration calls by this name tomorrow.
         place = f"{settings.endpoint}\0{settings.region}\0{settings.bucket}\0{settings.prefix}"
         self._place = hashlib.sha256(place.encode()).hexdigest()[:16]
+        self._turns = Turns()
         self._lock = threading.Lock()
         self._opened: S3Client | None = None
         self._known: facts.Facts | None = None
@@ -147,6 +150,14 @@ class S3Provider:
             known = self._facts()
             self._uploads.sweep()
             in_parts = self._uploads.is_due(name, len(body))
+            # Two that sent one object in parts at once would send each part twice, and end each other's upload.
+            with self._turns.of(name) if in_parts else contextlib.nullcontext():
+                self._put_now(name, body, known, pace, in_parts=in_parts)
+
+    def _put_now(
+        self, name: str, body: bytes, known: facts.Facts, pace: Callable[[int], None] | None, *, in_parts: bool
+    ) -> None:
+        try:
             # In parts, the condition comes last, and some services know it for single puts only: looked at before.
             if (in_parts or not known.conditional) and self._stands(name, body):
                 self._uploads.abandon(name)
@@ -161,6 +172,9 @@ class S3Provider:
                 if errors.code_of(problem) not in errors.TAKEN and errors.status_of(problem) != 412:
                     raise self._refused(problem, name, body) from problem
                 self._settle(name, body, known, pace)
+        except base.ObjectConflict:
+            self._uploads.abandon(name)  # it will never become the object, and costs room
+            raise
 
     def _send(
         self,

@@ -96,7 +96,6 @@ class Uploads:
         self._memo = memo
         self._words = f"upload:{place}:"
         self._lock = threading.Lock()
-        self._names: dict[str, threading.Lock] = {}
         self._swept = False
 
     def is_due(self, name: str, size: int) -> bool:
@@ -112,6 +111,7 @@ class Uploads:
     def send(self, name: str, body: bytes, options: dict[str, Any], condition: dict[str, Any], guard: Guard,
              pace: Callable[[int], None] | None) -> None:  # fmt: skip
         """Sends what is missing and completes the object. Killed or failed anywhere, the next call goes on from there.
+        Not for one name by two threads at once.
 
         Args:
             options: further parameters of create_multipart_upload: storage class, lock.
@@ -122,22 +122,21 @@ class Uploads:
             Broken: a reply that no service of S3 gives, or a part that arrived as other bytes.
             ClientError, BotoCoreError: NoSuchUpload is one that somebody else completed or aborted; it is forgotten.
         """
-        with self._one_at_a_time(name):
-            record = self._record(name, body)
-            try:
-                if record.upload is None:
-                    reply = self._client().create_multipart_upload(**self._where(name), **options)
-                    record.upload = _said(reply, "UploadId")
-                    self._keep(name, record)
-                else:
-                    self._ask(name, record, body)
-                self._send_missing(name, record, body, guard, pace)
-                self._complete(name, record, condition)
-            except ClientError as problem:
-                if errors.code_of(problem) in errors.ANEW:
-                    self.abandon(name)
-                raise
-            self._memo.delete(self._words + name)
+        record = self._record(name, body)
+        try:
+            if record.upload is None:
+                reply = self._client().create_multipart_upload(**self._where(name), **options)
+                record.upload = _said(reply, "UploadId")
+                self._keep(name, record)
+            else:
+                self._ask(name, record, body)
+            self._send_missing(name, record, body, guard, pace)
+            self._complete(name, record, condition)
+        except ClientError as problem:
+            if errors.code_of(problem) in errors.ANEW:
+                self.abandon(name)
+            raise
+        self._memo.delete(self._words + name)
 
     def abandon(self, name: str) -> None:
         """Gives up what was begun of an object, if anything was. That it cannot be aborted is no error."""
@@ -164,17 +163,6 @@ class Uploads:
             record = _decode(raw)
             if record is None or not 0 <= time.time() - record.begun < GIVEN_UP:
                 self.abandon(key.removeprefix(self._words))
-
-    @contextlib.contextmanager
-    def _one_at_a_time(self, name: str) -> Any:
-        """Two that put one object in parts at once would send each part twice."""
-        with self._lock:
-            lock = self._names.setdefault(name, threading.Lock())
-        with lock:
-            yield
-        with self._lock:
-            if not lock.locked():
-                self._names.pop(name, None)
 
     def _record(self, name: str, body: bytes) -> Record:
         digest = hashlib.sha256(body).hexdigest()

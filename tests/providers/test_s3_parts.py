@@ -7,13 +7,14 @@ import hashlib
 import random
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from chatkeep.providers import base
-from chatkeep.providers.memo import FileMemo
+from chatkeep.providers.memo import FileMemo, MemoryMemo
 from chatkeep.providers.s3 import uploads
 from chatkeep.providers.s3.provider import S3Provider
 from tests.providers.contract import is_missing, raised_by
@@ -221,6 +222,45 @@ def test_a_large_object_goes_in_parts_at_once(monkeypatch: pytest.MonkeyPatch) -
         provider.put("a", BODY)
         assert type(raised_by(lambda: provider.put("a", BODY[::-1]))) is base.ObjectConflict
         assert provider.get("a") == BODY
+
+
+def test_threads_that_put_one_object_send_its_parts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "LARGE", 6 << 20)
+    server = s3_servers.minio()
+    bucket = server.bucket()
+    with (
+        FaultProxy(server.port) as proxy,
+        contextlib.closing(server.provider(bucket, MemoryMemo(), url=proxy.url)) as provider,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        provider.put("first", b"what it can do is asked here")
+        for done in [pool.submit(provider.put, NAME, BODY) for _ in range(8)]:
+            done.result()
+        sent = [number for line in proxy.seen for number in re.findall(r"^PUT .*[?&]partNumber=(\d+)", line)]
+        assert sent == ["1", "2", "3"]
+        assert provider.get(NAME) == BODY
+    assert server.client().list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+
+
+def test_of_two_that_put_other_bytes_the_one_that_lost_gives_up_its_upload(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "LARGE", 6 << 20)
+    server = s3_servers.minio()
+    bucket, told = server.bucket(), []
+    with (
+        contextlib.closing(server.provider(bucket, MemoryMemo())) as first,
+        contextlib.closing(server.provider(bucket, MemoryMemo())) as second,
+    ):
+
+        def meanwhile(size: int) -> None:
+            told.append(size)
+            if len(told) == 1:
+                second.put("a", BODY[::-1])
+
+        first.put("first", b"what it can do is asked here")
+        assert type(raised_by(lambda: first.put_paced("a", BODY, meanwhile))) is base.ObjectConflict
+        assert first.get("a") == BODY[::-1]
+    assert sum(told) == len(BODY)
+    assert server.client().list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
 
 
 def test_the_parts_of_the_largest_object() -> None:
