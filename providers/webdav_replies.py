@@ -244,4 +244,6 @@ def refusal(status: int, after: float | None, path: str, **params: object) -> ba
         return base.StorageMissing(status=status, reason="moved", path=path, **params)
     if status == 429 or (status == 503 and after is not None):
         return base.Throttled(after=after, status=status, **params)
+    if status < 400:  # a page, or the way to one: whoever answers like that speaks no WebDAV
+        return base.Unavailable(status=status, reason="no-answer", **params)
     return _REFUSED.get(status, base.Unavailable)(status=status, **params)

@@ -46,7 +46,7 @@ _LINE: Final[Mapping[Words, tuple[str, ...]]] = {
         *("PoolTimeout", "TimeoutError"),
     ),
     _UNKNOWN: ("gaierror",),
-    _STRANGER: ("no-answer",),
+    _STRANGER: ("no-answer", "reply"),
     _SHORT: ("size-differs",),
     _UNTRUSTED: ("tls", "certificate", "SSLCertVerificationError"),
     _BROKEN: (

@@ -173,6 +173,7 @@ def test_how_long_to_wait() -> None:
 @pytest.mark.parametrize(
     ("status", "after", "means"),
     [
+        (200, None, base.Unavailable),
         (301, None, base.StorageMissing),
         (302, None, base.Unavailable),
         (308, None, base.StorageMissing),
@@ -199,6 +200,7 @@ def test_what_a_status_means(status: int, after: float | None, means: type[base.
     error = refusal(status, after, "https://h/v/", provider="dav", object="a")
     assert type(error) is means
     assert error.params["status"] == status
+    assert (error.params.get("reason") == "no-answer") == (status in (200, 302)), "the page of somebody else"
     if means is base.Throttled:
         assert error.params["after"] == after
         assert error.disposition is Disposition.RETRY
