@@ -18,6 +18,7 @@ from chatkeep.daemon.cli.frame import Frame
 from chatkeep.daemon.cli.measures import counted, printable, size
 from chatkeep.daemon.cli.output import Output
 from chatkeep.daemon.cli.provider_commands import chosen
+from chatkeep.daemon.cli.provider_standing import hands_over
 from chatkeep.daemon.cli.stopping import stopping
 from chatkeep.daemon.cli.telling import plain_error, tell
 from chatkeep.daemon.service import device, mirroring, storage
@@ -41,6 +42,7 @@ class MirrorReport:
         later: objects that were made meanwhile, and copied too.
         receipts: objects of this device that it now knows to be there.
         errors: why not everything is there.
+        hands_over: another program uploads what the target was given.
     """
 
     sources: list[str]
@@ -53,6 +55,7 @@ class MirrorReport:
     later: int = 0
     receipts: int | None = None
     errors: list[ChatkeepError] = field(default_factory=list)
+    hands_over: bool = False
 
     @property
     def complete(self) -> bool:
@@ -105,7 +108,9 @@ class MirrorReport:
         if len(self.errors) > MOST_SHOWN:
             yield f"and {len(self.errors) - MOST_SHOWN} more, all in --json"
         if self.complete:
-            yield out.styled(f"{target} has everything.", "good")
+            # Whether it arrived is not seen here: nobody is to take it for done.
+            all_there = f"{target}: everything was handed over." if self.hands_over else f"{target} has everything."
+            yield out.styled(all_there, "good")
         elif self.copied.cancelled:
             yield "Cancelled. The same command goes on where this one stopped."
 
@@ -127,6 +132,7 @@ def run(frame: Frame, to: str, source: str | None, *, dry_run: bool) -> MirrorRe
         place = storage.opened([target_config], create=asked.new and not dry_run, patient=False)
         (target,) = stack.enter_context(place)
         report = _copied(sources, target, asked, out, dry_run=dry_run)
+        report.hands_over = hands_over(target_config)
         if report.complete and device.is_set_up(config):
             _record(config, sources, target, report, out)
     if not out.as_json:
@@ -195,6 +201,8 @@ def _record(config: Config, sources: list[Provider], target: Provider, report: M
             report.later = caught.objects
             report.errors += caught.problems
             report.copied.cancelled = caught.cancelled
+            if report.complete:  # what the last upload failed with is over
+                state.outbox.note_upload(target.name, time.time_ns(), None)
     except ChatkeepError as exc:
         report.errors.append(exc)
 

@@ -47,6 +47,7 @@ def test_a_new_provider(used: Station) -> None:
     assert (done["copied_objects"], done["complete"]) == (looked["lacking_objects"], True)
     assert done["copied_bytes"] == looked["lacking_bytes"]
     assert contents(used, "usb") == contents(used, "disk")
+    assert [one["state"] for one in used.ok("providers", "list")["providers"]] == ["whole", "whole"]
     assert done["receipts"] == len([name for name in used.objects() if name.startswith("d/")])
     used.names = ("usb",)
     assert describe(used.restore("latest", "out")) == describe(used.source)
