@@ -35,7 +35,8 @@ def place(config: ProviderConfig, home: Path | None) -> str:
             return _host(options.url) + urllib.parse.urlsplit(options.url).path.rstrip("/")
         case storages.OpendalOptions():
             named = [options.options[key].strip("/") for key in _PLACES if options.options.get(key, "").strip("/")]
-            return " ".join(filter(None, (options.service, "/".join(named))))
+            alone = named and not any(options.options.get(key) for key in _PLACES if key != "root")
+            return " ".join(filter(None, (options.service, "/" * bool(alone) + "/".join(named))))
     return ""
 
 

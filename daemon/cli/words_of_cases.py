@@ -455,7 +455,8 @@ PROBLEMS: Final[Mapping[Reason, str]] = {
     Reason.BAD_TEXT: "empty, or with characters that cannot be shown: {found}",
     Reason.BAD_FORM: "'{found}' is not what this key takes: see chatkeep config example --type TYPE",
     Reason.BAD_NAME: "'{found}' cannot be a name: 1 to 100 characters, no slash, no dash or space at the edge",
-    Reason.BAD_URL: "this is not an address such as https://host/path. User, password and ?query do not belong into it",
+    Reason.BAD_URL: "this is not an address such as https://host/path. Where a password goes along, http is for this "
+    "machine alone. User, password and ?query do not belong into it",
     Reason.SECRET_HERE: "a secret stands here, and the configuration is no place for one: put it into {wanted}, which "
     "only you may read. Whoever saw this file may know it: better make a new one",
     Reason.BAD_SECRET_FILE: "this is neither the path of a file (it begins with / or ~) nor credential:NAME. The "

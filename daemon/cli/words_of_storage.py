@@ -69,7 +69,8 @@ STORAGE: Final = {
     ),
     "storage-missing": Words(
         "The place where the vault is stored is not there: {path}.",
-        "Mount the disk, put the directory or bucket back, or correct its name. What a backup has for it waits until "
+        "Mount the disk, put the directory or bucket back, or correct its name. A new provider beside others begins "
+        "with a copy: chatkeep mirror NAME. What a backup has for it waits until "
         "then.",
         Exit.STORAGE,
     ),

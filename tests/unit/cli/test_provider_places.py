@@ -25,6 +25,7 @@ S3 = storages.S3Options
         (storages.CloudKitOptions("iCloud.org.example", "ab", Path("/key")), "iCloud.org.example, production"),
         (storages.WebdavOptions("https://cloud.example.org/dav/me/"), "cloud.example.org/dav/me"),
         (storages.OpendalOptions("azblob", {"container": "chats", "root": "/x/"}), "azblob chats/x"),
+        (storages.OpendalOptions("fs", {"root": "/mnt/x"}), "fs /mnt/x"),
         (storages.OpendalOptions("dropbox"), "dropbox"),
         (object(), ""),
     ],
