@@ -22,6 +22,8 @@ from chatkeep.providers.memo import Memo
 
 KEY: Final = "retain:pass"
 _VERSION: Final = 1
+_REFUSED: Final = 20
+"""Objects in a row that may be refused before a pass is given up: it is the place or the key then, and no object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +81,31 @@ def extend(
     _save(memo, Mark(until, done=False))
     objects = 0
     name = ""
+    refused: list[RetentionBehind] = []  # the first ones in a row are enough to know that all are
+    behind: RetentionBehind | None = None
     try:
         for name in living():
             if cancelled():
-                return Extended(objects)  # the next one goes on
+                return Extended(objects, behind)  # the next one goes on
             try:
                 provider.retain(name, until)
                 objects += 1
+                refused = []
             except base.ObjectNotFound:
                 continue
+            except base.PermissionRefused as problem:
+                if isinstance(problem, base.CredentialRefused):
+                    raise
+                # Of this object, perhaps. What comes after it must not lose its lock because of that.
+                refused.append(RetentionBehind(provider=provider.name, object=name, reason=problem.code))
+                behind = behind or refused[0]
+                if len(refused) == _REFUSED:
+                    break
     except base.ProviderError as problem:
-        return Extended(objects, RetentionBehind(provider=provider.name, object=name, reason=problem.code))
-    _save(memo, Mark(until, done=True))
-    return Extended(objects)
+        behind = behind or RetentionBehind(provider=provider.name, object=name, reason=problem.code)
+    if behind is None:
+        _save(memo, Mark(until, done=True))
+    return Extended(objects, behind)
 
 
 def load(memo: Memo) -> Mark | None:

@@ -95,6 +95,31 @@ def test_a_pass_that_is_refused_half_way_is_told_and_goes_on(provider: Locking) 
     assert set(provider.held.values()) == {1050.0}
 
 
+def test_one_object_that_is_refused_each_time_keeps_no_other_from_being_held(provider: Locking) -> None:
+    class Odd(Locking):
+        def retain(self, name: str, until: float) -> None:
+            if name == "a/1":
+                raise base.PermissionRefused(provider=self.name, object=name)
+            super().retain(name, until)
+
+    odd, memo = Odd(), MemoryMemo()
+    odd.objects = provider.objects
+    for now in (50.0, 60.0):
+        done = extend(odd, memo, PERIOD, lambda: sorted(odd.objects), now)
+        assert done.problem is not None
+        assert done.problem.params["object"] == "a/1"
+        assert set(odd.held) == {"a/0", "a/2", "a/3", "a/4"}
+        assert load(memo) == Mark(1050.0, done=False)
+
+
+def test_a_place_that_refuses_all_is_not_asked_about_each(provider: Locking) -> None:
+    provider.refuses = 10**6
+    done = extend(provider, MemoryMemo(), PERIOD, lambda: (f"a/{number}" for number in range(10**4)), 50.0)
+    assert done.problem is not None
+    assert (done.objects, done.problem.params["object"]) == (0, "a/0")
+    assert provider.calls <= 20
+
+
 def test_a_pass_that_is_cancelled_goes_on(provider: Locking) -> None:
     memo = MemoryMemo()
     names = [f"a/{number}" for number in range(5)]
