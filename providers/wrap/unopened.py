@@ -40,6 +40,13 @@ class Unopened:
     def delete(self, name: str) -> None:
         self._opened().delete(name)
 
+    def retain(self, name: str, until: float) -> None:
+        """See `base.Retains`. Always there: what cannot be opened yet may hold objects later, and is asked then."""
+        inner = self._opened()
+        if not isinstance(inner, base.Retains):
+            raise base.PermissionRefused(provider=self.name, object=name, reason="no-lock")
+        inner.retain(name, until)
+
     def probe(self) -> base.Capabilities:
         return self._opened().probe()
 

@@ -7,8 +7,9 @@ import pytest
 from chatkeep.config.errors import Cancelled
 from chatkeep.providers import base
 from chatkeep.providers.folder import FolderProvider
-from chatkeep.providers.wrap import Counting, Patience, Retrying, Traffic
+from chatkeep.providers.wrap import Counting, Patience, Retrying, Traffic, Unopened
 from tests.support.faulty_provider import Fault, FaultyProvider, Verb
+from tests.support.memory_provider import MemoryProvider
 
 
 @pytest.fixture
@@ -159,3 +160,31 @@ def test_traffic_is_counted(folder: FolderProvider) -> None:
     assert outside.traffic == Traffic(requests=6, failed=1, sent=5, received=2)
     assert inside.traffic == Traffic(requests=7, failed=2, sent=5, received=2)
     assert outside.name == "disk"
+
+
+def test_what_could_not_be_opened_yet_holds_objects_as_soon_as_it_can() -> None:
+    """Asked once whether it can, when the daemon begins: with a no its locks would run out, and nobody would say so."""
+
+    class Locking(MemoryProvider):
+        def retain(self, name: str, until: float) -> None:
+            held[name] = until
+
+    held: dict[str, float] = {}
+    there: list[base.Provider] = []
+
+    def opening() -> base.Provider:
+        if not there:
+            raise base.ClientMissing(provider="cloud", type="s3")
+        return there[0]
+
+    provider = Retrying(Unopened("cloud", opening))
+    assert isinstance(provider, base.Retains)
+    with pytest.raises(base.ClientMissing):
+        provider.retain("a", 7.0)
+    there.append(Locking())
+    provider.retain("a", 7.0)
+    assert held == {"a": 7.0}
+    without = Retrying(Unopened("cloud", MemoryProvider))
+    assert isinstance(without, base.Retains)
+    with pytest.raises(base.PermissionRefused):
+        without.retain("a", 7.0)
