@@ -9,7 +9,7 @@ from chatkeep.config.errors import ChatkeepError
 from chatkeep.daemon.vault.errors import Malformed, MissingObject, Unreadable, VaultError, VaultLocked
 from chatkeep.daemon.vault.fetch import get_bounded
 from chatkeep.daemon.vault.names import ObjectName, parse
-from chatkeep.daemon.vault.preference import in_order, rests
+from chatkeep.daemon.vault.preference import in_order, why_it_rests
 from chatkeep.providers.base import ObjectDamaged, ObjectNotFound, Provider, ProviderError
 
 Made = TypeVar("Made")
@@ -52,8 +52,11 @@ def listed_names(providers: Sequence[Provider], prefix: str, most: int, findings
     failure: ProviderError | None = None
     answered = False
     for provider in (providers[number] for number in in_order(providers)):
-        if answered and rests(provider):
-            continue  # told when it failed; a listing that is left out is as one that is old
+        if answered and (problem := why_it_rests(provider)) is not None:
+            # A listing that is left out is as one that is old. Told here too: nobody else may have, and what is newest
+            # without it may not be the newest.
+            tell(findings, problem, provider)
+            continue
         try:
             for count, found in enumerate(provider.list(prefix)):
                 if count >= most:
@@ -118,6 +121,10 @@ def note(findings: Findings, problem: VaultError | ProviderError, provider: Prov
     elif isinstance(problem, (ObjectNotFound, ObjectDamaged)):
         findings.add(problem, provider=provider.name, object=str(name))
     else:
-        # Without the object: a provider that is down fails for every one, which is one thing to tell.
-        problem.params.pop("object", None)
-        findings.add(problem, provider=provider.name)
+        tell(findings, problem, provider)
+
+
+def tell(findings: Findings, problem: ProviderError, provider: Provider) -> None:
+    """Adds that a provider is down. Without the object: it fails for every one, which is one thing to tell."""
+    problem.params.pop("object", None)
+    findings.add(problem, provider=provider.name)

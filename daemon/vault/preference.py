@@ -35,6 +35,12 @@ class Watched:
         self._lock = threading.Lock()
         self._until = 0.0
         self._mean: float | None = None
+        self._problem: base.ProviderError | None = None
+
+    @property
+    def problem(self) -> base.ProviderError | None:
+        """Why it failed when it did last."""
+        return self._problem
 
     @property
     def rests(self) -> bool:
@@ -65,8 +71,8 @@ class Watched:
         begun = self._clock()
         try:
             yield from self._inner.list(prefix)
-        except base.ProviderError:
-            self._failed(begun)
+        except base.ProviderError as problem:
+            self._failed(begun, problem)
             raise
 
     def delete(self, name: str) -> None:
@@ -85,8 +91,8 @@ class Watched:
         except _ABOUT_ONE:
             self._answered()
             raise
-        except base.ProviderError:
-            self._failed(begun)
+        except base.ProviderError as problem:
+            self._failed(begun, problem)
             raise
         self._answered()
         return result
@@ -95,9 +101,10 @@ class Watched:
         with self._lock:
             self._until = 0.0
 
-    def _failed(self, begun: float) -> None:
+    def _failed(self, begun: float, problem: base.ProviderError) -> None:
         now = self._clock()
         with self._lock:
+            self._problem = problem
             self._until = now + max(REST, SHARE * (now - begun))
 
 
@@ -121,6 +128,6 @@ def in_order(providers: Sequence[base.Provider]) -> list[int]:
     return sorted(range(len(providers)), key=weight)
 
 
-def rests(provider: base.Provider) -> bool:
-    """Whether it failed a short while ago."""
-    return isinstance(provider, Watched) and provider.rests
+def why_it_rests(provider: base.Provider) -> base.ProviderError | None:
+    """How it failed a short while ago; None: it did not."""
+    return provider.problem if isinstance(provider, Watched) and provider.rests else None

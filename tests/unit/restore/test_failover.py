@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -181,7 +182,7 @@ def test_the_only_one_that_has_it_is_asked_however_it_is(home: Home, tmp_path: P
     slow._dead = True
     with pytest.raises(Unavailable):
         watched.get("probe/x")
-    assert preference.rests(watched)
+    assert watched.rests
     assert in_order([watched, Watched(quick, clock)]) == [1, 0]
     slow._dead = False
     with pytest.raises(ObjectNotFound):  # an answer: it is there again
@@ -190,15 +191,20 @@ def test_the_only_one_that_has_it_is_asked_however_it_is(home: Home, tmp_path: P
 
 
 def test_damage_on_the_way_passes(home: Home, tmp_path: Path) -> None:
-    """Every seventh reply comes with a bit that is another one; there is no other copy."""
+    """Every seventh reply comes with a bit that is another one, of no object twice: several threads read, and it is
+    chance which reply is the seventh. There is no other copy."""
 
     class Flipping(MemoryProvider):
         count = 0
+        flipped: ClassVar[set[str]] = set()
 
         def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
             body = super().get(name, offset, length)
             Flipping.count += 1
-            return body if Flipping.count % 7 or not body else body[:-1] + bytes([body[-1] ^ 1])
+            if Flipping.count % 7 or not body or name in Flipping.flipped:
+                return body
+            Flipping.flipped.add(name)
+            return body[:-1] + bytes([body[-1] ^ 1])
 
     store = memory(home, "one")
     flipping = Flipping("one")
@@ -209,6 +215,7 @@ def test_damage_on_the_way_passes(home: Home, tmp_path: Path) -> None:
     restore(reader, newest, plan(reader, newest), os.fsencode(tmp_path / "out"), Choices())
     assert describe(tmp_path / "out") == describe(home.source)
     assert Flipping.count > 14
+    assert Flipping.flipped
     assert len(reader.findings) > 0  # told all the same
 
 
@@ -218,9 +225,23 @@ def test_a_rest_ends(home: Home) -> None:
     watched = Watched(dead, clock)
     with pytest.raises(Unavailable):
         list(watched.list("d/"))
-    assert preference.rests(watched)
+    assert watched.rests
     clock.now += preference.REST - 1
-    assert preference.rests(watched)
+    assert watched.rests
     clock.now += 1
-    assert not preference.rests(watched)
+    assert not watched.rests
     assert preference.watched([dead]) == [dead]
+
+
+def test_what_is_newest_without_one_that_rests_is_said_to_be_so(home: Home) -> None:
+    """Another one, which is behind, answers for it: what it alone has is not shown, and never silently."""
+    clock = Clock()
+    fresh, behind = Watched(Slow(memory(home, "fresh"), clock, 1.0, dead=True), clock), memory(home, "behind")
+    newest = max(name for name in behind.objects if "/s/" in name)
+    del behind.objects[newest]
+    with pytest.raises(Unavailable):
+        fresh.get("vault/any")
+    reader = VaultReader([fresh, Watched(behind, clock)], unlock(behind, RecoveryMethod(home.recovery)))
+    (stream,) = reader.streams()
+    assert newest not in {str(one.name) for one in reader.snapshots(reader.chain(stream))}
+    assert ("unavailable", "fresh") in {(one.code, one.params["provider"]) for one in reader.findings}
