@@ -14,7 +14,7 @@ from chatkeep.daemon.keys.methods import RecoveryMethod
 from chatkeep.daemon.restore.apply import Choices
 from chatkeep.daemon.restore.snapshot import plan, restore
 from chatkeep.daemon.vault import preference
-from chatkeep.daemon.vault.preference import Watched, in_order
+from chatkeep.daemon.vault.preference import Watched, in_order, why_it_rests
 from chatkeep.daemon.vault.reader import VaultReader
 from chatkeep.daemon.vault.unlock import unlock
 from chatkeep.providers.base import ObjectNotFound, ObjectStat, Provider, Unavailable
@@ -182,7 +182,7 @@ def test_the_only_one_that_has_it_is_asked_however_it_is(home: Home, tmp_path: P
     slow._dead = True
     with pytest.raises(Unavailable):
         watched.get("probe/x")
-    assert watched.rests
+    assert why_it_rests(watched)
     assert in_order([watched, Watched(quick, clock)]) == [1, 0]
     slow._dead = False
     with pytest.raises(ObjectNotFound):  # an answer: it is there again
@@ -225,11 +225,11 @@ def test_a_rest_ends(home: Home) -> None:
     watched = Watched(dead, clock)
     with pytest.raises(Unavailable):
         list(watched.list("d/"))
-    assert watched.rests
+    assert why_it_rests(watched)
     clock.now += preference.REST - 1
-    assert watched.rests
+    assert why_it_rests(watched)
     clock.now += 1
-    assert not watched.rests
+    assert why_it_rests(watched) is None
     assert preference.watched([dead]) == [dead]
 
 
