@@ -111,7 +111,9 @@ class Throttled(ProviderError):
 
 
 class ObjectNotFound(ProviderError):
-    """There is no object of that name. Said by the storage about this name, never concluded from a listing."""
+    """There is no object of that name. Said by the storage about this name, never concluded from a listing, nor from a
+    status that a gateway before it can say as well: a 404 with a page of its own is `Unavailable` or `StorageMissing`.
+    """
 
     code = "object-not-found"
 
