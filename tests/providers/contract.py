@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import random
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -278,12 +279,17 @@ class ProviderContract:
             readers = [pool.submit(look) for _ in range(2)]
             try:
                 for _ in range(4):
+                    before = len(seen)
                     provider.put("a/b", body)
+                    until = time.monotonic() + 20
+                    while len(seen) == before and time.monotonic() < until and not any(each.done() for each in readers):
+                        done.wait(0.002)
                     provider.delete("a/b")
             finally:
                 done.set()
             for reader in readers:
                 reader.result()
+        assert seen, "nobody looked while it was there"
         assert all(each in (body, len(body)) for each in seen)
 
     def test_one_name_inside_another(self, provider: Provider) -> None:
