@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, TypeAlias
@@ -22,7 +23,10 @@ from chatkeep.providers.memo import Memo
 from chatkeep.providers.s3 import errors
 from chatkeep.providers.s3.payload import Payload
 
-_VERSION: Final = 1
+_VERSION: Final = 2
+FRESH: Final = 7 * 86400.0
+"""Seconds for which it is believed. Another program may serve the same address since, and one that takes a condition
+and does not keep to it would let other bytes be replaced."""
 _EMPTY: Final = hashlib.sha256(b"").hexdigest()
 
 
@@ -35,6 +39,7 @@ class Facts:
         refuses: the digest by which a body was refused that is not the declared one; None when it was stored.
         reports: the digest that the reply to a put reports (the ETag): md5, or None.
         versions, object_lock: as the bucket says; None where it may not be asked.
+        learned: when, in seconds since 1970 by this machine's clock.
     """
 
     conditional: bool = False
@@ -42,6 +47,11 @@ class Facts:
     reports: Literal["md5"] | None = None
     versions: bool | None = None
     object_lock: bool | None = None
+    learned: float = 0.0
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether it is still believed at `now`, in seconds since 1970. What was learned in the future is not."""
+        return 0 <= now - self.learned < FRESH
 
     @property
     def needs_md5(self) -> bool:
@@ -89,7 +99,7 @@ def learn(client: Any, where: Where) -> Facts:
             with contextlib.suppress(*errors.TROUBLE):
                 client.delete_object(**where(name))
     bucket = {"Bucket": first["Bucket"]}
-    return Facts(conditional, refuses, reports, _versions(client, bucket), _object_lock(client, bucket))
+    return Facts(conditional, refuses, reports, _versions(client, bucket), _object_lock(client, bucket), time.time())
 
 
 def _conditional(client: Any, key: dict[str, Any]) -> tuple[bool, Literal["md5"] | None]:

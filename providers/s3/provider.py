@@ -356,16 +356,17 @@ class S3Provider:
         return f"facts:{self._place}"
 
     def _facts(self) -> facts.Facts:
-        """What was learned; asked for on the first put that ever goes there."""
+        """What was learned; asked for when it is needed first, and again after `facts.FRESH`."""
+        now = time.time()
         known = self._known or facts.load(self._memo, self.facts_key)
-        if known is None:
+        if known is None or not known.is_fresh(now):
             try:
                 known = self._learn()
             except ClientError as problem:
                 # A policy that lets objects be put and nothing under probe/: then nothing is proven, and used.
                 if type(errors.translated(problem, self.name)) is not base.PermissionRefused:
                     raise
-                known = facts.Facts()
+                known = facts.Facts(learned=now)
         self._known = known
         return known
 

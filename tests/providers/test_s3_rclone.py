@@ -6,8 +6,10 @@ Every clause of the contract is tried on it. Those that it cannot meet are here,
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import random
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,6 +19,7 @@ import pytest
 from chatkeep.providers import base
 from chatkeep.providers.base import Provider
 from chatkeep.providers.memo import MemoryMemo
+from chatkeep.providers.s3 import facts
 from chatkeep.providers.s3.provider import S3Provider
 from tests.providers.contract import ProviderContract, is_missing, names, raised_by
 from tests.providers.stations import Lack
@@ -119,3 +122,25 @@ def test_a_bit_that_flipped_on_the_way_is_refused_by_the_md5(
     is_missing(bad_line, name)
     bad_line.put(name, BODY)
     assert bad_line.get(name) == BODY
+
+
+def test_what_was_learned_of_another_program_at_the_address_is_asked_again(
+    proxy: FaultProxy, bad_line: S3Provider
+) -> None:
+    """A server that keeps to a condition was replaced by one that takes it and overwrites."""
+    memo = bad_line._memo
+    bad_line.put("a", b"first")
+    learned = facts.load(memo, bad_line.facts_key)
+    assert learned is not None
+    assert not learned.conditional
+    old = time.time() - facts.FRESH - 1
+    for when in (old, time.time() + 3600):  # and by a clock that was ahead
+        facts.save(memo, bad_line.facts_key, dataclasses.replace(learned, conditional=True, learned=when))
+        bad_line._known = None
+        assert type(raised_by(partial(bad_line.put, "a", b"other"))) is base.ObjectConflict
+        assert bad_line.get("a") == b"first"
+    assert bad_line._known is not None
+    assert not bad_line._known.conditional
+    asked = [each for each in proxy.seen if "/probe/" in each]
+    bad_line.put("b", b"fresh")
+    assert [each for each in proxy.seen if "/probe/" in each] == asked
