@@ -95,7 +95,7 @@ def ours(url: str) -> S3Provider:
     """The provider, at a service that was found to verify the signed digest and to know the condition."""
     memo = MemoryMemo()
     provider = S3Provider("sink", Settings("bucket", endpoint=url), memo)
-    facts.save(memo, provider.facts_key, facts.Facts(conditional=True, refuses="sha256", reports="md5"))
+    facts.save(memo, provider.facts_key, facts.Facts(True, "sha256", "md5", learned=time.time()))
     return provider
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -35,12 +36,15 @@ class Server:
                     self.script.pop(0)(connection)
 
     def read(self, connection: socket.socket) -> bytes:
-        head = b""
-        while b"\r\n\r\n" not in head:
+        """One request, whole: a connection that is closed over unread bytes is reset, and not ended."""
+        head, wanted = b"", 4
+        while len(head) < wanted or b"\r\n\r\n" not in head:
             piece = connection.recv(65536)
             if not piece:
                 break
             head += piece
+            if (told := re.search(rb"(?i)content-length: (\d+)", head)) and b"\r\n\r\n" in head:
+                wanted = head.index(b"\r\n\r\n") + 4 + int(told[1])
         self.heads.append(head)
         return head
 
