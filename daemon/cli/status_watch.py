@@ -37,22 +37,28 @@ def follow(out: Output, config: Config, screen: Callable[[], str]) -> None:
     if daemon is None:
         raise NoDaemon
     with contextlib.suppress(KeyboardInterrupt):
-        if out.as_json:
-            out.write(json.dumps({"line": "status", "status": daemon.status()}) + "\n")
-            for line in _lines(daemon):
-                out.write(json.dumps(line) + "\n")
-        elif out.out.isatty():
+        if out.out.isatty() and not out.as_json:
             _draw(out, daemon, screen)
         else:
-            for line in _lines(daemon):
-                out.write(_words(line) + "\n")
+            _write(out, daemon)
+
+
+def _write(out: Output, daemon: Daemon) -> None:
+    with daemon.events() as lines:
+        next(lines, None)  # the first one says that from here on nothing is missed: only now is asked how things stand
+        first = json.dumps({"line": "status", "status": daemon.status()}) if out.as_json else "Following the daemon."
+        out.write(first + "\n")
+        for line in _heard(lines):
+            out.write((json.dumps(line) if out.as_json else _words(line)) + "\n")
 
 
 def _lines(daemon: Daemon) -> Iterator[dict[str, Any]]:
     with daemon.events() as lines:
-        for line in lines:
-            if line["line"] != "alive":
-                yield line
+        yield from _heard(lines)
+
+
+def _heard(lines: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    return (line for line in lines if line["line"] != "alive")
 
 
 def _words(line: Mapping[str, Any]) -> str:

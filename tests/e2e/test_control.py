@@ -200,6 +200,7 @@ def test_watching_it_shows_events_as_they_come_and_ends_when_told(station: Stati
 
     inwords = station.start("status", "--watch", json=False)
     assert inwords.stdout is not None
+    assert inwords.stdout.readline() == "Following the daemon.\n"
     change(station, "in words")
     asked = station.start("backup")
     line = ""
