@@ -38,12 +38,12 @@ class RefusalContract:
             assert type(error) is refusal.means, word
             assert error.params["provider"] == bench.provider.name
             tells_no_secret(bench, error)
-            tries_once(fault)
+            tries_once(fault, refusal.again)
             if error.disposition is not Disposition.RETRY:
                 fault.fired = 0
                 with broken(bench.proxy, fault):
                     raised_by(verbs(steadfast(bench.provider))[refusal.verb])
-                tries_once(fault)
+                tries_once(fault, refusal.again)
         is_missing(bench.direct, NAME)
         if bench.station.refusals:
             all_well(bench)

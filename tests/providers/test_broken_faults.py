@@ -136,6 +136,23 @@ class TriesOnAndOn(PlainProvider):
         return super().ask(method, name, kept, headers)
 
 
+class TriesTwice(PlainProvider):
+    """Once more than it should, whatever it was told."""
+
+    def ask(self, method: str, name: str, body: Any = None, headers: Any = None) -> Reply:
+        kept = None if body is None else b"".join(body) if not isinstance(body, bytes) else body
+        with contextlib.suppress(base.ProviderError):
+            return super().ask(method, name, kept, headers)
+        return super().ask(method, name, kept, headers)
+
+
+class DeletesFiveTimes(PlainProvider):
+    def delete(self, name: str) -> None:
+        for _ in range(4):
+            with contextlib.suppress(base.Unavailable):
+                super().delete(name)
+
+
 class TriesOnWhenThereIsNoRoom(PlainProvider):
     def put(self, name: str, body: bytes) -> None:
         try:
@@ -267,6 +284,26 @@ class BelievesEveryPage(PlainProvider):
         return reply
 
 
+class ReadsEveryPage(PlainProvider):
+    def answered(self, reply: Reply, status: int, name: str) -> None:
+        if status != 206:
+            super().answered(reply, status, name)
+
+
+class TakesEveryPageForADelete(PlainProvider):
+    def answered(self, reply: Reply, status: int, name: str) -> None:
+        if status != 204:
+            super().answered(reply, status, name)
+
+
+class TakesEveryPageForNoObject(PlainProvider):
+    def stat(self, name: str) -> base.ObjectStat:
+        try:
+            return super().stat(name)
+        except base.Unavailable as problem:
+            raise base.ObjectNotFound(provider=self.name, object=name) from problem
+
+
 class ListsEveryPageAsEmpty(PlainProvider):
     def page(self, prefix: str, after: str) -> tuple[base.ObjectStat, ...]:
         try:
@@ -362,6 +399,10 @@ BROKEN: tuple[tuple[type[PlainProvider], str], ...] = (
     (NamesNoProvider, "test_a_status_that_passes"),
     (TriesOnAndOn, "test_a_status_that_passes"),
     (TriesOnAndOn, "test_reset_in_the_middle_of_a_put"),
+    (TriesTwice, "test_a_status_that_passes"),
+    (TriesTwice, "test_reset_in_the_middle_of_a_put"),
+    (TriesTwice, "test_what_each_refusal_means"),
+    (DeletesFiveTimes, "test_a_status_that_passes"),
     (LeaksLibraryErrors, "test_reset_in_the_middle_of_a_put"),
     (LeaksLibraryErrors, "test_a_black_hole"),
     (LeaksLibraryErrors, "test_nobody_listens"),
@@ -380,6 +421,9 @@ BROKEN: tuple[tuple[type[PlainProvider], str], ...] = (
     (LeavesWhatCameDamaged, "test_one_bit_of_a_request"),
     (MendsWhatItReads, "test_one_bit_of_a_body_that_is_read"),
     (BelievesEveryPage, "test_a_page_that_is_no_answer"),
+    (ReadsEveryPage, "test_a_page_that_is_no_answer"),
+    (TakesEveryPageForADelete, "test_a_page_that_is_no_answer"),
+    (TakesEveryPageForNoObject, "test_a_page_that_is_no_answer"),
     (ListsEveryPageAsEmpty, "test_a_page_that_is_no_answer"),
     (TakesAGatewayForTheServer, "test_a_page_that_says_there_is_no_such_page"),
     (WritesInTwoSteps, "test_reset_in_the_middle_of_a_put"),

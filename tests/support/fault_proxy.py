@@ -58,6 +58,7 @@ class Fault:
         seconds, pieces: of a `slow`; seconds of a `skew`.
         find, put: of a `swap`.
         fired: requests that were hit.
+        hit: those of a kind that is decided before the server is asked, as `METHOD /path?query`.
         answers: status of each reply that was lost, broken or slow: what the server had made of the request.
     """
 
@@ -73,6 +74,7 @@ class Fault:
     find: bytes = b""
     put: bytes = b""
     fired: int = 0
+    hit: list[str] = field(default_factory=list, init=False)
     answers: list[int] = field(default_factory=list)
 
 
@@ -255,6 +257,7 @@ class FaultProxy:
                 continue
             if fault.kind not in _COUNTED_LATER:  # when it is known that the reply has what it changes
                 fault.fired += 1
+                fault.hit.append(request)
             return fault
         return None
 

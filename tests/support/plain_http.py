@@ -239,6 +239,7 @@ class PlainProvider:
         reply = self.ask("GET", name, headers={"Range": f"bytes={offset}-{end}" if offset >= 0 else f"bytes={offset}"})
         if reply.status == 416:
             return b""
+        self.answered(reply, 206, name)
         body = reply.body
         if not reply.whole:
             body = self.resumed(name, reply)
@@ -287,7 +288,12 @@ class PlainProvider:
 
     def delete(self, name: str) -> None:
         with contextlib.suppress(base.ObjectNotFound):
-            self.ask("DELETE", base.validate_name(name))
+            self.answered(self.ask("DELETE", base.validate_name(name)), 204, name)
+
+    def answered(self, reply: Reply, status: int, name: str) -> None:
+        """Raises unless it is what the server says when it has done that: anybody on the way can say 200."""
+        if reply.status != status:
+            raise base.Unavailable(provider=self.name, object=name, status=reply.status, reason="reply")
 
     def probe(self) -> base.Capabilities:
         return observe(self, self.damages)

@@ -50,11 +50,13 @@ class Refusal:
         fault: the reply: a `status` fault with the storage's own status, headers and body. `on` says to which requests.
         means: the error, exactly of that class.
         verb: the verb that is called: put (of a new object), get, stat, list or delete (of one that is there).
+        again: why the provider makes the same request once more, in words. None: it does not.
     """
 
     fault: Fault
     means: type[base.ProviderError]
     verb: str = "put"
+    again: str | None = None
 
 
 @dataclass
@@ -98,6 +100,8 @@ class Station:
         secrets: what no error may show: keys, passwords, tokens, or a part that tells them. None: there are none.
         digest: what `probe` reports as `refuses_damage`. None: it verifies none, and stores a bit that was flipped on
             the way.
+        stumbles: why its server answers some of several puts at once with an error that passes, in words; the same put
+            again settles it. None: it does not, and no race may end so.
         marker: of its tests, which are then asked for by an option of that name: it needs what not everybody installs.
     """
 
@@ -114,6 +118,7 @@ class Station:
     refusals: ClassVar[Mapping[str, Refusal]] = {}
     secrets: tuple[str, ...] = ()
     digest: str | None = None
+    stumbles: str | None = None
     marker: str | None = None
 
     @property

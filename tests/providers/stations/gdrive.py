@@ -48,7 +48,7 @@ _REFUSALS = {
     "scope": Refusal(said(403, "insufficientPermissions", _API), base.LoginNeeded, "list"),
     "foreign": Refusal(said(403, "appNotAuthorizedToFile", "^DELETE "), base.PermissionRefused, "delete"),
     "disabled": Refusal(said(403, "accessNotConfigured", _API), base.PermissionRefused),
-    "token": Refusal(said(401, "authError", _API), base.LoginNeeded, "stat"),
+    "token": Refusal(said(401, "authError", _API), base.LoginNeeded, "stat", again="with a new access token"),
     "moved": Refusal(Fault("status", status=302, headers=(("Location", "http://127.0.0.1:9/"),)), base.Unavailable),
 }
 

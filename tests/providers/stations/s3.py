@@ -24,6 +24,7 @@ def says(status: int, code: str, on: str, message: str = "") -> Fault:
 
 
 _PUT, _GET, _DELETE = "^PUT ", "^(GET|HEAD) ", "^DELETE "
+_RENEWED = "signed anew, with what the refusal tells to be out of date"
 
 
 class S3(Station):
@@ -38,8 +39,8 @@ class S3(Station):
         "wrong-key": Refusal(says(403, "InvalidAccessKeyId", _PUT), base.CredentialRefused),
         "wrong-secret": Refusal(says(403, "SignatureDoesNotMatch", _GET), base.CredentialRefused, "get"),
         "suspended": Refusal(says(403, "UserSuspended", _PUT), base.CredentialRefused),
-        "expired": Refusal(says(400, "ExpiredToken", _PUT), base.CredentialRefused),
-        "clock": Refusal(says(403, "RequestTimeTooSkewed", _PUT), base.PermissionRefused),
+        "expired": Refusal(says(400, "ExpiredToken", _PUT), base.CredentialRefused, again=_RENEWED),
+        "clock": Refusal(says(403, "RequestTimeTooSkewed", _PUT), base.PermissionRefused, again=_RENEWED),
         "policy": Refusal(says(403, "AccessDenied", _DELETE), base.PermissionRefused, "delete"),
         "locked": Refusal(says(403, "AccessDenied", _DELETE, "object is WORM protected"), base.ObjectHeld, "delete"),
         "archived": Refusal(says(403, "InvalidObjectState", _GET), base.PermissionRefused, "get"),
@@ -65,8 +66,10 @@ class S3(Station):
         digest: str | None,
         lacks: frozenset[Lack] = frozenset(),
         marker: str | None = None,
+        stumbles: str | None = None,
     ) -> None:
         self.name = name
+        self.stumbles = stumbles
         self.marker = marker
         self.digest = digest
         self.lacks = S3.lacks | lacks
@@ -93,7 +96,7 @@ class S3(Station):
 
 
 STATIONS = [
-    S3("s3-moto", s3_servers.moto, None, frozenset({Lack.PUT_ONLY})),
+    S3("s3-moto", s3_servers.moto, None, frozenset({Lack.PUT_ONLY}), stumbles="no lock guards what its threads share"),
     S3("s3-minio", s3_servers.minio, "sha256"),
     S3("s3-radosgw", s3_servers.radosgw, "sha256", marker="ceph"),
 ]
