@@ -12,6 +12,8 @@ from chatkeep.config.key import Key, unwrap
 from chatkeep.config.model import Config, Shape, choice, shapes
 
 _WIDTH: Final = 100
+# What a provider of a type is called where the type itself is not called as people do.
+_NAMES: Final = {"": "disk", "folder": "disk", "gdrive": "drive"}
 _HEAD: Final = """\
 # The configuration of Chatkeep, in its usual place: ~/.config/chatkeep/chatkeep.yaml
 # A key behind "#" without a space is optional and shows the value that holds when it is left out, or a sample.
@@ -43,6 +45,11 @@ def _keys(model: type, kind: str) -> Iterator[Shape]:
     """The keys of a model, the chosen ones directly behind the key that chooses."""
     chosen = choice(model)
     for shape in shapes(model):
+        if chosen is not None and shape.name == "name":
+            called = _NAMES.get(kind, kind)
+            key = shape.key if not shape.key.accepts(called) else dataclasses.replace(shape.key, example=called)
+            yield dataclasses.replace(shape, key=key)
+            continue
         if chosen is None or shape.name != chosen[1].by:
             yield shape
             continue

@@ -19,8 +19,8 @@ import yaml
 
 from chatkeep.config import document
 from chatkeep.config.amounts import Amount, AtOnce, Duration, Every, Rate, Share, Size, TimeOfDay
-from chatkeep.config.key import CREDENTIAL_NAME, Choose, Key, unwrap
-from chatkeep.config.model import Config, Origin, ProviderConfig, Source, choice, made, shapes
+from chatkeep.config.key import CREDENTIAL, CREDENTIAL_NAME, Choose, Key, unwrap
+from chatkeep.config.model import Config, Origin, ProviderConfig, Shape, Source, choice, made, shapes
 from chatkeep.config.places import default_file, default_state_dir
 from chatkeep.config.problems import ConfigInvalid, Problem, Reason, nearest
 from chatkeep.config.relations import clashes, contradictions
@@ -233,15 +233,24 @@ class _Reader:
             if shape is not None:
                 values[name] = self.value(shape.type, inner, _join(at, name), shape.key)
             elif chosen is None or model is not None:  # of an unknown type of provider no key can be judged
-                close = nearest(name, {*known, *nested})
-                self.refuse(Reason.UNKNOWN_KEY, _join(at, name), inner, found=name, nearest=close)
-                values[name] = INVALID
+                values[name] = self.unknown(name, inner, _join(at, name), known, nested)
         for shape in (*known.values(), *nested.values()):
             if shape.required and shape.name not in nodes and shape.name not in lacking:
                 values[shape.name] = self.refuse(Reason.MISSING_KEY, _join(at, shape.name), node, wanted=shape.name)
         if chosen is not None:
             values = self.split(values, chosen[0], model, nested)
         return values
+
+    def unknown(
+        self, name: str, node: yaml.Node, at: str, known: Mapping[str, Shape], nested: Mapping[str, Shape]
+    ) -> Any:
+        """A key that there is not. Where a secret stands, and the chosen model has a file for one, that is said."""
+        files = [shape.name for shape in nested.values() if shape.key.secret]
+        if files and isinstance(node, yaml.ScalarNode) and _is_secret(name, node.value):
+            meant = f"{name}_file"
+            wanted = meant if meant in files else " or ".join(files)
+            return self.refuse(Reason.SECRET_HERE, at, node, wanted=wanted)
+        return self.refuse(Reason.UNKNOWN_KEY, at, node, found=name, nearest=nearest(name, {*known, *nested}))
 
     def chosen(self, choose: Choose, node: yaml.Node | None, at: str) -> type | None:
         """The model that a word chooses; None when there is none, which is noted unless there is no word either."""
@@ -299,6 +308,11 @@ class _Reader:
 
 def _lexical(path: Path) -> Path:
     return Path(os.path.normpath(path))
+
+
+def _is_secret(name: str, value: str) -> bool:
+    """Whether a secret stands there itself. A path does not: the name of its key is a slip."""
+    return looks_secret(name, value) and not value.startswith(("/", "~", CREDENTIAL))
 
 
 def _join(at: str, name: str) -> str:

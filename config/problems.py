@@ -67,6 +67,7 @@ class Reason(enum.StrEnum):
     ALARM_TOO_SOON = "alarm-too-soon"
     # the disk
     PATH_MISSING = "path-missing"
+    PLACE_MISSING = "place-missing"  # of a provider, on a device whose vault is elsewhere too
     NOT_A_DIRECTORY = "not-a-directory"
     NOT_READABLE = "not-readable"
     NOT_WRITABLE = "not-writable"

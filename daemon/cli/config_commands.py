@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from chatkeep.daemon.cli.measures import printable
 
 if TYPE_CHECKING:
     from chatkeep.config.model import Config
+    from chatkeep.config.problems import Problem
 
 
 @click.group(cls=Group, short_help="Check the configuration, or learn to write it.")
@@ -62,9 +64,21 @@ def folders_to_be_made(found: Config) -> list[str]:
         ]
         rest = [problem for problem in exc.problems if problem not in made]
         if rest:
-            raise ConfigInvalid(found.origin.file, rest) from exc
+            raise ConfigInvalid(found.origin.file, [_to_be_mirrored(found, problem) for problem in rest]) from exc
         return [problem.found for problem in made]
     return []
+
+
+def _to_be_mirrored(found: Config, problem: Problem) -> Problem:
+    """The missing folder of a provider beside others may be a new one, which no init makes any more."""
+    from chatkeep.config.problems import Reason
+    from chatkeep.daemon.service.device import is_set_up
+
+    names = {f"providers[{i}].path": provider.name for i, provider in enumerate(found.providers)}
+    new = problem.reason is Reason.PATH_MISSING and problem.key in names and len(names) > 1 and is_set_up(found)
+    if not new:
+        return problem
+    return dataclasses.replace(problem, reason=Reason.PLACE_MISSING, wanted=names[problem.key])
 
 
 @config.command()

@@ -458,7 +458,7 @@ PROBLEMS: Final[Mapping[Reason, str]] = {
     Reason.BAD_URL: "this is not an address such as https://host/path. Where a password goes along, http is for this "
     "machine alone. User, password and ?query do not belong into it",
     Reason.SECRET_HERE: "a secret stands here, and the configuration is no place for one: put it into {wanted}, which "
-    "only you may read. Whoever saw this file may know it: better make a new one",
+    "only you may read. Whoever saw it here may know it: better make a new one",
     Reason.BAD_SECRET_FILE: "this is neither the path of a file (it begins with / or ~) nor credential:NAME. The "
     "secret itself does not belong here, but into a file that only you may read",
     Reason.TYPE_UNUSABLE: "the type '{found}' comes from a package that cannot be used ({wanted}): update or remove it",
@@ -489,6 +489,8 @@ PROBLEMS: Final[Mapping[Reason, str]] = {
     Reason.STATE_IN_PROVIDER: "{found} lies inside {other}; this device's key would leave it with the vault",
     Reason.PROVIDER_IN_SOURCE: "{found} lies inside {other}; the vault would back itself up",
     Reason.PATH_MISSING: "there is nothing at {found}",
+    Reason.PLACE_MISSING: "there is nothing at {found}. Where a vault was, mount the disk; a new provider beside "
+    "others begins with a copy: chatkeep mirror {wanted}",
     Reason.NOT_A_DIRECTORY: "{found} is not a directory",
     Reason.NOT_READABLE: "this user may not read {found}",
     Reason.NOT_WRITABLE: "this user may not write to {found}",

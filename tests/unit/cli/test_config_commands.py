@@ -99,3 +99,22 @@ def test_the_folder_that_init_will_make_is_not_wrong(file: Path, capsys: pytest.
     (file.parent / "state" / "chatkeep-writer").touch()  # set up: what is not there now was there once
     assert main(["--config", str(file), "config", "check"]) == Exit.USAGE
     assert "providers[0].path: there is nothing at" in capsys.readouterr().err
+
+
+def test_a_new_folder_beside_a_vault_is_told_of_the_mirror(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = (
+        f"{{name: d, type: folder, path: {file.parent}/disk}}, {{name: second, type: folder, path: {file.parent}/new}}"
+    )
+    file.write_text(
+        f"sources: [{file.parent}/chat]\nproviders: [{more}]\nstate_dir: {file.parent}/state\n",
+    )
+    (file.parent / "state").mkdir()
+    (file.parent / "state" / "chatkeep-writer").touch()
+    assert main(["--config", str(file), "config", "check"]) == Exit.USAGE
+    said = capsys.readouterr().err
+    assert f"providers[1].path: there is nothing at {file.parent}/new." in said
+    assert "chatkeep mirror second" in said
+    (file.parent / "new").mkdir()
+    (file.parent / "chat").rmdir()  # what is missing here is no provider
+    assert main(["--config", str(file), "config", "check"]) == Exit.USAGE
+    assert "mirror" not in capsys.readouterr().err

@@ -111,6 +111,14 @@ def test_every_key_and_its_documentation_is_in_the_example(model: type) -> None:
         assert shape.key.doc in said
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"), [("", "disk"), ("folder", "disk"), ("s3", "s3"), ("gdrive", "drive"), ("webdav", "webdav")]
+)
+def test_a_provider_is_called_after_its_type(kind: str, name: str) -> None:
+    (found,) = parse(example(kind), FILE).providers
+    assert (found.name, found.type) == (name, kind or "folder")
+
+
 def test_the_types_of_the_configuration_are_those_that_can_be_opened() -> None:
     assert set(BUILT_IN_OPTIONS) == set(BUILT_IN)
     for word, options in BUILT_IN_OPTIONS.items():

@@ -150,7 +150,7 @@ def test_what_was_probably_meant(kind: type[Rate | TimeOfDay], text: str, meant:
         ("type: s3, bucket: b2b, endpoint: 'https://x/?a=b'", Reason.BAD_URL, "endpoint"),
         ("type: s3, bucket: b2b, prefix: a//b", Reason.BAD_FORM, "prefix"),
         ("type: s3, bucket: b2b, retain: 5 seconds", Reason.TOO_SHORT, "retain"),
-        ("type: s3, bucket: b2b, secret_access_key: hunter2", Reason.UNKNOWN_KEY, "secret_access_key"),
+        ("type: s3, bucket: b2b, secret_access_key: hunter2", Reason.SECRET_HERE, "secret_access_key"),
         ("type: webdav, url: 'https://me:hunter2@x/dav'", Reason.SECRET_HERE, "url"),
         ("type: webdav, url: 'https://hunter2@x/dav'", Reason.BAD_URL, "url"),
         ("type: webdav, url: 'https://x/dav', password_file: hunter2", Reason.BAD_SECRET_FILE, "password_file"),
@@ -199,6 +199,32 @@ def test_an_unknown_kind_is_answered_with_the_nearest_and_the_list(capsys: pytes
     assert all(kind in told for kind in KINDS)
     assert chatkeep(["config", "example", "--type", "s3"]) == 0
     assert "bucket: my-chats" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("every_kind")
+@pytest.mark.parametrize(
+    ("text", "reason", "wanted", "nearest"),
+    [
+        ("type: webdav, url: 'https://x/dav', password: hunter2", Reason.SECRET_HERE, "password_file", ""),
+        ("type: webdav, url: 'https://x/dav', token: hunter2", Reason.SECRET_HERE, "token_file", ""),
+        (
+            "type: webdav, url: 'https://x/dav', passphrase: hunter2",
+            Reason.SECRET_HERE,
+            "password_file or token_file",
+            "",
+        ),
+        ("type: s3, bucket: b2b, secret_key: hunter2", Reason.SECRET_HERE, "credentials_file", ""),
+        ("type: s3, bucket: b2b, access_key: hunter2", Reason.SECRET_HERE, "credentials_file", ""),
+        ("type: opendal, service: s3, api_key: hunter2", Reason.SECRET_HERE, "options_file", ""),
+        ("type: webdav, url: 'https://x/dav', password: ~/x", Reason.UNKNOWN_KEY, "", "password_file"),
+        ("type: webdav, url: 'https://x/dav', pasword_file: ~/x", Reason.UNKNOWN_KEY, "", "password_file"),
+        ("type: folder, path: /m, password: hunter2", Reason.UNKNOWN_KEY, "", ""),
+    ],
+)
+def test_a_secret_under_a_key_that_there_is_not(text: str, reason: Reason, wanted: str, nearest: str) -> None:
+    (found,) = problems(text)
+    assert (found.reason, found.wanted, found.nearest) == (reason, wanted, nearest)
+    assert "hunter2" not in str(found)
 
 
 @pytest.mark.usefixtures("every_kind")
