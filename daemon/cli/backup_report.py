@@ -56,10 +56,11 @@ def lines_of(report: Report, out: Output, handed_over: Collection[str] = ()) -> 
         lines += [out.styled(told.text, "bad"), *filter(None, [told.remedy])]
     for source in report.sources:
         lines += _source_lines(source, out)
+    # Of what was not backed up nothing waits, and nobody has it.
+    partly = any(source.captured is None for source in report.sources)
     for provider in report.providers:
-        lines += _provider_lines(
-            provider, out, "everything was handed over" if provider.name in handed_over else "has everything"
-        )
+        whole = "everything was handed over" if provider.name in handed_over else "has everything"
+        lines += _provider_lines(provider, out, "nothing waits to be sent" if partly else whole)
     if report.cancelled:
         lines.append("Cancelled. What is listed here stands; the next backup goes on from it.")
     elif report.waiting[0] and not report.providers:

@@ -130,3 +130,12 @@ def test_what_a_sync_client_was_given_is_not_said_to_be_there() -> None:
     said = "\n".join(lines_of(report, Output(), {name}))
     assert f"{name}: everything was handed over" in said
     assert "has everything" not in said
+
+
+def test_nobody_has_everything_of_what_was_not_backed_up() -> None:
+    missing = source(error=SourceMissing(path="/chat"))
+    for handed_over in ((), ("disk",)):
+        for sources in ([missing], [source(published()), missing]):
+            said = "\n".join(lines_of(Report(sources, [provider()]), Output(), handed_over))
+            assert "disk: nothing waits to be sent, 1.00 kB sent" in said
+            assert "everything" not in said
