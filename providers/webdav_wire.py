@@ -46,6 +46,7 @@ class Password(httpx.Auth):
 
     def __init__(self, user: str, password: str) -> None:
         self._user, self._password = user, password
+        self.empty = not password
         self._basic = httpx.BasicAuth(user, password)
         self._way = ""
         self._mine = threading.local()
@@ -251,6 +252,9 @@ class Wire:
     def refused(self, response: httpx.Response, **params: object) -> base.ProviderError:
         """The error that the status of a reply means."""
         after = webdav_replies.wait_asked(response.headers.get("retry-after", ""), time.time())
+        nobody = self._credential is None or (isinstance(self._credential, Password) and self._credential.empty)
+        if response.status_code == 401 and nobody:
+            params = {"reason": "anonymous", **params}
         return webdav_replies.refusal(response.status_code, after, self.address, provider=self.name, **params)
 
     def close(self) -> None:

@@ -239,9 +239,17 @@ def same_disk(config: Config) -> bool:
     return bool(stores & {_device(source.path) for source in config.sources} - {None})
 
 
+_TYPED_IN: Final = (
+    "a secret is in it, and it would stand in the configuration, which is no place for one. It is asked for by itself, "
+    "or given with --secret-file. A shell may remember what was typed: better make a new one"
+)
+
+
 def _refusal(problem: Problem) -> str:
     if problem.reason is Reason.PATH_MISSING and problem.key.startswith("providers["):
         return f"There is no directory {printable(str(Path(problem.found).parent))} to make it in."
+    if problem.reason is Reason.SECRET_HERE:
+        return f"{problem.key.rpartition('.')[2]}: {_TYPED_IN}"
     values = {name: printable(str(value)) for name, value in problem.plain().items()}
     own = problem.key.rpartition(".")[2] if problem.key.startswith("providers[") else problem.found
     return f"{printable(own or problem.key)}: {PROBLEMS[problem.reason].format_map(values)}"

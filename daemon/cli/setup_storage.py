@@ -23,7 +23,7 @@ from chatkeep.daemon.cli.measures import printable
 from chatkeep.daemon.cli.output import Output, paragraph
 from chatkeep.daemon.cli.provider_findings import Check, Level, Row, Verdict
 from chatkeep.daemon.cli.setup_options import Chosen, Held, Kept, Value, absolute
-from chatkeep.daemon.cli.telling import tell
+from chatkeep.daemon.cli.telling import PROPOSED, tell
 from chatkeep.providers.base import LoginNeeded
 
 if TYPE_CHECKING:
@@ -149,10 +149,16 @@ def watched(out: Output, config: ProviderConfig) -> Tried:
 def _softened(config: ProviderConfig, row: Row) -> Row:
     """A place that is missing is no fault where it is made with the vault."""
     if row.check is not Check.PLACE or not setup_options.kind(config.type).made:
-        return row
+        return row if row.error is None else dataclasses.replace(row, remedy=tell(_proposed(row.error)).remedy)
     return dataclasses.replace(
         row, level=Level.PLAIN, text="It is not there yet, and is made with the vault.", remedy=""
     )
+
+
+def _proposed(error: ChatkeepError) -> ChatkeepError:
+    """The same error, told as one of storage that no configuration names yet."""
+    error.params[PROPOSED] = True
+    return error
 
 
 def is_enough(config: ProviderConfig, found: Tried) -> bool:
@@ -169,7 +175,7 @@ def require_enough(config: ProviderConfig, found: Tried) -> None:
         return
     for row in found.rows:
         if row.error is not None:
-            raise row.error
+            raise _proposed(row.error)
     raise click.UsageError(findings.CANNOT_READ)
 
 

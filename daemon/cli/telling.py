@@ -8,11 +8,13 @@ from typing import Any, Final, NamedTuple
 
 from chatkeep.config.errors import ChatkeepError
 from chatkeep.config.problems import ConfigInvalid, Problem
+from chatkeep.daemon.cli import words_of_setup
 from chatkeep.daemon.cli.exits import Exit
 from chatkeep.daemon.cli.measures import printable
 from chatkeep.daemon.cli.words import WORDS
 from chatkeep.daemon.cli.words_of_cases import CASES, MORE, PROBLEMS
 
+PROPOSED: Final = "proposed"  # a parameter: it is about storage that no configuration names yet
 MOST_SLOTS: Final = 8  # shown of those that are damaged: whoever writes to storage can plant as many as he likes
 
 
@@ -48,7 +50,10 @@ def tell(error: ChatkeepError, *, name_provider: bool = True) -> Told:
         # What the system said, and where, is not always on record; the sentence ends before it then.
         text = text.replace(f": {{{name}}}", "")
     text = text.format_map(values)
-    remedy = words.remedy.format_map(values)
+    said = words.remedy
+    if error.params.get(PROPOSED):
+        said = words_of_setup.remedy(error.code, str(error.params.get("reason")), said)
+    remedy = said.format_map(values)
     for name, more in MORE.items():
         if error.params.get(name):
             text += f" {more.text.format_map(values)}"

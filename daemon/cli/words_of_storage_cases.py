@@ -70,6 +70,11 @@ STORAGE_CASES: Final[Mapping[tuple[str, str], Words]] = {
         "given to the machine.",
         Exit.STORAGE,
     ),
+    ("storage-credential-refused", "anonymous"): Words(
+        "Storage wants to know who asks, and was given no password.",
+        "Name user and password_file in the configuration, or token_file.",
+        Exit.STORAGE,
+    ),
     ("login-failed", "denied"): Words("You said no, and nobody is logged in.", _LOGIN, Exit.STORAGE),
     ("login-failed", "timeout"): Words("Nobody answered in time, and nobody is logged in.", _LOGIN, Exit.STORAGE),
     ("login-failed", "scope"): Words(

@@ -144,5 +144,5 @@ def test_setup_has_a_person_log_in_where_that_is_missing(config: Path, person: P
     assert person.seen
     assert setup_storage.is_enough(drive, found)
     words = " ".join(shown.getvalue().split())
-    assert "chatkeep providers login drive" in words
+    assert "setup has you log in next" in words
     assert "It is not there yet, and is made with the vault." in words
