@@ -117,7 +117,6 @@ class FaultProxy:
         self.faults: list[Fault] = []
         self._server: asyncio.Server | None = None
         self._idle: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         # Bound for as long as the proxy is: nobody else gets the port while nobody listens.
         self._guard = socket.socket()
         self._guard.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -187,22 +186,22 @@ class FaultProxy:
 
     async def _close(self) -> None:
         await self._unlisten()
-        for task in [*self._tasks]:
+        # What was just accepted is a task of the loop's own, and what has bytes to send would wait for a reader.
+        ending = asyncio.all_tasks(self._loop) - {asyncio.current_task()}
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*ending, return_exceptions=True)
+        for transport in [*getattr(self._loop, "_transports").values()]:  # noqa: B009  # private, and all there are
+            transport.abort()
         for _ in range(3):  # what was closed is let go of in later turns of the loop
             await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         try:
             with contextlib.suppress(*_GONE, asyncio.CancelledError):
                 while await self._exchange(reader, writer):
                     pass
         finally:
-            self._tasks.discard(task)
             writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
