@@ -25,8 +25,8 @@ class Keyed(FaultyProvider):
         self.closed = True
 
 
-def _refused(error: type[base.CredentialRefused] = base.CredentialRefused, **how: int) -> Fault:
-    return Fault("stat", error(provider="memory"), times=None, **how)
+def _refused() -> Fault:
+    return Fault("stat", base.CredentialRefused(provider="memory"), times=None)
 
 
 def _renewed(*faults: Fault) -> tuple[Renewed, Keyed, list[Keyed]]:
@@ -48,11 +48,10 @@ def test_after_a_refusal_it_goes_by_the_key_that_is_there_then() -> None:
     with pytest.raises(base.CredentialRefused):
         provider.stat("d/a")
     assert fault.fired == 1
-    assert not first.closed
+    assert [first.closed] == [False]
     assert provider.stat("d/a").size == 4
     assert [found.name for found in provider.list("d/")] == ["d/a"]
-    assert first.closed
-    assert len(opened) == 1
+    assert [first.closed, len(opened)] == [True, 1]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +95,7 @@ def test_it_is_not_closed_below_another_call() -> None:
         assert not first.closed
         return b"body"
 
-    first.get = slowly  # type: ignore[method-assign]
+    first.get = slowly  # type: ignore[method-assign, assignment]
     bodies: list[bytes] = []
     thread = threading.Thread(target=lambda: bodies.append(provider.get("d/a")))
     thread.start()
