@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import errno
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,16 @@ from chatkeep.daemon.service.running.gatekeeping import Gatekeeper
 from chatkeep.daemon.service.running.workers import Workers
 from tests.support.inside import until
 from tests.support.sessions import Vault
+
+BEGUN: list[tuple[bytes, Path]] = []
+
+
+@pytest.fixture(autouse=True)
+def no_reader_is_left() -> Iterator[None]:
+    """Ends the sessions that a test began and did not end: else each would live for as long as its session may."""
+    yield
+    while BEGUN:
+        session.lock(*BEGUN.pop())
 
 
 class Memory:
@@ -65,6 +76,7 @@ class Play:
         self.gates.append((self.keeper.rules.uploads, self.keeper.rules.session))
 
     async def unlock(self) -> None:
+        BEGUN.append((self.vault.id, self.directory))
         await asyncio.to_thread(self.vault.begin, self.directory)
 
     async def there(self) -> bool:
