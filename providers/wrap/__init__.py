@@ -7,7 +7,6 @@ that each attempt is counted and waits its turn.
 """
 
 from chatkeep.providers.wrap.assembly import wrapped
-from chatkeep.providers.wrap.counting import Counting, Traffic
 from chatkeep.providers.wrap.daily import Daily
 from chatkeep.providers.wrap.limited import Limited
 from chatkeep.providers.wrap.narrow import Narrow
@@ -17,14 +16,12 @@ from chatkeep.providers.wrap.retrying import Retrying
 from chatkeep.providers.wrap.unopened import Unopened
 
 __all__ = [
-    "Counting",
     "Daily",
     "Limited",
     "Narrow",
     "Patience",
     "Renewed",
     "Retrying",
-    "Traffic",
     "Unopened",
     "wrapped",
 ]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from pathlib import Path
+from typing import Final, TypeVar
 
 from chatkeep.providers import base
 from chatkeep.providers.memo import Memo, MemoUnusable
 from chatkeep.providers.used import DAYS, Used, day_of
-from chatkeep.providers.wrap.counting import Tallying
+from chatkeep.providers.wrap.around import Around, Pace
+
+T = TypeVar("T")
 
 _LOG: Final = logging.getLogger(__name__)
 _KEPT: Final = 31  # days
@@ -21,7 +25,7 @@ LATE: Final = 5.0
 """Seconds after which what was counted is in the memo. A process that is killed forgets no more than that."""
 
 
-class Daily(Tallying):
+class Daily(Around):
     """Adds what passes to the counts of the day.
 
     Args:
@@ -43,6 +47,30 @@ class Daily(Tallying):
         self._timer: threading.Timer | None = None
         self._tidied = ""
         self._closed = False
+
+    def put(self, name: str, body: bytes) -> None:
+        super().put(name, body)
+        self._note(sent=len(body))
+
+    def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        body = super().get(name, offset, length)
+        self._note(received=len(body))
+        return body
+
+    def _put_paced(self, name: str, body: bytes, pace: Pace) -> None:
+        super()._put_paced(name, body, pace)
+        self._note(sent=len(body))
+
+    def _adopt(self, name: str, path: Path) -> bool:
+        size = os.stat(path).st_size  # before: its name may go as soon as storage has it
+        taken = super()._adopt(name, path)
+        if taken:
+            self._note(sent=size)
+        return taken
+
+    def _call(self, verb: str, call: Callable[[], T]) -> T:
+        self._note(verb)
+        return call()
 
     def close(self) -> None:
         with self._lock:
@@ -70,7 +98,7 @@ class Daily(Tallying):
         self._memo.change(DAYS + day, lambda raw: Used.decode(raw).plus(used).encode())
         self._tidy(day)
 
-    def _note(self, verb: str = "", *, failed: int = 0, sent: int = 0, received: int = 0) -> None:  # noqa: ARG002
+    def _note(self, verb: str = "", *, sent: int = 0, received: int = 0) -> None:
         with self._lock:
             self._take_real()
             self._add(Used({verb: 1} if verb and self._usage is None else {}, sent, received))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ import pytest
 from chatkeep.config.errors import Cancelled
 from chatkeep.providers import base
 from chatkeep.providers.folder import FolderProvider
-from chatkeep.providers.wrap import Counting, Patience, Retrying, Traffic, Unopened
+from chatkeep.providers.memo import MemoryMemo
+from chatkeep.providers.used import DAYS, Used
+from chatkeep.providers.wrap import Daily, Patience, Retrying, Unopened
 from tests.support.faulty_provider import Fault, FaultyProvider, Verb
 from tests.support.memory_provider import MemoryProvider
 
@@ -145,10 +148,10 @@ def test_a_listing_that_never_moves_ends(folder: FolderProvider) -> None:
     assert fault.fired == 5
 
 
-def test_traffic_is_counted(folder: FolderProvider) -> None:
-    fault = Fault("put", base.Unavailable())
-    inside = Counting(FaultyProvider(folder, fault))
-    outside = Counting(retrying(inside, Sleeper()))
+def test_inside_of_the_retries_every_attempt_is_counted(folder: FolderProvider) -> None:
+    fault, within, around = Fault("put", base.Unavailable()), MemoryMemo(), MemoryMemo()
+    inside = Daily(FaultyProvider(folder, fault), within)
+    outside = Daily(retrying(inside, Sleeper()), around)
     outside.put("a", b"12345")
     outside.get("a", -2)
     outside.stat("a")
@@ -156,9 +159,14 @@ def test_traffic_is_counted(folder: FolderProvider) -> None:
     with pytest.raises(base.ObjectNotFound):
         outside.get("b")
     outside.delete("a")
+    outside.close()
+    inside.close()
     assert fault.fired == 1
-    assert outside.traffic == Traffic(requests=6, failed=1, sent=5, received=2)
-    assert inside.traffic == Traffic(requests=7, failed=2, sent=5, received=2)
+    once = Counter(put=1, get=2, stat=1, list=1, delete=1)
+    for memo, requests in ((around, once), (within, once + Counter(put=1))):
+        days = [Used.decode(raw) for _, raw in memo.items(DAYS)]  # midnight may have come between
+        assert sum((Counter(day.requests) for day in days), Counter()) == requests
+        assert (sum(day.sent for day in days), sum(day.received for day in days)) == (5, 2)
     assert outside.name == "disk"
 
 
