@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import enum
 import os
 import secrets
@@ -131,10 +132,15 @@ class Sealer:
     def abort(self) -> None:
         """Give up: open packs are dropped with their keys, files of finished ones removed."""
         self._window.clear()
-        self._workers.shutdown(cancel_futures=True)
-        for writer, _ in self._open.values():
-            writer.abort()
-        self._finisher.shutdown()
+        # Each step whether or not another one failed: a key that nobody drops stays in memory.
+        with contextlib.ExitStack() as steps:
+            steps.callback(self._remove_finished)
+            steps.callback(self._finisher.shutdown)
+            for writer, _ in self._open.values():
+                steps.callback(writer.abort)
+            steps.callback(self._workers.shutdown, cancel_futures=True)
+
+    def _remove_finished(self) -> None:
         finished = [f.result().path for _, _, f in self._finishing if f.exception() is None]
         for path in [*finished, *(pack.path for pack in self.packs)]:
             path.unlink(missing_ok=True)

@@ -75,6 +75,32 @@ def test_given_up_in_the_middle(tmp_path: Path) -> None:
     nothing_left(tmp_path)
 
 
+@pytest.mark.parametrize("which", range(3))
+def test_a_pack_that_cannot_be_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: int) -> None:
+    """The other packs are dropped, key and file, all the same."""
+    lanes = (Lane.FRESH, Lane.BASE, Lane.MEDIA)
+    made: list[PackWriter] = []
+    abort = PackWriter.abort
+
+    def failing(self: PackWriter) -> None:
+        abort(self)
+        if self is made[which]:
+            raise KeyboardInterrupt
+
+    sealer = sealer_of(tmp_path)
+    for lane in lanes:
+        submit(sealer, 1, lane)
+    sealer.drain()
+    made += [writer for writer, _ in sealer._open.values()]
+    monkeypatch.setattr(PackWriter, "abort", failing)
+    with pytest.raises(KeyboardInterrupt):
+        sealer.abort()
+    for writer in made:
+        with pytest.raises(PackBroken):
+            writer.add(BlobKind.CHUNK, bytes(32), 0, b"x", 1)
+    nothing_left(tmp_path)
+
+
 def test_the_size_counts_everything_once(tmp_path: Path) -> None:
     sealer = sealer_of(tmp_path)
     submit(sealer, 40)
