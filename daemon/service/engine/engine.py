@@ -239,10 +239,6 @@ class Engine:
         with self._working():
             return self._state.outbox.waiting()
 
-    def has_room(self) -> bool:
-        """Whether less waits than the limit: snapshots begin."""
-        return self.waiting()[1] <= self._config.outbox.limit
-
     def standing(self) -> figures.EngineStanding:
         """How far everything is, as values. Asks no storage."""
         with self._working():

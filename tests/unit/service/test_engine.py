@@ -146,11 +146,10 @@ def test_what_is_idle_asks_no_storage(home: Home) -> None:
         for _ in range(3):
             for name in home.stores:
                 assert engine.upload(name).problems == ()
-            engine.standing()
             engine.backlog()
             engine.sweep()
             engine.take_news()
-            assert engine.has_room()
+            assert not engine.standing().full
         assert not home.calls()
         home.seconds += 1
         engine.snapshot("chat")  # there is work: storage is asked, once in a while
@@ -172,7 +171,6 @@ def test_a_full_outbox_loses_nothing(home: Home) -> None:
         assert stopped.error is not None
         assert stopped.error.code == "outbox-full"
         assert stopped.made == newest(engine) >= 1
-        assert not engine.has_room()
         standing = engine.standing()
         assert standing.full
         assert (fault := standing.sources[0].fault) is not None
@@ -182,7 +180,7 @@ def test_a_full_outbox_loses_nothing(home: Home) -> None:
         for _ in range(20):
             for name in home.stores:
                 assert engine.upload(name).problems == ()
-            assert engine.has_room()
+            assert not engine.standing().full
             if engine.snapshot("chat").error is None:
                 break
         standing = engine.standing()
