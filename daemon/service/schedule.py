@@ -55,7 +55,7 @@ class Schedule:
 
     Args:
         notes: what earlier runs came to.
-        due: called with the name of a job whose time has come; once, until it has `ended`.
+        due: called with the name of a job whose time has come; once, until it has `ended` or they `change`.
         now: the clock.
     """
 
@@ -108,7 +108,7 @@ class Schedule:
         self._waiting.wakeup()
 
     def change(self, every: Mapping[str, Every]) -> None:
-        """Other intervals from now on."""
+        """Other intervals from now on. What is due by them is told, also if it was."""
         self._table.change(every, self._now())
         self._notes.write(self._table.notes)
         self.beat()

@@ -72,7 +72,7 @@ class Timetable:
         return changed
 
     def due(self, now: Moment) -> tuple[str, ...]:
-        """The jobs whose time has come, each told once until it has `ended`; who waited longest first."""
+        """The jobs whose time has come, each told once until it has `ended` or `change`; who waited longest first."""
         found = [
             (job.due_at, name)
             for name, job in self._jobs.items()
@@ -91,14 +91,14 @@ class Timetable:
         return self._jobs[name].every
 
     def change(self, every: Mapping[str, Every], now: Moment) -> None:
-        """Other intervals from now on, counted from the same runs. One that is due by the new one is told again."""
+        """Other intervals from now on, counted from the same runs. Whatever is due by them is told again."""
         before, self._jobs = self._jobs, {}
         for name, span in every.items():
             job = before.get(name)
             if job is None:
                 self._adopt(name, span, None, now)
             else:
-                self._jobs[name] = dataclasses.replace(job, every=span, told=job.told and span == job.every)
+                self._jobs[name] = dataclasses.replace(job, every=span, told=False)
 
     def ended(self, name: str, result: JobResult, seconds: float, now: Moment) -> JobNote | None:
         """A run ended, whoever asked for it, after so many seconds. What to remember; None for a job that is none."""

@@ -67,7 +67,7 @@ class Conductor:
         self._sendings: dict[str, Sending] = {}
         self._gone_captures: dict[str, Capture] = {}  # not configured any more, and still running
         self._gone_sendings: dict[str, Sending] = {}
-        self._jobs: list[str] = []  # waiting, in the order they came
+        self._jobs: dict[str, bool] = {}  # waiting, in the order they came: whether a person asked for it
         self._job: str | None = None
         self._gate = inputs.Gate(uploads=False, session=False)
         self._lending = self._lent = self._stopping = False
@@ -122,7 +122,8 @@ class Conductor:
         return tuple(self._jobs)
 
     def reload(self, settings: Settings, now: Moment) -> list[Action]:
-        """Goes by other settings from now on."""
+        """Goes by other settings from now on. Jobs that only their time made due are to be told again, if it still
+        has come by the new ones."""
         self._settings = settings
         self._adopt(settings, now.boot)
         return self._decide(now.boot)
@@ -147,7 +148,7 @@ class Conductor:
             sendings.setdefault(name, Sending(self._chance, now))
         self._sendings = {name: sendings.pop(name) for name in settings.providers}
         self._gone_sendings = {name: one for name, one in sendings.items() if one.running}
-        self._jobs = [name for name in self._jobs if name in settings.jobs]
+        self._jobs = {name: True for name, asked in self._jobs.items() if asked and name in settings.jobs}
 
     def _learn(self, said: Input, now: float) -> Iterator[Action]:
         match said:
@@ -220,8 +221,8 @@ class Conductor:
         if terms.compares:
             for one in self._captures.values():
                 one.pace.hint(now, whole=True)
-        elif said.name not in self._jobs:
-            self._jobs.append(said.name)
+        elif said.asked or said.name != self._job:  # one that runs is what its time asks for
+            self._jobs[said.name] = said.asked or self._jobs.get(said.name, False)
 
     def _opened_or_closed(self, said: inputs.Gate, now: float) -> Iterator[Action]:
         before, self._gate = self._gate, said
@@ -295,7 +296,7 @@ class Conductor:
         ready = [name for name in self._jobs if self._gate.session or not self._settings.jobs[name].session]
         if ready:
             self._job = ready[0]
-            self._jobs.remove(self._job)
+            del self._jobs[self._job]
             yield RunJob(self._job)
 
     def _next(self, now: float) -> float | None:

@@ -81,9 +81,10 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class JobDue:
-    """A job's time has come, or a person asked for it."""
+    """A job's time has come; `asked`: a person wants it now, whatever its time."""
 
     name: str
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

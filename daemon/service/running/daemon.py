@@ -406,7 +406,7 @@ class Daemon:
         known = list(settings.of(self._config).jobs)
         if name not in known:
             raise NoSuchJob(name=name, known=known)
-        self._tell(inputs.JobDue(name))
+        self._tell(inputs.JobDue(name, asked=True))
 
     async def reload(self) -> None:
         """Reads the configuration again, and goes by it. Raises ConfigError: the one before goes on.

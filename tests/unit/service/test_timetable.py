@@ -211,6 +211,16 @@ def test_other_intervals() -> None:
     assert set(table.notes) == {"verify"}
 
 
+def test_what_was_told_is_told_again_if_it_is_due_by_other_intervals() -> None:
+    clock = Clock()
+    notes = {name: last_ran(2 * DAY, clock()) for name in ("same", "longer", "never")}
+    table = Timetable(dict.fromkeys(notes, DAY), notes, clock())
+    assert set(table.due(clock())) == set(notes)
+    table.change({"same": DAY, "longer": Every(3 * DAY), "never": NEVER}, clock())
+    assert table.due(clock()) == ("same",)
+    assert table.due(clock.on(DAY)) == ("longer",)
+
+
 @given(st.integers(0, 2**32))
 def test_no_job_is_missed_for_good(seed: int) -> None:
     """Restarts, runs that fail, are put off or overrun, a wall clock that jumps: of every three intervals in which the

@@ -275,8 +275,21 @@ def test_jobs_run_one_after_the_other_and_those_that_need_a_session_wait_for_it(
     assert play.conductor.waiting_jobs() == ("drill", "prune")
     assert play.take(inputs.JobEnded("verify", failed=True)) == []
     assert play.take(OPEN) == [RunJob("drill")]
-    assert play.take(inputs.JobDue("drill"), inputs.JobEnded("drill")) == [RunJob("prune")]
-    assert play.take(inputs.JobEnded("prune")) == [RunJob("drill")]
+    assert play.take(inputs.JobDue("drill"), inputs.JobEnded("drill")) == [RunJob("prune")], "its time was answered"
+    assert play.take(inputs.JobDue("prune", asked=True), inputs.JobEnded("prune")) == [RunJob("prune")], "it was asked"
+
+
+def test_after_a_reload_only_what_a_person_asked_for_waits_on() -> None:
+    play = Play().settled()
+    due = [inputs.JobDue(name) for name in ("drill", "prune")]
+    play.take(*due, inputs.JobDue("prune", asked=True), due[1], inputs.JobDue("verify"))
+    assert play.conductor.waiting_jobs() == ("drill", "prune"), "verify runs"
+    settings = play.conductor._settings
+    assert play.conductor.reload(settings, play.now) == []
+    assert play.conductor.waiting_jobs() == ("prune",)
+    assert play.take(inputs.JobDue("verify"), OPEN, inputs.JobEnded("verify")) == [RunJob("prune")]
+    assert play.take(due[0]) == []
+    assert play.conductor.waiting_jobs() == ("drill",), "due by the new ones, it was told again"
 
 
 def test_comparing_is_a_job_of_all_sources() -> None:

@@ -45,7 +45,7 @@ class Daemon(RuleBasedStateMachine):
         self.asked_to_lend = self.lent = False
         self.open_hints: dict[str, int] = dict.fromkeys(SOURCES, 0)  # since when no snapshot began, in inputs
         self.sendable: set[str] = set()
-        self.due_jobs: list[str] = []
+        self.due_jobs: dict[str, bool] = {}  # whether a person asked
         self.conductor = Conductor(self._settings(), self.now, random.Random(seed))
 
     @property
@@ -82,7 +82,7 @@ class Daemon(RuleBasedStateMachine):
                     assert self.gate.session or not TERMS[name].session, "locked"
                     self._may_begin()
                     self.job = name
-                    self.due_jobs.remove(name)
+                    del self.due_jobs[name]
                 case HandOver():
                     assert self.asked_to_lend
                     assert not self.lent
@@ -168,14 +168,14 @@ class Daemon(RuleBasedStateMachine):
         self.gate = inputs.Gate(uploads=uploads, session=session)
         self.tell(self.gate)
 
-    @rule(name=some(JOBS))
-    def job_due(self, name: str) -> None:
-        if name != "compare" and name not in self.due_jobs:
-            self.due_jobs.append(name)
+    @rule(name=some(JOBS), asked=st.booleans())
+    def job_due(self, name: str, asked: bool) -> None:
+        if name != "compare" and (asked or name != self.job):
+            self.due_jobs[name] = asked or self.due_jobs.get(name, False)
         if name == "compare":
             for source in self.configured:
                 self.open_hints[source] += 1
-        self.tell(inputs.JobDue(name))
+        self.tell(inputs.JobDue(name, asked))
 
     @precondition(lambda self: self.job is not None)
     @rule(failed=st.booleans())
@@ -213,6 +213,7 @@ class Daemon(RuleBasedStateMachine):
                 self.open_hints[source] += 1
         self.configured = set(which)
         self.paces["a"] = pace
+        self.due_jobs = {name: True for name, asked in self.due_jobs.items() if asked}
         self.obey(self.conductor.reload(self._settings(), self.now))
 
     def teardown(self) -> None:
