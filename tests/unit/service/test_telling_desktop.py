@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -141,16 +140,16 @@ def test_a_bus_without_a_desktop(address: str) -> None:
 
 
 def test_a_desktop_that_hangs_is_not_waited_for(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SECONDS", 0.5)
     server = NotificationServer("body")
     server.silent = True
 
     async def play(shower: Desktop) -> None:
-        before = time.monotonic()
-        with pytest.raises(Undelivered) as caught:
-            await shower.deliver(notice(), SAID)
+        with monkeypatch.context() as hasty:
+            hasty.setattr(module, "SECONDS", 0.5)
+            async with asyncio.timeout(60):
+                with pytest.raises(Undelivered) as caught:
+                    await shower.deliver(notice(), SAID)
         assert caught.value.params["reason"] == "silent"
-        assert time.monotonic() - before < 10
         server.silent = False
         await shower.deliver(notice(), SAID)
         assert len(server.shown) == 1

@@ -15,7 +15,7 @@ from chatkeep.config.model import Config, FolderOptions, ProviderConfig, Source,
 from chatkeep.config.running import TellConfig
 from chatkeep.daemon.service.events import Bus, Event, Kind
 from chatkeep.daemon.service.moment import Moment, now
-from chatkeep.daemon.service.telling import deliveries, heartbeat, teller
+from chatkeep.daemon.service.telling import deliveries, heartbeat, post, teller
 from chatkeep.daemon.service.telling.memory import Memory
 from chatkeep.daemon.service.telling.notice import Notice, Problem, Said
 from chatkeep.daemon.service.telling.teller import Teller, limits_of
@@ -24,6 +24,13 @@ from tests.support.telling import TOKEN
 from tests.unit.service.test_telling_addresses import Server
 from tests.unit.service.test_telling_addresses import server as server
 from tests.unit.service.test_telling_metrics import figures
+
+AT_ONCE = 15.0  # seconds; far from what anything here waits for that hangs, and from what a busy machine takes
+
+
+@pytest.fixture(autouse=True)
+def _whatever_the_disk_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teller, "LEAVING", AT_ONCE)
 
 
 def said(notice: Notice) -> Said:
@@ -55,10 +62,9 @@ class Room:
             try:
                 await play()
             finally:
-                before = time.monotonic()
                 task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-                assert time.monotonic() - before < 3, "it does not leave"
+                done, _ = await asyncio.wait([task], timeout=AT_ONCE)
+                assert done, "it does not leave"
                 assert task.cancelled()
 
         asyncio.run(run())
@@ -134,7 +140,8 @@ def test_what_happened_before_it_runs_is_told_too(tmp_path: Path) -> None:
     assert 'chatkeep_info{version="9"} 1' in room.teller.metrics()
 
 
-def test_channels_that_hang_delay_nobody(tmp_path: Path, server: Server) -> None:
+def test_channels_that_hang_delay_nobody(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(post, "SECONDS", 600.0)
     room = Room(tmp_path, webhook_file=None, command=("/bin/sleep", "600"))
     room.config = room.with_tell(
         webhook_file=room.secret("hook", server.url("/slow/x")),
@@ -152,7 +159,7 @@ def test_channels_that_hang_delay_nobody(tmp_path: Path, server: Server) -> None
             room.happens(Kind.SNAPSHOT_NOTHING, source="signal")
             await asyncio.sleep(0)
             longest, before = max(longest, time.monotonic() - before), time.monotonic()
-        assert longest < 1
+        assert longest < AT_ONCE
         assert 'chatkeep_compared_timestamp_seconds{source="signal"}' in await metrics_of(room)
 
     room.play(play)  # and it leaves at once
