@@ -69,7 +69,7 @@ class ClientPin:
         if self.uv_left == 0:
             raise Refused(Status.UV_BLOCKED)
         self._person.must_touch(link)
-        if not self._person.finger_matches:
+        if not self._person.finger_known():
             self.uv_left -= 1
             raise Refused(Status.UV_BLOCKED if self.uv_left == 0 else Status.UV_INVALID)
         self.uv_left = UV_RETRIES

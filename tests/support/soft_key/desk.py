@@ -45,12 +45,18 @@ class Desk:
         self._ports[key].pull_at = command
 
     def person(
-        self, key: str, touch: str | None = None, finger: bool | None = None, patience: float | None = None
+        self,
+        key: str,
+        touch: str | None = None,
+        finger: bool | None = None,
+        patience: float | None = None,
+        wrong_fingers: int = 0,
     ) -> None:
         person = self._ports[key].authenticator.person
         person.touch = person.touch if touch is None else Touch(touch)
         person.finger_matches = person.finger_matches if finger is None else finger
         person.patience = person.patience if patience is None else patience
+        person.wrong_fingers = wrong_fingers
 
     def pin_left(self, key: str, tries: int) -> None:
         self._ports[key].authenticator.parts.pin.pin_left = tries

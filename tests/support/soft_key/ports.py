@@ -44,7 +44,7 @@ class PluggedKey:
         self._do("pull_at", command=command)
 
     def person(self, **changes: Any) -> None:
-        """Changes who touches it: touch (yes, deny, never), finger, patience (seconds)."""
+        """Changes who touches it: touch (yes, deny, never), finger, patience (seconds), wrong_fingers (first)."""
         self._do("person", **changes)
 
     def pin_left(self, tries: int) -> None:

@@ -36,9 +36,17 @@ class Person:
     def __init__(self, touch: Touch, finger: bool) -> None:
         self.touch = touch
         self.finger_matches = finger
+        self.wrong_fingers = 0  # so many times first, whatever matches
         self.patience = PATIENCE
         self.blinked = 0  # how often a touch was waited for
         self.waiting = threading.Event()
+
+    def finger_known(self) -> bool:
+        """Whether the key knows the finger that it was touched with this time."""
+        if self.wrong_fingers:
+            self.wrong_fingers -= 1
+            return False
+        return self.finger_matches
 
     def must_touch(self, link: Link) -> None:
         """Returns when the key was touched."""

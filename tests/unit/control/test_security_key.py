@@ -336,9 +336,10 @@ class TestThePerson:
         assert key.state["uv_retries"] == 0
 
     def test_has_the_wrong_finger_once(self, ports: Ports, session: Session) -> None:
-        key = ports.key("one", uv=True, finger=False)
-        session.on[Retry] = lambda: key.person(finger=True)
+        key = ports.key("one", uv=True)
+        key.person(wrong_fingers=1)
         assert session.enrol()
+        assert session.events.count(Retry("fingerprint")) == 1
 
     @pytest.mark.parametrize("count", [1, 2, 5])
     def test_pulls_it_out(self, ports: Ports, session: Session, count: int) -> None:
