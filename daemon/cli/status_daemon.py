@@ -21,6 +21,7 @@ PATIENCE: Final = 2.0
 START: Final = "not running. Start it: systemctl --user start chatkeep\nBy hand: chatkeep run"
 _SECOND: Final = 10**9
 _LAG_NS: Final = 60 * _SECOND  # a lag that is worth a word
+_NEED_UNLOCK: Final = {"drill", "prune"}
 _DOING: Final = {"snapshot": "capturing", "upload": "uploading to", "job": "job:", "sweep": "deleting at"}
 
 
@@ -53,7 +54,7 @@ def look(screen: Screen, state_dir: Path) -> dict[str, Any] | None:
 
 def finish(screen: Screen, found: Mapping[str, Any] | None) -> None:
     """What comes below everything else: its jobs, and what it found wrong that is not on the screen yet."""
-    jobs = [_job(one, screen.now) for one in _listed(found, "jobs")]
+    jobs = [_job(screen, found, one) for one in _listed(found, "jobs")] if found is not None else []
     if jobs:
         screen.rows.append(("jobs", "\n".join(jobs)))
     told = {problem["about"] for problem in screen.problems}
@@ -117,18 +118,25 @@ def _doing(found: Mapping[str, Any], now: int) -> Iterator[str]:
         yield f"{text}, for {duration(max(0, now - one['since_ns']) / _SECOND)}"
 
 
-def _job(one: Mapping[str, Any], now: int) -> str:
-    text = printable(one["name"])
+def _job(screen: Screen, found: Mapping[str, Any], one: Mapping[str, Any]) -> str:
+    text = f"{printable(one['name'])}: {_next(found, one, screen.now)}"
+    last, fault = one["last_ns"], one["fault"]
+    ago = age(last, screen.now) if last is not None else ""
+    if one["name"] == "compare" and fault is not None:  # its last time is when all was well
+        source = fault["params"].get("source")
+        path = next((str(row["path"]) for row in screen.sources if row["name"] == source), "?")
+        said = tell_code(fault["code"], **{"path": path, **fault["params"]}).text
+        return f"{text}; {f'last complete {ago}' if ago else 'not complete yet'}; {printable(source)}: {said}"
+    said = "all well" if fault is None else tell_code(fault["code"], **fault["params"]).text
+    return f"{text}; last {ago}, {said}" if ago else text
+
+
+def _next(found: Mapping[str, Any], one: Mapping[str, Any], now: int) -> str:
     if one["due"]:
-        text += ": waits for an unlock" if one["name"] != "verify" else ": due now"
-    elif one["next_ns"] is not None:
-        text += f": {_ahead(one['next_ns'], now)}"
-    else:
-        text += ": only when asked for"
-    if one["last_ns"] is not None:
-        text += f"; last {age(one['last_ns'], now)}, "
-        text += "all well" if one["fault"] is None else tell_code(one["fault"]["code"], **one["fault"]["params"]).text
-    return text
+        return "waits for an unlock" if one["name"] in _NEED_UNLOCK and not found["session"]["unlocked"] else "due now"
+    if one["next_ns"] is not None:
+        return _ahead(one["next_ns"], now)
+    return "now" if one["every_s"] is not None else "only when asked for"
 
 
 def _source_lines(one: Mapping[str, Any], now: int) -> Iterator[str]:

@@ -122,8 +122,15 @@ class OutboxStanding:
 
 @dataclass(frozen=True, slots=True)
 class JobStanding:
-    """One job. `every_s`: seconds, None: only when asked for; `due`: its time has come, and it waits for something, for
-    one until the vault is unlocked; `fault`: what the last run came to, None: it was well, or never ran."""
+    """One job. `compare` is all sources together: the earliest `next_ns`, the oldest `looked_ns`, any `fault`.
+
+    Attributes:
+        every_s: seconds, at the latest; None: only when asked for.
+        next_ns: None: only when asked for, or all of it runs now.
+        last_ns: None: it never ran; of `compare`: some source was never compared, as far as is known.
+        due: its time has come, and it waits for something, for one until the vault is unlocked.
+        fault: what the last run came to, None: it was well, or never ran; of `compare` with the `source` it is about.
+    """
 
     name: str
     every_s: float | None

@@ -81,3 +81,45 @@ def test_a_job_that_a_person_asked_for_waits_on_and_one_that_runs_comes_to_its_e
             assert (await one.told(Kind.JOB_BEGUN, 2)).values["job"] == "drill"
 
     asyncio.run(play())
+
+
+def test_comparing_is_told_and_its_result_and_that_is_so_after_a_restart_too(at_home: Station) -> None:
+    away = at_home.source.with_name("away")
+
+    async def life(*, there: bool) -> JobStanding:
+        async with inside(at_home) as one:
+            began = time.time_ns()
+            if there:
+                await one.told(Kind.UPLOAD_DONE)
+                await until(lambda: not one.daemon._workers.pieces)
+                row = await job(one, "compare")
+                assert (row.fault, row.due, row.every_s) == (None, False, 6 * 3600)
+                assert row.last_ns is not None
+                assert began <= row.last_ns <= time.time_ns()
+                assert row.next_ns is not None
+                assert 5 * 3600e9 < row.next_ns - time.time_ns() <= 6 * 3600e9
+                at_home.source.rename(away)
+                one.daemon._tell(inputs.Resumed())  # the machine slept: everything is compared
+            await one.told(Kind.SNAPSHOT_FAILED)
+            await until(lambda: not one.daemon._workers.pieces)
+            return await job(one, "compare")
+
+    async def play() -> None:
+        first = await life(there=True)
+        again = await life(there=False)
+        for row in (first, again):
+            assert row.fault is not None
+            assert (row.fault.code, row.fault.params["source"]) == ("source-missing", "chat")
+            assert row.next_ns is not None
+            assert row.next_ns - time.time_ns() < 900e9, "it is tried again"
+        assert first.last_ns is not None
+        assert again.last_ns == first.last_ns, "when all was well is no other time for a restart"
+        away.rename(at_home.source)
+        async with inside(at_home) as one:
+            await one.told(Kind.SNAPSHOT_NOTHING)
+            row = await job(one, "compare")
+            assert row.fault is None
+            assert row.last_ns is not None
+            assert row.last_ns > first.last_ns
+
+    asyncio.run(play())

@@ -350,6 +350,17 @@ class Daemon:
         of_sources = {one.name: one for one in figures.sources} if figures is not None else {}
         of_providers = {one.name: one for one in figures.providers} if figures is not None else {}
         required = {one.name: one.required for one in config.providers}
+        sources = describing.sources(
+            [one.name for one in config.sources],
+            of_sources,
+            self._work.snapshot_faults,
+            self._watched(),
+            self._conductor,
+            at,
+        )
+        jobs = [describing.comparing(sources, float(config.watch.compare_every), at)]
+        if self._schedule is not None:
+            jobs += self._schedule.standing(self._conductor.waiting_jobs())
         return Standing(
             version=self._terms.version,
             pid=os.getpid(),
@@ -363,17 +374,10 @@ class Daemon:
             config_fault=self._config_fault,
             lent=self._tenancy.tenant,
             doing=describing.doing(self._workers.pieces) + self._errands.doing,
-            sources=describing.sources(
-                [one.name for one in config.sources],
-                of_sources,
-                self._work.snapshot_faults,
-                self._watched(),
-                self._conductor,
-                at,
-            ),
+            sources=sources,
             providers=describing.providers(required, of_providers, self._work.upload_faults, self._conductor, at),
             problems=describing.problems(self._teller.standing()),
-            jobs=() if self._schedule is None else self._schedule.standing(self._conductor.waiting_jobs()),
+            jobs=tuple(jobs),
         )
 
     def metrics(self) -> str:

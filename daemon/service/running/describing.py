@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from chatkeep.daemon.service.conducting.conductor import Conductor
@@ -10,9 +11,11 @@ from chatkeep.daemon.service.moment import Moment
 from chatkeep.daemon.service.running.gatekeeping import Gatekeeper
 from chatkeep.daemon.service.running.pulse import wall_of
 from chatkeep.daemon.service.running.workers import Piece
+from chatkeep.daemon.service.schedule import COMPARE
 from chatkeep.daemon.service.standing import (
     Doing,
     Fault,
+    JobStanding,
     OutboxStanding,
     ProblemStanding,
     ProviderStanding,
@@ -71,6 +74,26 @@ def sources(
             )
         )
     return tuple(found)
+
+
+def comparing(sources: Sequence[SourceStanding], every_s: float, at: Moment) -> JobStanding:
+    """The job that is done by each source's own pace. Nothing is noted of it: every snapshot compares a whole source,
+    whatever it was begun for, so what is known of the sources says it all, after a restart too."""
+    looked = [one.looked_ns for one in sources if one.looked_ns is not None]
+    next_ns = min((one.next_ns for one in sources if one.next_ns is not None), default=None)
+    faults = (
+        dataclasses.replace(one.fault, params={**one.fault.params, "source": one.name})
+        for one in sources
+        if one.fault is not None
+    )
+    return JobStanding(
+        name=COMPARE,
+        every_s=every_s,
+        next_ns=next_ns,
+        last_ns=min(looked) if len(looked) == len(sources) else None,
+        due=next_ns is not None and next_ns <= at.wall_ns,
+        fault=next(faults, None),
+    )
 
 
 def providers(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -174,12 +175,29 @@ def test_jobs_with_their_next_time_and_last_result(show: Show) -> None:
             JobStanding("verify", 86400, now + 5 * HOUR, now - HOUR),
             JobStanding("drill", 7 * 86400, due=True, last_ns=now - 24 * HOUR, fault=Fault("restore-no-room")),
             JobStanding("prune", None),
-        )
+        ),
+        session=SessionStanding(unlocked=False, uploads=True),
     )
     assert "verify: in " in said
     assert "; last 1 hour ago, all well" in said
     assert "drill: waits for an unlock; last 1 day ago, " in said
     assert "prune: only when asked for" in said
+    open_now = SessionStanding(unlocked=True, uploads=True)
+    waits = JobStanding("drill", 86400, now - HOUR, due=True)
+    assert "drill: due now" in show(session=open_now, jobs=(waits,)), "unlocked, it waits for something else"
+
+
+def test_comparing_as_a_job(room: Path, show: Show) -> None:
+    now = time.time_ns()
+    good = JobStanding("compare", 6 * 3600, now + 5 * HOUR, now - HOUR)
+    assert re.search(r"compare: in .*h.*; last 1 hour ago, all well\n", show(jobs=(good,)))
+    assert "compare: now; last 1 hour ago, all well\n" in show(jobs=(dataclasses.replace(good, next_ns=None),))
+    for params in ({"source": "chat", "path": f"{room}/chat"}, {"source": "chat"}):  # the second is what is on record
+        failed = Fault("source-missing", params)
+        said = show(jobs=(dataclasses.replace(good, fault=failed),))
+        assert f"; last complete 1 hour ago; chat: There is nothing at {room}/chat.\n" in said
+        said = show(jobs=(JobStanding("compare", 6 * 3600, now, due=True, fault=failed),))
+        assert f"compare: due now; not complete yet; chat: There is nothing at {room}/chat.\n" in said
 
 
 def test_what_needs_a_person(show: Show) -> None:
