@@ -32,7 +32,8 @@ What holds for every verb:
 - **Errors.** Nothing but a `ProviderError` leaves a provider (mistakes of the caller excepted). Library and system
   exceptions are translated where they are caught, `from` their cause. Parameters of every error: `provider`, the name
   it was opened under, `object`, where there is one, and plain facts such as `errno` or the status of a reply. Never a
-  credential or a URL that carries one.
+  credential or a URL that carries one. Of the cause only types and numbers come out (`wrap.discreet`): libraries put
+  addresses into texts, and keep whole requests.
 - **Credentials that may only put** are enough for a backup, and a thief of them can then neither read nor delete. A
   taken name that may not be looked at is put again without a condition if it ends with the body's own SHA-256: the
   same bytes, which is right. Otherwise `PermissionRefused`. `probe` says what such a credential may, and does not fail.

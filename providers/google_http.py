@@ -8,6 +8,7 @@ other, within bounds of time and size, over connections that are lent to one thr
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import email.utils
 import http.client
@@ -188,11 +189,7 @@ class Transport:
         secure = parts.scheme == "https"
         port = parts.port or (443 if secure else 80)
         proxy = self._proxy(parts.scheme, parts.netloc)
-        if proxy is not None:
-            via = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-            target, at = via.hostname or "", via.port or 8080
-        else:
-            target, at = host, port
+        target, at, who = (host, port, {}) if proxy is None else self._through(proxy)
         if secure:
             with self._lock:
                 self._tls = self._tls or ssl.create_default_context()
@@ -200,13 +197,27 @@ class Transport:
         else:
             connection = http.client.HTTPConnection(target, at)
         if proxy is not None:
-            connection.set_tunnel(host, port)
+            connection.set_tunnel(host, port, who)
         return connection
 
     def _proxy(self, scheme: str, host: str) -> str | None:
         if not self._proxies or urllib.request.proxy_bypass(host):
             return None
         return urllib.request.getproxies().get(scheme)
+
+    def _through(self, proxy: str) -> tuple[str, int, dict[str, str]]:
+        """Host and port of a proxy, and the header that says who asks there."""
+        try:
+            via = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+            host, port = via.hostname, via.port or 8080
+        except ValueError:  # it quotes the address, and with it a part of a password
+            host = None
+        if not host:
+            raise base.Unavailable(provider=self.provider, reason="proxy")
+        if via.username is None:
+            return host, port, {}
+        said = ":".join(urllib.parse.unquote(each or "") for each in (via.username, via.password))
+        return host, port, {"Proxy-Authorization": f"Basic {base64.b64encode(said.encode()).decode()}"}
 
 
 class ForGoogle:

@@ -32,6 +32,7 @@ from chatkeep.providers import base
 from chatkeep.providers.google_http import Bounds, Reply, Transport, split
 from chatkeep.providers.google_token import SCOPE, Client, TokenPlace, read_client, token_place
 from chatkeep.providers.registry import Opening
+from chatkeep.providers.wrap.discreet import discreetly
 
 PATIENCE: Final = 600.0
 """Seconds that the person has."""
@@ -89,6 +90,7 @@ class _Question:
         return found if mine and len(found) == len(pairs) and ("code" in found) != ("error" in found) else None
 
 
+@discreetly()
 def login(
     opening: Opening,
     open_browser: Callable[[str], object],

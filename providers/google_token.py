@@ -239,9 +239,11 @@ class Access:
         except (exceptions.GoogleAuthError, TypeError, ValueError, LookupError, AttributeError):
             # The last four: what google-auth makes of a reply that is not of the endpoint, such as a network's page.
             raise base.Unavailable(provider=self._provider, reason="token-endpoint") from None
-        if not isinstance(given.token, str) or not given.token:
+        token = given.token
+        # What cannot stand in a header would be quoted by what refuses it there.
+        if not (isinstance(token, str) and token and token.isascii() and token.isprintable()):
             raise base.Unavailable(provider=self._provider, reason="token-endpoint")
-        self._access = given.token
+        self._access = token
         # google-auth tells times in UTC without saying so.
         ends = None if given.expiry is None else given.expiry.replace(tzinfo=UTC).timestamp()
         self._until = self._now() + 300 if ends is None else ends - _EARLY

@@ -19,7 +19,7 @@ from typing import Any, Final
 import httpx
 
 from chatkeep.config.storages import CloudKitOptions
-from chatkeep.providers import base, icloud_places, icloud_replies
+from chatkeep.providers import base, http_client, icloud_places, icloud_replies
 from chatkeep.providers.icloud_signing import Signer
 
 CONNECT_WITHIN: Final = 10.0
@@ -51,6 +51,9 @@ class Calls:
         options: of the configuration.
         signer: of requests to the database.
         silent_for: seconds to wait for the next byte; tests wait less.
+
+    Raises:
+        Unavailable: the proxy that the environment names cannot be used.
     """
 
     def __init__(self, provider: str, options: CloudKitOptions, signer: Signer, silent_for: float = SILENT_FOR) -> None:
@@ -61,7 +64,8 @@ class Calls:
         self._lock = threading.Lock()
         self._counted: Counter[str] = Counter()
         self.clock_ahead: float | None = None  # seconds, by the Date of the newest reply
-        self._client = httpx.Client(
+        self._client = http_client.opened(
+            provider,
             timeout=httpx.Timeout(silent_for, connect=min(silent_for, CONNECT_WITHIN)),
             follow_redirects=False,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),

@@ -16,6 +16,7 @@ from chatkeep.config.model import ProviderConfig
 from chatkeep.config.storages import entry_of
 from chatkeep.providers.base import Provider, ProviderError
 from chatkeep.providers.memo import Memo, MemoryMemo
+from chatkeep.providers.wrap.discreet import Discreet, discreetly
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,8 @@ def provider_type(word: str) -> ProviderType:
 def open_provider(config: ProviderConfig, memo: Memo | None = None, *, create: bool = False) -> Provider:
     """Opens a provider as configured. Storage is not asked anything yet, so it may be away now and come back.
 
+    Behind its errors stands a `Cause` in place of what a library raised: see `wrap.discreet`.
+
     Args:
         config: as the loader returned it, which also vouches for the type.
         memo: what it remembers on this machine; without one it remembers for as long as it is open. The caller closes
@@ -94,8 +97,10 @@ def open_provider(config: ProviderConfig, memo: Memo | None = None, *, create: b
         SecretFileRefused: a file that holds a secret of it cannot be used.
     """
     chosen = provider_type(config.type)
+    opening = Opening(config.name, config.options, memo if memo is not None else MemoryMemo(), create)
     try:
-        return chosen.open(Opening(config.name, config.options, memo if memo is not None else MemoryMemo(), create))
+        with discreetly():
+            return Discreet(chosen.open(opening))
     except ProviderError as problem:
         problem.params.setdefault("provider", config.name)  # a secret is read by code that does not know for whom
         raise

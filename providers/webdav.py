@@ -393,7 +393,11 @@ def _open(opening: Opening) -> WebdavProvider:
         ) from problem
     credential: Password | Token | None = None
     if options.token_file is not None:
-        credential = Token(read_secret(options.token_file))
+        token = read_secret(options.token_file)
+        if not (token.isascii() and token.isprintable()):
+            # It cannot stand in a header, and would be quoted by what refuses it there.
+            raise base.SecretFileRefused(path=str(options.token_file), reason="malformed")
+        credential = Token(token)
     elif options.user:
         password = "" if options.password_file is None else read_secret(options.password_file)
         credential = Password(options.user, password)

@@ -13,7 +13,7 @@ from typing import Final
 
 import httpx
 
-from chatkeep.providers import base, webdav_replies
+from chatkeep.providers import base, http_client, webdav_replies
 
 PIECE: Final = 65536
 """Most bytes of a body that leave at once."""
@@ -157,19 +157,17 @@ class Wire:
         self._credential = credential
         # httpx would take the certificates that it brings along. For plain http nothing is loaded, which takes a while.
         verify = trusted or (secure(None) if self._root.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-        try:
-            self._client = httpx.Client(
-                auth=credential,
-                verify=verify,
-                timeout=httpx.Timeout(patience, connect=min(patience, _CONNECTING)),
-                headers=_ALWAYS,
-                follow_redirects=False,
-                # What the environment says of proxies does not hold for this machine itself.
-                trust_env=not _is_here(self._root.host),
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=16, keepalive_expiry=15.0),
-            )
-        except (ImportError, ValueError) as problem:  # a proxy of the environment that the library cannot speak to
-            raise base.Unavailable(provider=name, reason="proxy") from problem
+        self._client = http_client.opened(
+            name,
+            auth=credential,
+            verify=verify,
+            timeout=httpx.Timeout(patience, connect=min(patience, _CONNECTING)),
+            headers=_ALWAYS,
+            follow_redirects=False,
+            # What the environment says of proxies does not hold for this machine itself.
+            trust_env=not _is_here(self._root.host),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=16, keepalive_expiry=15.0),
+        )
 
     def path(self, place: str) -> str:
         """The decoded path of a place below the root, as listings name it: without a slash at the end."""

@@ -15,6 +15,7 @@ from chatkeep.providers import base, registry
 from chatkeep.providers.gdrive import DriveProvider
 from chatkeep.providers.memo import MemoryMemo
 from chatkeep.providers.registry import Opening
+from chatkeep.providers.wrap.around import Around
 
 CLIENT = {
     "installed": {
@@ -46,8 +47,10 @@ def test_from_a_configuration(client: Path, tmp_path: Path) -> None:
     config = load(file).providers[0]
     assert config.options == DriveOptions(client)
     provider = registry.open_provider(config)
-    assert isinstance(provider, DriveProvider)
-    transport = provider._files.google.transport
+    assert isinstance(provider, Around)
+    inner = provider.inner
+    assert isinstance(inner, DriveProvider)
+    transport = inner._files.google.transport
     assert transport.origins == {"https://www.googleapis.com", "https://oauth2.googleapis.com"}
     with pytest.raises(base.LoginNeeded) as caught:  # before any request
         provider.get("a")

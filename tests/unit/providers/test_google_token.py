@@ -150,6 +150,7 @@ def test_a_login_meanwhile_is_not_written_over(fake: FakeDrive, machine: DriveMa
         (b"{}", 200, base.Unavailable),
         (b'{"access_token": ""}', 200, base.Unavailable),
         (b'{"access_token": 7, "expires_in": "soon"}', 200, base.Unavailable),
+        (b'{"access_token": "ya29.a\\r\\nb", "expires_in": 3600}', 200, base.Unavailable),
         (b"", 503, base.Unavailable),
         (b"", 429, base.Throttled),
         (b'{"error": "temporarily_strange"}', 400, base.Unavailable),

@@ -18,6 +18,7 @@ from chatkeep.providers import base, durable
 from chatkeep.providers.folder import STALE_AFTER, FolderProvider
 from chatkeep.providers.registry import open_provider
 from chatkeep.providers.synced import SyncedFolder
+from chatkeep.providers.wrap.around import Around
 from tests.providers.contract import is_missing, names, pack, raised_by
 
 # The same in every process that collects: names of it are parameters of tests.
@@ -70,7 +71,8 @@ def test_a_configured_folder_is_one(tmp_path: Path) -> None:
     for synced, kind in ((True, SyncedFolder), (False, FolderProvider)):
         options = FolderOptions(tmp_path / str(synced), synced=synced)
         opened = open_provider(ProviderConfig("drive", "folder", options), create=True)
-        assert type(opened) is kind
+        assert isinstance(opened, Around)
+        assert type(opened.inner) is kind
         assert opened.probe().acknowledges is not synced
 
 
