@@ -57,7 +57,7 @@ class MakesASecondOne(PlainProvider):
         with contextlib.suppress(base.ObjectNotFound):
             if self.stat(name).size != len(body):
                 raise base.ObjectConflict(provider=self.name, object=name)
-            super().put(f"{name}-{os.urandom(2).hex()}", body)
+            super().put(f"{name}-{os.urandom(8).hex()}", body)
         super().put(name, body)
 
 

@@ -105,7 +105,7 @@ def writer(path: os.PathLike[str], stop: threading.Event, every: float = 0.02) -
     import sqlite3
 
     def write() -> None:
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        with contextlib.closing(sqlite3.connect(path, timeout=DEADLINE, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("CREATE TABLE IF NOT EXISTS messages(id INTEGER PRIMARY KEY, body TEXT)")
             while not stop.wait(every):
