@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import datetime as dt
 import hashlib
 import http.client
-import ipaddress
 import os
 import shutil
 import socket
@@ -21,10 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
+from tests.support.certificates import certify
 from tests.support.nobody import NOBODY
 
 USER, PASSWORD, REALM = "keeper", "correct horse", "vault"
@@ -238,19 +233,9 @@ def _hand_over(path: Path) -> None:
 
 
 def _certify(room: Path) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = dt.datetime.now(dt.UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now - dt.timedelta(days=1)).not_valid_after(now + dt.timedelta(days=1))
-    alone = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    signed = builder.add_extension(alone, critical=False).sign(key, hashes.SHA256())
-    (room / "certificate.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    form = serialization.PrivateFormat.PKCS8
-    raw = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
-    (room / "key.pem").write_bytes(raw)
-    for each in ("certificate.pem", "key.pem"):
-        _hand_over(room / each)
+    for name, pem in zip(("certificate.pem", "key.pem"), certify("127.0.0.1"), strict=True):
+        (room / name).write_bytes(pem)
+        _hand_over(room / name)
 
 
 def _free_ports() -> tuple[int, int]:
