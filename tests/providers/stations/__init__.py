@@ -59,6 +59,19 @@ class Refusal:
     again: str | None = None
 
 
+@dataclass(frozen=True)
+class Lines:
+    """How a configuration leads to a place.
+
+    Attributes:
+        keys: of the provider, besides its name and its type.
+        environment: what the command is started with as well.
+    """
+
+    keys: Mapping[str, object]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass
 class Place:
     """An empty place in a storage, for one test.
@@ -72,6 +85,7 @@ class Place:
         full, expired, stale: make a real one of what else is injected: no room, a credential that is no longer
             accepted, listings that stay as they are now; for the length of a block, which gets a counter.
         skewed: the storage's clock is so many seconds ahead, for the length of a block.
+        lines: what a person would write down to come there, or to come to the given URL as with `open`.
     """
 
     open: Callable[[str | None], base.Provider]
@@ -82,6 +96,7 @@ class Place:
     expired: Hook | None = None
     stale: Hook | None = None
     skewed: Callable[[float], contextlib.AbstractContextManager[Fired]] | None = None
+    lines: Callable[[str | None], Lines] | None = None
 
 
 class Station:
@@ -89,6 +104,7 @@ class Station:
 
     Attributes:
         name: of the station, and of the providers opened there.
+        type: the word for it in a configuration, and its places have `lines`. None: no configuration leads there.
         http: it speaks plain http to a port of this machine, so faults can be injected.
         lacks: what its storage cannot do.
         many: more objects than one page of a listing, however the provider was opened here.
@@ -106,6 +122,7 @@ class Station:
     """
 
     name: str
+    type: str | None = None
     http: bool = True
     lacks: frozenset[Lack] = frozenset()
     many: int = 40
@@ -151,6 +168,13 @@ class Bench:
     provider: base.Provider
     direct: base.Provider
     opened: list[base.Provider] = field(default_factory=list)
+
+
+def secret_file(path: Path, text: str) -> Path:
+    """A file that only this user may read."""
+    path.touch(0o600)
+    path.write_text(text)
+    return path
 
 
 def find() -> list[Station]:

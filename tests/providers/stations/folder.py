@@ -12,11 +12,12 @@ from unittest import mock
 
 from chatkeep.providers import base, durable
 from chatkeep.providers.folder import FolderProvider
-from tests.providers.stations import Fired, Lack, Place, Station
+from tests.providers.stations import Fired, Lack, Lines, Place, Station
 
 
 class Folder(Station):
     name = "folder"
+    type: str | None = "folder"
     http = False
     many = 600  # more than two in each of the 256 shards
     lacks = frozenset({Lack.NAME_IN_NAME, Lack.CLOCK, Lack.STALE_LISTS, Lack.CREDENTIALS, Lack.PUT_ONLY})
@@ -29,7 +30,7 @@ class Folder(Station):
         def opened(_: str | None) -> base.Provider:
             return FolderProvider(self.name, root)
 
-        yield Place(opened, full=full)
+        yield Place(opened, full=full, lines=lambda _: Lines({"path": str(root)}))
 
 
 class _FullDisk:

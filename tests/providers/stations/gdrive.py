@@ -15,12 +15,13 @@ from chatkeep.config.storages import DriveOptions
 from chatkeep.providers import base
 from chatkeep.providers.gdrive import open_drive
 from chatkeep.providers.google_http import Bounds
-from chatkeep.providers.google_token import TokenInMemo
+from chatkeep.providers.google_token import TokenInFile, TokenInMemo
 from chatkeep.providers.memo import MemoryMemo
 from chatkeep.providers.registry import Opening
-from tests.providers.stations import Fired, Lack, Place, Refusal, Station
-from tests.support.fake_drive import FakeDrive
+from tests.providers.stations import Fired, Lack, Lines, Place, Refusal, Station, secret_file
+from tests.support.fake_drive import HOSTS, FakeDrive
 from tests.support.fault_proxy import Fault
+from tests.support.https_front import HttpsFront
 
 
 def said(status: int, reason: str, on: str = "", after: float | None = None) -> Fault:
@@ -57,6 +58,7 @@ class Drive(Station):
     """What holds for both."""
 
     name = "gdrive"
+    type: str | None = "gdrive"
     lacks = frozenset({Lack.EXCLUSIVE_CREATE, Lack.CLOCK, Lack.PUT_ONLY})
     writes = commits = r"^POST /upload/"
     reads = r"^GET /drive/v3/files/[^?/]+\?alt=media"
@@ -77,6 +79,7 @@ class Drive(Station):
         fake = FakeDrive()
         fake.world.page_limit = 16
         places: list[TokenInMemo] = []
+        fronts = contextlib.ExitStack()
 
         def log_in() -> None:
             token = fake.accounts.logged_in()
@@ -93,6 +96,15 @@ class Drive(Station):
             bounds = Bounds(silence=self.timeout) if url else None
             opening = Opening(self.name, DriveOptions(client), memo, create=url is None)
             return open_drive(opening, endpoint=url or fake.origin, bounds=bounds, small=self.small, chunk=262_144)
+
+        def lines(url: str | None) -> Lines:
+            """Google's own addresses, and a way there that ends here."""
+            port = int(url.rpartition(":")[2]) if url else fake.port
+            front = fronts.enter_context(HttpsFront(HOSTS, port, folder, fake.strange))
+            client = secret_file(folder / "client.json", fake.client_json("https://oauth2.googleapis.com"))
+            token = folder / "token.json"
+            TokenInFile(token).write(fake.accounts.logged_in())
+            return Lines({"client_file": str(client), "token_file": str(token)}, front.environment)
 
         @contextlib.contextmanager
         def full() -> Iterator[Fired]:
@@ -125,14 +137,17 @@ class Drive(Station):
                 full=full,
                 expired=expired,
                 stale=stale,
+                lines=lines,
             )
         finally:
+            fronts.close()
             fake.close()
         assert fake.strange == []
 
 
 class Resumable(Drive):
     name = "gdrive-resumable"
+    type = None  # no key says how large a body is small
     small = 1000
     writes = commits = r"^PUT /upload/"
 

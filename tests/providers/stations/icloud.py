@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from chatkeep.providers import base
 from chatkeep.providers.icloud import CloudKitProvider
 from chatkeep.providers.icloud_calls import SILENT_FOR, Calls
 from chatkeep.providers.icloud_signing import Signer
-from tests.providers.stations import Fired, Lack, Place, Refusal, Station
+from tests.providers.stations import Fired, Lack, Lines, Place, Refusal, Station
 from tests.support.fake_cloudkit import FakeCloudKit
 from tests.support.fault_proxy import Fault
 
@@ -25,6 +26,7 @@ def said(status: int, code: str, after: float | None = None, on: str = "") -> Fa
 
 class ICloud(Station):
     name = "icloud"
+    type = "icloud"
     many = 210  # more than one answer to a query holds
     lacks = frozenset({Lack.PUT_ONLY})
     secrets = ("PRIVATE KEY",)
@@ -64,11 +66,15 @@ class ICloud(Station):
             yield lambda: fake.fired["revoked"]
             fake.revoked = False
 
+        def lines(url: str | None) -> Lines:
+            options = fake.options(folder, int(url.rpartition(":")[2]) if url else None)
+            return Lines({**dataclasses.asdict(options), "key_file": str(options.key_file)})
+
         def copies(name: str) -> int:
             return sum(each.fields["name"] == name for each in fake.data.records.values())
 
         try:
-            yield Place(opened, port=fake.port, copies=copies, full=full, expired=expired)
+            yield Place(opened, port=fake.port, copies=copies, full=full, expired=expired, lines=lines)
             assert fake.refused == [], "something that Apple does not document was sent"
         finally:
             fake.close()

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from chatkeep.providers import base
 from chatkeep.providers.memo import MemoryMemo
 from chatkeep.providers.opendal import OpendalProvider
-from tests.providers.stations import Lack, Place, Refusal, Station
+from tests.providers.stations import Lack, Lines, Place, Refusal, Station, secret_file
 from tests.support import s3_servers, wsgidav_server
 from tests.support.fault_proxy import Fault
 
@@ -22,6 +22,7 @@ _LOCAL = {*_ALWAYS, Lack.CREDENTIALS, Lack.QUOTA}
 
 class Folder(Station):
     name = "opendal-fs"
+    type = "opendal"
     http = False
     lacks = frozenset({*_LOCAL, Lack.EXCLUSIVE_CREATE, Lack.NAME_IN_NAME})
 
@@ -29,7 +30,10 @@ class Folder(Station):
     def place(self, running: None, folder: Path) -> Iterator[Place]:
         options = {"root": str(folder / "vault")}
         OpendalProvider(self.name, "fs", options, MemoryMemo(), create=True).close()
-        yield Place(lambda _: OpendalProvider(self.name, "fs", options, MemoryMemo()))
+        yield Place(
+            lambda _: OpendalProvider(self.name, "fs", options, MemoryMemo()),
+            lines=lambda _: Lines({"service": "fs", "options": options}),
+        )
 
 
 class Memory(Station):
@@ -46,6 +50,7 @@ class Memory(Station):
 class OverHttp(Station):
     """What holds for services that are spoken to by http."""
 
+    type = "opendal"
     service: ClassVar[str]
 
     def options(self, url: str, where: str) -> dict[str, str]:
@@ -62,6 +67,13 @@ class OverHttp(Station):
         # remembered here the clause of the probe finds out.
         provider._remember(Lack.EXCLUSIVE_CREATE not in self.lacks)
         return provider
+
+    def lines(self, own: str, where: str, url: str | None, folder: Path) -> Lines:
+        """Of a place."""
+        options = self.options(url or own, where)
+        hidden = {key: options.pop(key) for key in [*options] if options[key] in self.secrets}
+        file = secret_file(folder / "options", "".join(f"{key}={value}\n" for key, value in hidden.items()))
+        return Lines({"service": self.service, "options": options, "options_file": str(file)})
 
 
 def _said(status: int, code: str) -> Fault:
@@ -102,7 +114,11 @@ class S3(OverHttp):
     def place(self, running: s3_servers.Server, folder: Path) -> Iterator[Place]:
         where = running.bucket()
         self.opened(running.url, where, None).close()
-        yield Place(lambda url: self.opened(running.url, where, url), port=running.port)
+        yield Place(
+            lambda url: self.opened(running.url, where, url),
+            port=running.port,
+            lines=lambda url: self.lines(running.url, where, url, folder),
+        )
 
 
 class Webdav(OverHttp):
@@ -137,6 +153,7 @@ class Webdav(OverHttp):
             port=running.port,
             full=lambda: running.switched("free", free=0),
             expired=lambda: running.switched("password", password="another"),
+            lines=lambda url: self.lines(running.url, where, url, folder),
         )
 
 

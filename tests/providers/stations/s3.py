@@ -12,7 +12,7 @@ from typing import Any
 
 from chatkeep.providers import base
 from chatkeep.providers.memo import MemoryMemo
-from tests.providers.stations import Lack, Place, Refusal, Station
+from tests.providers.stations import Lack, Lines, Place, Refusal, Station
 from tests.support import s3_policies, s3_servers
 from tests.support.fault_proxy import Fault
 
@@ -30,6 +30,7 @@ _RENEWED = "signed anew, with what the refusal tells to be out of date"
 class S3(Station):
     """`start`: gives the server."""
 
+    type = "s3"
     many = 70
     # Not what the provider asks the service about itself.
     writes = commits = r"^PUT /[^/?]+/of/this/(?!probe/)"
@@ -91,8 +92,12 @@ class S3(Station):
             keys = running.restricted(s3_policies.put_only(bucket, "of/this"))
             return running.provider(bucket, keys=keys, name=self.name, prefix="of/this")
 
+        def lines(url: str | None) -> Lines:
+            keys = {"credentials_file": str(running.keys_file(s3_servers.Keys()))}
+            return Lines({"bucket": bucket, "prefix": "of/this", "endpoint": url or running.url, **keys})
+
         limits = Lack.PUT_ONLY not in self.lacks
-        yield Place(opened, port=running.port, put_only=put_only if limits else None)
+        yield Place(opened, port=running.port, put_only=put_only if limits else None, lines=lines)
 
 
 STATIONS = [

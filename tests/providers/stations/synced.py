@@ -8,7 +8,7 @@ from pathlib import Path
 
 from chatkeep.providers import base
 from chatkeep.providers.synced import SyncedFolder
-from tests.providers.stations import Place
+from tests.providers.stations import Lines, Place
 from tests.providers.stations.folder import Folder, full
 
 
@@ -24,7 +24,7 @@ class Synced(Folder):
         def opened(_: str | None) -> base.Provider:
             return SyncedFolder(self.name, root)
 
-        yield Place(opened, full=full)
+        yield Place(opened, full=full, lines=lambda _: Lines({"path": str(root), "synced": True}))
 
 
 STATION = Synced()

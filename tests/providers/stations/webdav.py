@@ -13,7 +13,7 @@ from chatkeep.providers import base
 from chatkeep.providers.memo import MemoryMemo
 from chatkeep.providers.webdav import WebdavProvider
 from chatkeep.providers.webdav_wire import Password, Wire
-from tests.providers.stations import Fired, Lack, Place, Refusal, Station
+from tests.providers.stations import Fired, Lack, Lines, Place, Refusal, Station, secret_file
 from tests.support import apache, wsgidav_server
 from tests.support.fault_proxy import Fault
 
@@ -33,6 +33,7 @@ _REFUSALS = {
 class Webdav(Station):
     """What holds for both servers."""
 
+    type = "webdav"
     commits = r"^MOVE "
     lists = r"^PROPFIND "
     refusals: ClassVar[Mapping[str, Refusal]] = _REFUSALS
@@ -52,6 +53,11 @@ class Webdav(Station):
             # As after a first put: the requests by which a server is tried are none that a fault is meant for.
             provider._known_habits()
         return provider
+
+    def lines(self, own: str, where: str, url: str | None, folder: Path) -> Lines:
+        """Of a place."""
+        password = secret_file(folder / "password", self.password)
+        return Lines({"url": f"{url or own}/{where}", "user": self.user, "password_file": str(password)})
 
 
 class Apache(Webdav):
@@ -84,6 +90,7 @@ class Apache(Webdav):
             port=running.port,
             full=full,
             expired=expired,
+            lines=lambda url: self.lines(running.url, where, url, folder),
         )
 
 
@@ -108,6 +115,7 @@ class Wsgidav(Webdav):
             full=lambda: running.switched("free", free=0),
             expired=lambda: running.switched("password", password="another"),
             skewed=lambda seconds: running.switched("skew", skew=seconds),
+            lines=lambda url: self.lines(running.url, where, url, folder),
         )
 
 

@@ -20,6 +20,7 @@ from tests.providers.stations.folder import Folder, full
 
 class Wrapped(Folder):
     name = "wrapped"
+    type: str | None = None
 
     @contextlib.contextmanager
     def place(self, running: None, folder: Path) -> Iterator[Place]:

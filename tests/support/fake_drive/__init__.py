@@ -2,7 +2,7 @@
 
 from tests.support.fake_drive.accounts import SCOPE
 from tests.support.fake_drive.faults import Fault
-from tests.support.fake_drive.server import FakeDrive
+from tests.support.fake_drive.server import HOSTS, FakeDrive
 from tests.support.fake_drive.world import FOLDER, File
 
-__all__ = ["FOLDER", "SCOPE", "FakeDrive", "Fault", "File"]
+__all__ = ["FOLDER", "HOSTS", "SCOPE", "FakeDrive", "Fault", "File"]

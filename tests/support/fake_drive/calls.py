@@ -118,7 +118,9 @@ class Api:
                 self._only(asked, {"uploadType"})
                 session = self.sessions.begin(asked.body, asked.headers, asked.app)
                 fields = f"&fields={asked.query['fields']}" if "fields" in asked.query else ""
-                at = f"http://{asked.headers['host']}/upload/drive/v3/files?uploadType=resumable{fields}&upload_id={session}"
+                host = asked.headers["host"]  # one with a port is this machine; any other is Google's, which has https
+                path = f"/upload/drive/v3/files?uploadType=resumable{fields}&upload_id={session}"
+                at = f"http{'' if ':' in host else 's'}://{host}{path}"
                 return Answer(200, headers={"Location": at, "X-GUploader-UploadID": session})
         return self._chunk(asked)
 

@@ -31,6 +31,10 @@ _ORDINARY = frozenset(
 )
 
 
+HOSTS = ("www.googleapis.com", "oauth2.googleapis.com")
+"""Google's own, by which it is asked through something that stands before it and speaks https."""
+
+
 class FakeDrive:
     """One account and its server.
 
@@ -192,7 +196,8 @@ class _Exchange(http.server.BaseHTTPRequestHandler):
         pairs = urllib.parse.parse_qsl(parts.query, keep_blank_values=True)
         query = dict(pairs)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        if not headers.get("host", "").startswith("127.0.0.1:") or len(query) != len(pairs):
+        host = headers.get("host", "")
+        if not (host.startswith("127.0.0.1:") or host in HOSTS) or len(query) != len(pairs):
             self.server.drive.strange.append(f"{self.command} {self.path}: host or repeated parameters")
         if parts.path == "/favicon.ico":  # browsers ask by themselves
             return self._send(Answer(404))
