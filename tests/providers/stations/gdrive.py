@@ -54,6 +54,14 @@ _REFUSALS = {
 }
 
 
+def files(fake: FakeDrive, folder: Path) -> dict[str, object]:
+    """A client with Google's own addresses, and what a login gave it, as a configuration names them."""
+    client = secret_file(folder / "client.json", fake.client_json("https://oauth2.googleapis.com"))
+    token = folder / "token.json"
+    TokenInFile(token).write(fake.accounts.logged_in())
+    return {"client_file": str(client), "token_file": str(token)}
+
+
 class Drive(Station):
     """What holds for both."""
 
@@ -98,13 +106,9 @@ class Drive(Station):
             return open_drive(opening, endpoint=url or fake.origin, bounds=bounds, small=self.small, chunk=262_144)
 
         def lines(url: str | None) -> Lines:
-            """Google's own addresses, and a way there that ends here."""
             port = int(url.rpartition(":")[2]) if url else fake.port
             front = fronts.enter_context(HttpsFront(HOSTS, port, folder, fake.strange))
-            client = secret_file(folder / "client.json", fake.client_json("https://oauth2.googleapis.com"))
-            token = folder / "token.json"
-            TokenInFile(token).write(fake.accounts.logged_in())
-            return Lines({"client_file": str(client), "token_file": str(token)}, front.environment)
+            return Lines(files(fake, folder), front.environment)
 
         @contextlib.contextmanager
         def full() -> Iterator[Fired]:
