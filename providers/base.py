@@ -420,7 +420,7 @@ class Provider(Protocol):
         The prefix may end inside a component; "" means all. The listing may be old: it can miss an object that was put
         and show one that was deleted. It never shows half an object, and **it is no proof of absence**: who must know
         asks `stat`. Pages of the listing are fetched as the iterator is drawn, so errors can come at any step; the
-        iterator may be dropped half-way.
+        iterator may be dropped half-way. Pages that bring nothing new any more end it (`paging`).
         """
         ...
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 from chatkeep.providers import base
 from chatkeep.providers.gdrive_replies import FIELDS, DriveFile, drive_file, error_of, is_id, reason_of
 from chatkeep.providers.google_http import REPLY_LIMIT, ForGoogle, Pace, Reply
+from chatkeep.providers.paging import Pages
 
 GOOGLE: Final = "https://www.googleapis.com"
 PAGE: Final = 1000
@@ -73,7 +74,7 @@ class DriveFiles:
     def search(self, query: str, order: str | None = None) -> Iterator[list[DriveFile]]:
         """The pages of what a query finds, as the list knows it, which may be old. Raises NotThere: a folder in it."""
         token: str | None = None
-        seen: set[str] = set()
+        pages = Pages(self.provider)
         while True:
             found = self._json(
                 "list",
@@ -89,13 +90,13 @@ class DriveFiles:
             files = found.get("files", [])
             if not isinstance(files, list):
                 raise self._senseless()
-            yield [each for each in map(drive_file, files) if each is not None]
+            known = {each.id: each for each in map(drive_file, files) if each is not None}
+            yield [known[ident] for ident in pages.new(known)]
             token = found.get("nextPageToken")
             if not token:
                 return
-            if not isinstance(token, str) or token in seen:  # would go round for ever
+            if not isinstance(token, str):
                 raise self._senseless()
-            seen.add(token)
 
     def create(self, metadata: Mapping[str, Any], body: bytes | None) -> DriveFile:
         """Makes a file in one request; without a body, a folder. Raises IdTaken."""

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 from chatkeep.config.storages import CloudKitOptions
 from chatkeep.providers import base, icloud_replies
 from chatkeep.providers.icloud_replies import ObjectTooLarge, Record
+from chatkeep.providers.paging import Pages
 from chatkeep.providers.probing import observe
 from chatkeep.providers.registry import Opening, ProviderType
 
@@ -39,7 +40,6 @@ ASSET_LIMIT: Final = 50_000_000
 PAGE: Final = 200
 """Most records in one answer."""
 
-_BARREN_PAGES = 100  # pages without anything new, after which a listing is given up
 _WHOLE = ["name", "size", "sha256", "body"]
 
 
@@ -195,24 +195,19 @@ class CloudKitProvider:
         return bytes(found)
 
     def _listing(self, prefix: str) -> Iterator[base.ObjectStat]:
-        seen: set[str] = set()
         marker: str | None = None
-        barren = 0
+        pages = Pages(self.name)
         while True:
             with self._about():
-                found = self._calls.database("records/query", _query(prefix, marker))
-                page = [each for each in map(self._listed, icloud_replies.records_of(found)) if each is not None]
-                marker = found.get("continuationMarker")
+                answer = self._calls.database("records/query", _query(prefix, marker))
+                found = {str(each.get("recordName")): each for each in icloud_replies.records_of(answer)}
+                page = [self._listed(found[each]) for each in pages.new(found)]
+                marker = answer.get("continuationMarker")
                 if marker is not None and not isinstance(marker, str):
                     raise base.Unavailable(reason="marker")
-            fresh = [each for each in page if each.name.startswith(prefix) and each.name not in seen]
-            seen.update(each.name for each in fresh)
-            yield from {each.name: each for each in fresh}.values()
-            barren = 0 if fresh else barren + 1
+            yield from (each for each in page if each is not None and each.name.startswith(prefix))
             if not marker:
                 return
-            if barren > _BARREN_PAGES:  # a marker that leads round in a circle
-                raise base.Unavailable(provider=self.name, reason="marker")
 
     def _listed(self, found: Mapping[str, Any]) -> base.ObjectStat | None:
         """None for what is none of ours: somebody else's record under our type."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from chatkeep.providers import base, opendal_errors
 from chatkeep.providers.opendal_errors import OptionsRefused, Said, ServiceUnknown
+from chatkeep.providers.paging import Pages
 
 if TYPE_CHECKING:
     import opendal
@@ -171,10 +172,11 @@ class Service:
 
     async def _collect(self, folder: str) -> Sequence[tuple[str, int | None, float | None]]:
         found = []
+        pages = Pages(self.name)  # the library asks for page after page by itself: each entry stands for one
         try:
             async for entry in await self.bounded(0).to_async_operator().list(folder, recursive=True):
                 about = entry.metadata
-                if about.mode.is_file():  # listings hold folders too, the asked one among them
+                if pages.new([entry.path]) and about.mode.is_file():  # folders are listed too, the asked one among them
                     found.append((entry.path, about.content_length, seconds(about)))
         except Exception as problem:
             if opendal_errors.said(problem).kind != "NotFound":

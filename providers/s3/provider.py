@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 
 from chatkeep.providers import base, probing
 from chatkeep.providers.memo import Memo
+from chatkeep.providers.paging import Pages
 from chatkeep.providers.s3 import errors, facts, reading
 from chatkeep.providers.s3.client import Requests, Settings, make_client
 from chatkeep.providers.s3.payload import Payload
@@ -313,6 +314,7 @@ class S3Provider:
     def _listing(self, prefix: str) -> Iterator[base.ObjectStat]:
         begin = f"{self._settings.prefix}/" if self._settings.prefix else ""
         more: dict[str, str] = {}
+        pages = Pages(self.name)
         while True:
             with errors.edge(self.name):
                 page: Any = self._client().list_objects_v2(
@@ -321,16 +323,15 @@ class S3Provider:
                     **more,
                 )
             self._require("IsTruncated" in page)
-            for each in page.get("Contents", []):
-                name = str(each["Key"]).removeprefix(begin)
+            found = {str(each["Key"]): each for each in page.get("Contents", [])}
+            for key in pages.new(found):
+                name, each = key.removeprefix(begin), found[key]
                 if base.is_name(name) and name.startswith(prefix):
                     yield base.ObjectStat(name, int(each["Size"]), _seconds(each.get("LastModified")))
-            following = str(page.get("NextContinuationToken") or "")
             if not page.get("IsTruncated"):
                 return
-            if not following or following == more.get("ContinuationToken"):
-                raise base.Unavailable(provider=self.name, reason="page")  # it would go on for ever
-            more = {"ContinuationToken": following}
+            more = {"ContinuationToken": str(page.get("NextContinuationToken") or "")}
+            self._require(bool(more["ContinuationToken"]))
 
     def _may_be_held(self) -> bool:
         known = self._known or facts.load(self._memo, self.facts_key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import random
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from chatkeep.providers import base
+from chatkeep.providers.paging import BARREN
 from tests.support.drive_machine import UNIT, DriveMachine, steadfast
 from tests.support.fake_drive import FOLDER, FakeDrive
 
@@ -397,3 +399,15 @@ def test_a_page_of_something_on_the_way_tells_of_no_file(fake: FakeDrive, machin
         fault.times = 0
         assert fault.fired
         assert provider.get(pack(LARGE)) == LARGE
+
+
+def test_a_listing_that_goes_in_a_circle_ends(fake: FakeDrive, machine: DriveMachine) -> None:
+    with machine.provider() as provider:
+        provider.put("a", SMALL)
+        facts = {"id": fake.named("a")[0].id, "name": "a", "size": "10", "createdTime": "2026-01-02T03:04:05.000Z"}
+        page = json.dumps({"files": [facts], "nextPageToken": "again"}).encode()
+        fault = fake.order("files.list", status=200, text=page, times=None)
+        with pytest.raises(base.Unavailable) as caught:
+            list(provider.list(""))
+        assert caught.value.params["reason"] == "circle"
+        assert fault.fired == 1 + BARREN + 1

@@ -12,6 +12,8 @@ import pytest
 
 from chatkeep.providers import base
 from chatkeep.providers.memo import MemoryMemo
+from chatkeep.providers.opendal import OpendalProvider
+from chatkeep.providers.paging import BARREN
 from chatkeep.providers.s3 import uploads
 from chatkeep.providers.s3.provider import S3Provider
 from tests.providers.contract import is_missing, names, raised_by
@@ -169,3 +171,39 @@ def test_what_somebody_else_put_after_ours_broke_stays() -> None:
             assert type(raised_by(partial(ours.put, name, BODY[:300_000]))) is base.ObjectConflict
             assert theirs.get(name) == other
             theirs.delete(name)
+
+
+def page_of(key: str, following: str, on: str) -> Fault:
+    """A page of a listing, with a mark that leads to the next."""
+    found = f"<Contents><Key>{key}</Key><Size>1</Size><LastModified>2026-01-02T03:04:05.000Z</LastModified></Contents>"
+    more = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{following}</NextContinuationToken>"
+    body = f"<ListBucketResult>{found}{more}</ListBucketResult>".encode()
+    return Fault("status", on=on, status=200, body=body, times=None)
+
+
+def test_a_listing_that_goes_in_a_circle_ends(provider: S3Provider, proxy: FaultProxy) -> None:
+    """What it brings is handed out, and once."""
+    at = r"^GET .*continuation-token={}\b"
+    circle = (
+        page_of("a", "b", rf"{at.format('a')}|^GET (?!.*continuation)"),
+        page_of("b", "c", at.format("b")),
+        page_of("c", "a", at.format("c")),
+    )
+    given: list[str] = []
+    with broken(proxy, *circle):
+        error = raised_by(lambda: given.extend(each.name for each in provider.list("")))
+    assert (type(error), error.params["reason"]) == (base.Unavailable, "circle")
+    assert given == ["a", "b", "c"]
+    assert sum(each.fired for each in circle) == 3 + BARREN + 1
+
+
+def test_a_listing_of_opendal_that_goes_in_a_circle_ends(server: s3_servers.Server, proxy: FaultProxy) -> None:
+    """There the library asks for page after page by itself."""
+    keys = {"access_key_id": s3_servers.ACCESS, "secret_access_key": s3_servers.SECRET}
+    options = {"endpoint": proxy.url, "bucket": server.bucket(), "region": s3_servers.REGION, **keys}
+    with contextlib.closing(OpendalProvider("od", "s3", options, MemoryMemo(), create=True)) as provider:
+        circle = page_of("a", "again", "^GET .*list-type=2")
+        with broken(proxy, circle):
+            error = raised_by(lambda: names(provider))
+    assert (type(error), error.params["reason"]) == (base.Unavailable, "circle")
+    assert circle.fired > BARREN

@@ -19,6 +19,7 @@ from chatkeep.providers.icloud_calls import Calls
 from chatkeep.providers.icloud_replies import ClockRefused, ObjectTooLarge, SchemaMissing
 from chatkeep.providers.icloud_signing import Signer
 from chatkeep.providers.memo import MemoryMemo
+from chatkeep.providers.paging import BARREN
 from chatkeep.providers.registry import Opening
 from tests.providers.contract import names, raised_by
 from tests.support.fake_cloudkit import FakeCloudKit
@@ -338,8 +339,9 @@ def test_a_listing_that_goes_in_a_circle_ends(fake: FakeCloudKit, provider: Clou
     provider.put("a", BODY)
     page = json.dumps({"records": [], "continuationMarker": "again"}).encode()
     fake.answer("circle", "records/query", 200, page, times=1000)
-    assert type(raised_by(lambda: names(provider))) is base.Unavailable
-    assert 50 < fake.fired["circle"] < 200
+    error = raised_by(lambda: names(provider))
+    assert (type(error), error.params["reason"]) == (base.Unavailable, "circle")
+    assert fake.fired["circle"] == BARREN + 1
 
 
 NONSENSE = [
