@@ -87,7 +87,6 @@ class Drive(Station):
         fake = FakeDrive()
         fake.world.page_limit = 16
         places: list[TokenInMemo] = []
-        fronts = contextlib.ExitStack()
 
         def log_in() -> None:
             token = fake.accounts.logged_in()
@@ -95,9 +94,7 @@ class Drive(Station):
                 each.write(token)
 
         def opened(url: str | None) -> base.Provider:
-            client = folder / f"client-{next(self._numbers)}.json"
-            client.write_text(fake.client_json(url or fake.origin))
-            client.chmod(0o600)
+            client = secret_file(folder / f"client-{next(self._numbers)}.json", fake.client_json(url or fake.origin))
             memo = MemoryMemo()
             places.append(TokenInMemo(memo))
             places[-1].write(fake.accounts.logged_in())
@@ -133,7 +130,7 @@ class Drive(Station):
             finally:
                 fake.world.settle()
 
-        try:
+        with contextlib.closing(fake), contextlib.ExitStack() as fronts:
             yield Place(
                 opened,
                 port=fake.port,
@@ -143,9 +140,6 @@ class Drive(Station):
                 stale=stale,
                 lines=lines,
             )
-        finally:
-            fronts.close()
-            fake.close()
         assert fake.strange == []
 
 
