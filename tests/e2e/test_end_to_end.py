@@ -246,6 +246,7 @@ def test_backed_up_under_faults_and_restored_from_what_is_left(
             until(lambda: machine.run("backup").code == 0)
             assert daemon.end() == 0
         after = machine.count() + 2
+    assert [one["findings"] for one in machine.ok("verify")["providers"]] == [[], []], "not stored, and told of"
     with contextlib.closing(storage.place.open(None)) as there:
         lost = lose(chance, there, FolderProvider(BESIDE, machine.beside))
     out = brought_back(storage, machine, tmp_path / "empty")
