@@ -29,19 +29,26 @@ def add_media(station: Station) -> None:
         (station.source / f"{number:02d}").write_bytes(os.urandom(1 << 20))
 
 
-Moment = Callable[[Station, set[Path]], bool]  # of a station, and of the packs that there were before
+Moment = Callable[[Station, set[str]], bool]  # of a station, and of the objects that there were before
 
 
-def is_capturing(station: Station, before: set[Path]) -> bool:
+def is_capturing(station: Station, before: set[str]) -> bool:
     return any(path.stat().st_size > 1 << 20 for path in existing(station.state / "outbox" / "tmp"))
 
 
-def has_committed(station: Station, before: set[Path]) -> bool:
-    return any(len(path.name) == 64 for path in existing(station.state / "outbox"))
+def has_committed(station: Station, before: set[str]) -> bool:
+    return any(len(path.name) == 64 for path in existing(station.state / "outbox")) and not arrived(
+        station, before, "s"
+    )
 
 
-def is_uploading(station: Station, before: set[Path]) -> bool:
-    return not before.issuperset(station.packs())
+def is_uploading(station: Station, before: set[str]) -> bool:
+    """And not almost done: the manifest comes last."""
+    return arrived(station, before, "p") and not arrived(station, before, "s")
+
+
+def arrived(station: Station, before: set[str], kind: str) -> bool:
+    return any(f"/{kind}/" in name for name in station.objects().keys() - before)
 
 
 def existing(folder: Path) -> list[Path]:
@@ -53,12 +60,12 @@ MOMENTS = {"capturing": is_capturing, "committed": has_committed, "uploading": i
 
 def at_work(station: Station, moment: Moment) -> subprocess.Popen[str]:
     """A backup that is held still at this moment."""
-    before: set[Path] = set()
+    before: set[str] = set()
 
     def begin() -> subprocess.Popen[str]:
         if before:  # of one that nobody met: there must be as much to do again
             add_media(station)
-        before.update(station.packs())
+        before.update(station.objects())
         return station.start("backup")
 
     return met(begin, lambda: moment(station, before))

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,14 +159,21 @@ def until(condition: Callable[[], object], process: subprocess.Popen[str] | None
 def met(begin: Callable[[], subprocess.Popen[str]], condition: Callable[[], object]) -> subprocess.Popen[str]:
     """A command that is held still at a moment of its work, and goes on with SIGCONT.
 
-    On a busy machine one may be past it before anybody looks. Then another is begun.
+    On a busy machine one may be past it before anybody looks. Then another is begun. A condition may look at what the
+    command takes away meanwhile, and is not met then.
     """
+
+    def is_met() -> bool:
+        with suppress(FileNotFoundError):
+            return bool(condition())
+        return False
+
     for _ in range(20):
         process = begin()
         while process.poll() is None:
-            if condition():
+            if is_met():
                 process.send_signal(signal.SIGSTOP)
-                if process.poll() is None and condition():
+                if process.poll() is None and is_met():
                     return process
                 process.send_signal(signal.SIGCONT)
             time.sleep(0.001)
