@@ -24,6 +24,7 @@ from typing import Final
 
 from chatkeep.config.storages import OpendalOptions
 from chatkeep.providers import base, opendal_errors
+from chatkeep.providers.learned import Learned
 from chatkeep.providers.memo import Memo
 from chatkeep.providers.opendal_service import MARK, MARKED, Service, seconds
 from chatkeep.providers.probing import observe
@@ -39,6 +40,13 @@ _RACERS: Final = 8
 
 # They write a body into the file as it arrives, as a folder does. `file` is `fs` by another word.
 _IN_PLACE: Final = frozenset({"alluxio", "file", "fs", "ftp", "hdfs-native", "webdav", "webhdfs"})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Creating:
+    """What was found out about a service: `exclusive`, whether writers that raced for one name were kept apart."""
+
+    exclusive: bool
 
 
 class OpendalProvider:
@@ -70,7 +78,8 @@ class OpendalProvider:
         self.name = name
         self._service = service
         self._memo = memo
-        self._key = f"create:{hashlib.sha256(repr((service, sorted(options.items()))).encode()).hexdigest()[:32]}"
+        place = hashlib.sha256(repr((service, sorted(options.items()))).encode()).hexdigest()[:32]
+        self._creating = Learned(memo, f"create:{place}", Creating)
         self._at = Service(name, service, options, patience)
         self._turns = Turns()
         self._ready = False
@@ -158,12 +167,11 @@ class OpendalProvider:
         self._ready = True
 
     def _is_exclusive(self) -> bool:
-        kept = self._memo.get(self._key)
-        return self._find_out() if kept is None else kept == b"exclusive"
+        known = self._creating.fresh()
+        return self._find_out() if known is None else known.exclusive
 
     def _remember(self, exclusive: bool) -> bool:
-        self._memo.set(self._key, b"exclusive" if exclusive else b"looked-at")
-        return exclusive
+        return self._creating.keep(Creating(exclusive)).exclusive
 
     def _find_out(self) -> bool:
         """Whether the service keeps writers that race apart, twice. Remembered, unless some got no answer."""

@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
 import re
 import time
@@ -31,6 +30,7 @@ from typing import TYPE_CHECKING, Final
 
 from chatkeep.config.storages import WebdavOptions
 from chatkeep.providers import base
+from chatkeep.providers.learned import Learned
 from chatkeep.providers.memo import Memo
 from chatkeep.providers.probing import observe
 from chatkeep.providers.registry import Opening, ProviderType
@@ -60,7 +60,7 @@ _DELETED: Final = (204, 404)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Habits:
-    """What was found out about a server by asking it, and is remembered.
+    """What was found out about a server by asking it.
 
     Attributes:
         refuses: MOVE with `Overwrite: F` did not replace.
@@ -89,11 +89,12 @@ class WebdavProvider:
         self.name = wire.name
         self._wire = wire
         self._root = Root(wire)
-        self._memo = memo
         self._turns = Turns()
         self._doubtful: set[str] = set()  # names whose put failed: the object may be there all the same
         self._made: set[str] = set()  # collections that this process knows to be there
-        self._habits: Habits | None = None
+        # Another root may be on another server: what holds for one is not remembered for the other.
+        address = hashlib.sha256(wire.destination("", "whole").encode()).hexdigest()[:32]
+        self._habits = Learned(memo, f"habits:{address}", Habits)
         self._staged = False
         if create:
             try:
@@ -166,14 +167,13 @@ class WebdavProvider:
             raise self._root.refused(response, name)
 
     def probe(self) -> base.Capabilities:
-        self._habits = self._find_out()
-        self._memo.set(self._key(), json.dumps(dataclasses.asdict(self._habits)).encode())
+        habits = self._habits.keep(self._find_out())
         seen = observe(self)
         return dataclasses.replace(
             seen,
             exclusive_create=False,
             free_bytes=self._root.free(),
-            refuses_damage=self._habits.checksum.lower() or None,
+            refuses_damage=habits.checksum.lower() or None,
         )
 
     def close(self) -> None:
@@ -188,20 +188,9 @@ class WebdavProvider:
     # What is written
 
     def _known_habits(self) -> Habits:
-        if self._habits is None:
-            kept = self._memo.get(self._key())
-            with contextlib.suppress(ValueError, TypeError):
-                self._habits = Habits(**json.loads(kept)) if kept else None
         if not self._staged:
             self._stage()
-        if self._habits is None:
-            self._habits = self._find_out()
-            self._memo.set(self._key(), json.dumps(dataclasses.asdict(self._habits)).encode())
-        return self._habits
-
-    def _key(self) -> str:
-        # Another root may be on another server: what holds for one is not remembered for the other.
-        return f"habits:{hashlib.sha256(self._wire.destination('', 'whole').encode()).hexdigest()[:32]}"
+        return self._habits.fresh() or self._habits.keep(self._find_out())
 
     def _stage(self) -> None:
         """Finds or makes the collection of temporary files, and removes what killed writers left there, once in a
@@ -302,8 +291,7 @@ class WebdavProvider:
             return False
         if response.status_code in (400, 403, 502):
             # Perhaps it takes a Destination in another way since: other software, or a gateway before it.
-            self._habits = None
-            self._memo.delete(self._key())
+            self._habits.forget()
         raise self._root.refused(response, name)
 
     def _make(self, folder: str, name: str, *, doubtful: bool = False) -> None:

@@ -10,24 +10,18 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import json
 import os
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from botocore.exceptions import ClientError
 
-from chatkeep.providers.memo import Memo
 from chatkeep.providers.s3 import errors
 from chatkeep.providers.s3.payload import Payload
 
-_VERSION: Final = 2
-FRESH: Final = 7 * 86400.0
-"""Seconds for which it is believed. Another program may serve the same address since, and one that takes a condition
-and does not keep to it would let other bytes be replaced."""
-_EMPTY: Final = hashlib.sha256(b"").hexdigest()
+VERSION: Final = 2
+"""Of what `Facts` mean, in the memo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +33,6 @@ class Facts:
         refuses: the digest by which a body was refused that is not the declared one; None when it was stored.
         reports: the digest that the reply to a put reports (the ETag): md5, or None.
         versions, object_lock: as the bucket says; None where it may not be asked.
-        learned: when, in seconds since 1970 by this machine's clock.
     """
 
     conditional: bool = False
@@ -47,11 +40,6 @@ class Facts:
     reports: Literal["md5"] | None = None
     versions: bool | None = None
     object_lock: bool | None = None
-    learned: float = 0.0
-
-    def is_fresh(self, now: float) -> bool:
-        """Whether it is still believed at `now`, in seconds since 1970. What was learned in the future is not."""
-        return 0 <= now - self.learned < FRESH
 
     @property
     def needs_md5(self) -> bool:
@@ -61,21 +49,6 @@ class Facts:
 
 Where: TypeAlias = Callable[[str], dict[str, Any]]
 """Bucket and key of an object name, as the client library takes them."""
-
-
-def load(memo: Memo, key: str) -> Facts | None:
-    """What was learned before; None if nothing was, or by another version."""
-    raw = memo.get(key)
-    with contextlib.suppress(ValueError, TypeError):
-        found = json.loads(raw or b"{}")
-        if found.pop("version", None) == _VERSION:
-            return Facts(**found)
-    return None
-
-
-def save(memo: Memo, key: str, facts: Facts) -> None:
-    """Keeps what was learned."""
-    memo.set(key, json.dumps({"version": _VERSION, **asdict(facts)}).encode())
 
 
 def learn(client: Any, where: Where) -> Facts:
@@ -99,7 +72,7 @@ def learn(client: Any, where: Where) -> Facts:
             with contextlib.suppress(*errors.TROUBLE):
                 client.delete_object(**where(name))
     bucket = {"Bucket": first["Bucket"]}
-    return Facts(conditional, refuses, reports, _versions(client, bucket), _object_lock(client, bucket), time.time())
+    return Facts(conditional, refuses, reports, _versions(client, bucket), _object_lock(client, bucket))
 
 
 def _conditional(client: Any, key: dict[str, Any]) -> tuple[bool, Literal["md5"] | None]:

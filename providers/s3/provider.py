@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from chatkeep.providers import base, probing
+from chatkeep.providers.learned import Learned
 from chatkeep.providers.memo import Memo
 from chatkeep.providers.paging import Pages
 from chatkeep.providers.s3 import errors, facts, reading
@@ -46,7 +47,7 @@ class S3Provider:
         self._turns = Turns()
         self._lock = threading.Lock()
         self._opened: S3Client | None = None
-        self._known: facts.Facts | None = None
+        self._learned = Learned(memo, f"facts:{self._place}", facts.Facts, facts.VERSION)
         self._requests = Requests()
         self._uploads = Uploads(self._client, self._where, memo, self._place)
 
@@ -334,7 +335,7 @@ class S3Provider:
             self._require(bool(more["ContinuationToken"]))
 
     def _may_be_held(self) -> bool:
-        known = self._known or facts.load(self._memo, self.facts_key)
+        known = self._learned.last()
         return bool(self._settings.retain) or (known is not None and bool(known.object_lock))
 
     def _must_be_free(self, name: str) -> None:
@@ -351,31 +352,21 @@ class S3Provider:
 
     # What is known of the service.
 
-    @property
-    def facts_key(self) -> str:
-        """Under which key of the memo it stands what was learned of this place."""
-        return f"facts:{self._place}"
-
     def _facts(self) -> facts.Facts:
-        """What was learned; asked for when it is needed first, and again after `facts.FRESH`."""
-        now = time.time()
-        known = self._known or facts.load(self._memo, self.facts_key)
-        if known is None or not known.is_fresh(now):
-            try:
-                known = self._learn()
-            except ClientError as problem:
-                # A policy that lets objects be put and nothing under probe/: then nothing is proven, and used.
-                if type(errors.translated(problem, self.name)) is not base.PermissionRefused:
-                    raise
-                known = facts.Facts(learned=now)
-        self._known = known
-        return known
+        """What was learned; asked for when it is needed first, and again when it is no longer believed."""
+        known = self._learned.fresh()
+        if known is not None:
+            return known
+        try:
+            return self._learn()
+        except ClientError as problem:
+            # A policy that lets objects be put and nothing under probe/: then nothing is proven, and used.
+            if type(errors.translated(problem, self.name)) is not base.PermissionRefused:
+                raise
+            return self._learned.keep(facts.Facts(), lasting=False)
 
     def _learn(self) -> facts.Facts:
-        known = facts.learn(self._client(), self._where)
-        facts.save(self._memo, self.facts_key, known)
-        self._known = known
-        return known
+        return self._learned.keep(facts.learn(self._client(), self._where))
 
     def _broken_key(self, name: str) -> str:
         return f"broke:{self._place}:{name}"

@@ -20,8 +20,9 @@ import pytest
 
 from chatkeep.config.storages import OpendalOptions
 from chatkeep.providers import base, opendal_errors
+from chatkeep.providers.learned import FRESH
 from chatkeep.providers.memo import MemoryMemo
-from chatkeep.providers.opendal import STALE_AFTER, TYPE, OpendalProvider, read_options
+from chatkeep.providers.opendal import STALE_AFTER, TYPE, Creating, OpendalProvider, read_options
 from chatkeep.providers.opendal_errors import OptionsRefused, Said, ServiceUnknown
 from chatkeep.providers.registry import Opening
 from tests.providers.contract import is_missing, names, raised_by
@@ -305,18 +306,21 @@ def test_closed_while_a_listing_is_on_its_way(tmp_path: Path, opened: Open, monk
     assert [type(each) for each in ended] == [base.Unavailable]
 
 
-def test_what_was_found_out_is_remembered() -> None:
+def test_what_was_found_out_is_remembered_for_a_week(monkeypatch: pytest.MonkeyPatch) -> None:
     memo, server = MemoryMemo(), s3_servers.minio()
     options = s3(server, server.bucket())
+    asked: list[list[str]] = []
     with FaultProxy(server.port) as proxy:
         options["endpoint"] = proxy.url
-        for turn in range(2):
+        for turn in range(3):
             provider = OpendalProvider("od", "s3", options, memo, create=turn == 0)
+            monkeypatch.setattr(provider._creating, "_now", lambda turn=turn: time.time() + (turn == 2) * FRESH)
             with contextlib.closing(provider):
                 before = len(proxy.seen)
                 provider.put(f"a/{turn}", b"1")
-                asked = [each.split()[0] for each in proxy.seen[before:]]
-    assert asked == ["GET", "PUT", "HEAD"]  # the mark, the body, its size
+                asked.append([each.split()[0] for each in proxy.seen[before:]])
+    assert asked[1] == ["GET", "PUT", "HEAD"]  # the mark, the body, its size
+    assert asked[2].count("PUT") == asked[0].count("PUT") > 8
 
 
 # Services that write in place
@@ -423,9 +427,9 @@ def test_a_race_that_the_line_failed_a_part_of_is_not_remembered(opened: Open) -
             proxy.set(fault)
             provider.put("a", b"1")
             assert fault.fired == 3
-            assert memo.items("") == []
+            assert provider._creating.last() is None
             assert type(raised_by(partial(provider.put, "a", b"2"))) is base.ObjectConflict
-            assert [value for _, value in memo.items("")] == [b"exclusive"]
+            assert provider._creating.last() == Creating(exclusive=True)
             proxy.set(Fault("status", on=r"^PUT ", times=None, status=500))
             memo.delete(memo.items("")[0][0])
             assert type(raised_by(partial(provider.put, "b", b"2"))) is base.Unavailable

@@ -18,8 +18,8 @@ import pytest
 
 from chatkeep.providers import base
 from chatkeep.providers.base import Provider
+from chatkeep.providers.learned import FRESH
 from chatkeep.providers.memo import MemoryMemo
-from chatkeep.providers.s3 import facts
 from chatkeep.providers.s3.provider import S3Provider
 from tests.providers.contract import ProviderContract, is_missing, names, raised_by
 from tests.providers.stations import Lack
@@ -128,19 +128,18 @@ def test_what_was_learned_of_another_program_at_the_address_is_asked_again(
     proxy: FaultProxy, bad_line: S3Provider
 ) -> None:
     """A server that keeps to a condition was replaced by one that takes it and overwrites."""
-    memo = bad_line._memo
     bad_line.put("a", b"first")
-    learned = facts.load(memo, bad_line.facts_key)
+    learned = bad_line._learned.last()
     assert learned is not None
     assert not learned.conditional
-    old = time.time() - facts.FRESH - 1
-    for when in (old, time.time() + 3600):  # and by a clock that was ahead
-        facts.save(memo, bad_line.facts_key, dataclasses.replace(learned, conditional=True, learned=when))
-        bad_line._known = None
+    for when in (time.time() - FRESH - 1, time.time() + 3600):  # and by a clock that was ahead
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bad_line._learned, "_now", lambda when=when: when)
+            bad_line._learned.keep(dataclasses.replace(learned, conditional=True))
         assert type(raised_by(partial(bad_line.put, "a", b"other"))) is base.ObjectConflict
         assert bad_line.get("a") == b"first"
-    assert bad_line._known is not None
-    assert not bad_line._known.conditional
     asked = [each for each in proxy.seen if "/probe/" in each]
+    assert len(asked) > 10
+    assert not bad_line._facts().conditional
     bad_line.put("b", b"fresh")
     assert [each for each in proxy.seen if "/probe/" in each] == asked

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import shutil
 import threading
@@ -18,6 +17,7 @@ import pytest
 
 from chatkeep.providers import base
 from chatkeep.providers.folder import FolderProvider
+from chatkeep.providers.learned import FRESH
 from chatkeep.providers.memo import MemoryMemo
 from chatkeep.providers.webdav import STALE_AFTER, WebdavProvider
 from chatkeep.providers.webdav_wire import Password, Wire
@@ -78,6 +78,22 @@ def test_a_server_that_replaces_is_found_out(pydav: wsgidav_server.Wsgidav, open
         assert type(raised_by(partial(provider.put, "a/b", b"other"))) is base.ObjectConflict
         assert provider.get("a/b") == b"first"
         provider.put("a/b", b"first")
+
+
+def test_a_server_that_replaces_since(
+    pydav: wsgidav_server.Wsgidav, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other software may stand at an address. What was found out is asked again after a week."""
+    provider = opened(fresh(pydav))
+    provider.put("a/b", b"first")
+    assert provider._known_habits().refuses
+    with pydav.switched("overwrites", overwrites=True) as fired:
+        before = fired()
+        monkeypatch.setattr(provider._habits, "_now", lambda: time.time() + FRESH)
+        assert type(raised_by(partial(provider.put, "a/b", b"other"))) is base.ObjectConflict
+        assert fired() > before
+        assert not provider._known_habits().refuses
+    assert provider.get("a/b") == b"first"
 
 
 def test_writers_that_race_at_a_server_that_replaces(pydav: wsgidav_server.Wsgidav, opened: Open) -> None:
@@ -369,16 +385,14 @@ def test_a_server_that_takes_destinations_in_another_way_since(httpd: apache.Apa
     memo = MemoryMemo()
     with contextlib.closing(WebdavProvider(wire, memo, create=True)) as provider:
         provider.put("a", b"1")
-        known = json.loads(memo.get(provider._key()) or b"")
-        memo.set(
-            provider._key(), json.dumps(known | {"form": "path" if known["form"] == "whole" else "whole"}).encode()
-        )
+        known = provider._known_habits()
+        provider._habits.keep(dataclasses.replace(known, form="path" if known.form == "whole" else "whole"))
         wire = Wire("dav", wire.address, Password(apache.USER, apache.PASSWORD))
         with contextlib.closing(WebdavProvider(wire, memo)) as later:
             assert isinstance(raised_by(partial(later.put, "b/c", b"2")), base.ProviderError)
             later.put("b/c", b"2")
             assert later.get("b/c") == b"2"
-    assert json.loads(memo.get(provider._key()) or b"") == known
+            assert later._known_habits() == known
 
 
 def test_a_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch, httpd: apache.Apache, opened: Open) -> None:
