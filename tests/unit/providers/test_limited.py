@@ -17,7 +17,7 @@ from chatkeep.config.amounts import UNLIMITED, Rate, TimeOfDay
 from chatkeep.config.errors import Cancelled
 from chatkeep.config.limits import Limit, LimitHours, in_force
 from chatkeep.providers import base
-from chatkeep.providers.wrap import Limited, Patience, Retrying
+from chatkeep.providers.wrap import Limited, Narrow, Patience, Retrying
 from chatkeep.providers.wrap.bucket import Bucket
 from tests.support.memory_provider import MemoryProvider
 
@@ -263,6 +263,36 @@ class Sender(MemoryProvider):
 
     def close(self) -> None:
         self._line.close()
+
+
+@pytest.mark.parametrize(("most", "slow"), [(1, 1), (2, 1), (4, 3)])
+def test_slow_uploads_leave_a_connection_to_the_rest(most: int, slow: int) -> None:
+    store = PacedProvider()
+    store.put("a", b"1")
+    narrow = Narrow(store, most)
+    begun, go = threading.Semaphore(0), threading.Event()
+
+    def pace(_size: int) -> None:
+        begun.release()
+        assert go.wait(60)
+
+    threads = [threading.Thread(target=narrow.put_paced, args=(f"b{number}", b"x", pace)) for number in range(6)]
+    reading = threading.Thread(target=narrow.get, args=("a",))
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(slow):
+            assert begun.acquire(timeout=60)
+        reading.start()
+        if most > 1:
+            reading.join(60)
+            assert not reading.is_alive()
+        assert not begun.acquire(blocking=False), "more of them than there may be"
+    finally:
+        go.set()
+        for thread in (*threads, reading):
+            thread.join()
+    assert [narrow.get(f"b{number}") for number in range(6)] == [b"x"] * 6
 
 
 def test_a_real_line_carries_no_more_than_the_rate() -> None:
