@@ -188,6 +188,15 @@ def ended_in_the_midst(storage: Storage, daemon: Running) -> None:
         assert daemon.end() == 0
 
 
+@contextlib.contextmanager
+def cut(storage: Storage, on: str) -> Iterator[None]:
+    """One reply to such a request ends in the middle of its body, where there is a wire."""
+    with contextlib.ExitStack() as stack:
+        if storage.proxy is not None:
+            stack.enter_context(broken(storage.proxy, Fault("truncated", on=on)))
+        yield
+
+
 # -- what is lost, and what is left -----------------------------------------------------------------------------------
 
 
@@ -221,9 +230,7 @@ def brought_back(storage: Storage, machine: Machine, room: Path) -> Path:
     shutil.rmtree(machine.state)
     newcomer.environment |= storage.lines.environment
     target = newcomer.room / "out"
-    with contextlib.ExitStack() as stack:
-        if storage.proxy is not None:
-            stack.enter_context(broken(storage.proxy, Fault("truncated", on=storage.station.reads)))
+    with cut(storage, storage.station.reads):
         newcomer.ok("restore", "latest", "--target", target, "--key-file", newcomer.key)
     return target
 
@@ -241,7 +248,7 @@ def test_backed_up_under_faults_and_restored_from_what_is_left(
             daemon.logged("upload-done", 2)
             fired = goes_wrong(storage)(storage, daemon, chance, long=long)
             ended_in_the_midst(storage, daemon)
-        with running(machine) as daemon:
+        with cut(storage, storage.station.lists), running(machine) as daemon:
             before = machine.count()
             until(lambda: machine.run("backup").code == 0)
             assert daemon.end() == 0

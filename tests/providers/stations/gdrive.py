@@ -68,7 +68,7 @@ class Drive(Station):
     name = "gdrive"
     type: str | None = "gdrive"
     lacks = frozenset({Lack.EXCLUSIVE_CREATE, Lack.CLOCK, Lack.PUT_ONLY})
-    writes = commits = r"^POST /upload/"
+    writes = commits = r"^(POST /upload/.*uploadType=multipart|PUT /upload/)"
     reads = r"^GET /drive/v3/files/[^?/]+\?alt=media"
     lists = r"^GET /drive/v3/files\?"
     small = 1024 * 1024
