@@ -335,8 +335,9 @@ class S3Provider:
             self._require(bool(more["ContinuationToken"]))
 
     def _may_be_held(self) -> bool:
+        """Whether the bucket may have a lock: unless it said that it has none. A memo that was lost has not said so."""
         known = self._learned.last()
-        return bool(self._settings.retain) or (known is not None and bool(known.object_lock))
+        return bool(self._settings.retain) or known is None or known.object_lock is not False
 
     def _must_be_free(self, name: str) -> None:
         """With versions a delete of a locked object succeeds: it hides the object and frees nothing. Not done."""

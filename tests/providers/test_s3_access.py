@@ -23,6 +23,7 @@ from chatkeep.providers.memo import MemoryMemo
 from chatkeep.providers.registry import Opening
 from chatkeep.providers.s3 import TYPE, client
 from chatkeep.providers.s3.client import Settings
+from chatkeep.providers.s3.facts import Facts
 from chatkeep.providers.s3.payload import Payload
 from chatkeep.providers.s3.provider import S3Provider
 from tests.providers.contract import is_missing, raised_by
@@ -279,6 +280,24 @@ def test_a_lock_that_is_extended_and_never_shortened(server: s3_servers.Server) 
     with contextlib.closing(server.provider(server.bucket())) as provider:
         provider.put("a", b"1")
         assert type(raised_by(lambda: provider.retain("a", time.time() + 60))) is base.PermissionRefused
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["a memo that was lost", "a lock that may not be asked for"])
+def test_what_is_locked_is_not_hidden_by_whoever_knows_of_no_lock(server: s3_servers.Server, asked: bool) -> None:
+    """A bucket with a lock has versions, and lets a delete hide what it keeps."""
+    bucket = server.bucket(lock=True)
+    with contextlib.closing(server.provider(bucket, retain=3600.0)) as provider:
+        provider.put("a", b"1")
+    with contextlib.closing(server.provider(bucket)) as provider:
+        if asked:
+            provider._learned.keep(Facts(object_lock=None))
+        assert type(raised_by(lambda: provider.delete("a"))) is base.ObjectHeld
+        assert provider.get("a") == b"1"
+        client = server.client()
+        assert "DeleteMarkers" not in client.list_object_versions(Bucket=bucket, Prefix="a")
+        client.put_object(Bucket=bucket, Key="free", Body=b"3")
+        provider.delete("free")
+        is_missing(provider, "free")
 
 
 def test_a_policy_that_lets_nothing_be_asked(server: s3_servers.Server) -> None:
