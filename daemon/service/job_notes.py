@@ -21,6 +21,7 @@ _FOLDER: Final = "jobs"
 _FILE: Final = "notes.json"
 _VERSION: Final = 1
 _LARGEST: Final = 1 << 20
+_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MOST_NS: Final = 1 << 63
 
 
@@ -84,7 +85,8 @@ class JobNotes:
     def read(self) -> dict[str, JobNote]:
         """By job; without those that are not as they were written."""
         try:
-            with open(os.open(self._file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            # By an opener: what is no file after all is closed again.
+            with open(self._file, "rb", opener=lambda path, _: os.open(path, _FLAGS)) as stream:
                 raw = stream.read(_LARGEST + 1)
             found = json.loads(raw) if len(raw) <= _LARGEST else None
         except FileNotFoundError:

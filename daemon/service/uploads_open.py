@@ -45,8 +45,9 @@ class UploadsOpen:
             if place is None:
                 return False
             with place:
-                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-                with open(os.open(self._name, flags, dir_fd=place.descriptor), "rb") as stream:
+                flags, at = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, place.descriptor
+                # By an opener: what is no file after all is closed again.
+                with open(self._name, "rb", opener=lambda name, _: os.open(name, flags, dir_fd=at)) as stream:
                     if not _ours(os.fstat(stream.fileno())):
                         return False
                     return bool(self._boot) and stream.read(_LONGEST) == self._boot.encode()
@@ -55,9 +56,11 @@ class UploadsOpen:
 
     def write(self) -> None:
         """They are."""
+        if not self._boot:
+            return
         try:
             place = Place.open(self._directory, make=True)
-            if place is None or not self._boot:
+            if place is None:
                 return
             with place:
                 fresh = f"{self._name}.{os.getpid()}"

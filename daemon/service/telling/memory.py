@@ -17,6 +17,7 @@ _FOLDER: Final = "telling"
 _FILE: Final = "notes.json"
 _VERSION: Final = 1
 _LARGEST: Final = 1 << 20
+_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Memory:
@@ -28,7 +29,8 @@ class Memory:
     def read(self) -> dict[str, Any]:
         """What was written; nothing when there is no such file, or it is not as it was written."""
         try:
-            with open(os.open(self._file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            # By an opener: what is no file after all is closed again.
+            with open(self._file, "rb", opener=lambda path, _: os.open(path, _FLAGS)) as stream:
                 raw = stream.read(_LARGEST + 1)
             found = json.loads(raw) if len(raw) <= _LARGEST else None
         except (OSError, ValueError, RecursionError):

@@ -105,7 +105,9 @@ def test_what_is_no_file_is_as_none(tmp_path: Path, kind: str) -> None:
         os.mkfifo(file(tmp_path))
     else:
         file(tmp_path).mkdir()
+    were_open = set(os.listdir("/proc/self/fd"))
     assert JobNotes(tmp_path).read() == {}
+    assert set(os.listdir("/proc/self/fd")) <= were_open
 
 
 def test_a_full_disk_keeps_what_was_there(

@@ -55,8 +55,10 @@ def test_where_the_kernel_does_not_say_which_start_it_is_nothing_is_remembered(
 ) -> None:
     monkeypatch.setattr(uploads_open, "_BOOT_ID", tmp_path / "absent")
     note = UploadsOpen(VAULT, directory)
+    were_open = set(os.listdir("/proc/self/fd"))
     note.write()
     assert not note.read()
+    assert set(os.listdir("/proc/self/fd")) <= were_open
 
 
 @pytest.mark.parametrize("content", [b"", b"one\n", b"ONE", b"one" * 1000])
@@ -85,7 +87,9 @@ def test_what_is_no_file_of_this_user_alone_means_no(directory: Path, tmp_path: 
         os.mkfifo(path, 0o600)
     elif kind == "directory":
         path.mkdir(0o700)
+    were_open = set(os.listdir("/proc/self/fd"))
     assert not note.read()
+    assert set(os.listdir("/proc/self/fd")) <= were_open
 
 
 def test_a_directory_that_others_can_enter_is_not_believed_and_not_used(
