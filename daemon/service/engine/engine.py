@@ -83,6 +83,8 @@ class Engine:
         )
         self._looks.news.renewed += recover(state, config)
         letting_go.notice_gaps(config, state)
+        # Killed before it: those who have everything are not sent to again, and for the others nothing would leave.
+        self._let_go()
         if state.moved_aside is not None:
             self._looks.news.notices.append(StateMovedAside(path=str(state.moved_aside)))
         self._damaged: StateDamaged | None = None

@@ -130,6 +130,29 @@ def test_what_no_required_one_has_stays(home: Home) -> None:
     assert describe(home.restore("from one", provider="one")) == describe(home.source)
 
 
+def test_killed_before_room_was_made_there_is_room_after_the_start(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that must have everything has it, so nobody sends to it again, and the other one stays away."""
+    required, other = Away(home, "one"), Away(home, "two")
+    with home.open() as engine:
+        for number in range(9):
+            home.write(f"photo {number}", MIB // 2)
+            made = engine.snapshot("chat")
+            if made.error is not None:
+                break
+        assert isinstance(made.error, OutboxFull)
+        required.gone = False
+        with monkeypatch.context() as killed:
+            killed.setattr(Engine, "_let_go", lambda _: None)  # the fault: that is not reached
+            assert engine.upload("one").problems == ()
+        assert engine.waiting()[1] > LIMIT
+    with home.open() as engine:
+        assert engine.backlog()["one"] == 0
+        assert [one.code for one in engine.upload("two").problems] == ["unavailable"]
+        assert engine.snapshot("chat").error is None
+        assert behind(home) == {"two"}
+    assert other.fired
+
+
 def test_of_providers_none_of_which_is_required_one_has_it(home: Home) -> None:
     optional(home, "one", "two")
     away = Away(home, "two")
