@@ -11,7 +11,6 @@ import hashlib
 import http.client
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from tests.support.certificates import certify
 from tests.support.nobody import NOBODY
+from tests.support.ports import free_port
 
 USER, PASSWORD, REALM = "keeper", "correct horse", "vault"
 DEADLINE = 30.0
@@ -166,7 +166,7 @@ def apache() -> Iterator[Apache]:
             (room / each).mkdir()
         for path in (room, *room.rglob("*")):
             _hand_over(path)
-        port, secure_port = _free_ports()
+        port, secure_port = free_port(), free_port()
         _configure(room, port, secure_port)
         with _started(program, room, port):
             yield Apache(port, secure_port, room)
@@ -236,10 +236,3 @@ def _certify(room: Path) -> None:
     for name, pem in zip(("certificate.pem", "key.pem"), certify("127.0.0.1"), strict=True):
         (room / name).write_bytes(pem)
         _hand_over(room / name)
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as first, socket.socket() as second:
-        for each in (first, second):
-            each.bind(("127.0.0.1", 0))
-        return int(first.getsockname()[1]), int(second.getsockname()[1])

@@ -11,11 +11,12 @@ import atexit
 import ctypes
 import shutil
 import signal
-import socket
 import subprocess
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support.ports import free_port
 
 DEADLINE = 120.0
 PROGRAMS = ("radosgw", "radosgw-admin", "ceph", "ceph-mon", "ceph-osd", "monmaptool")
@@ -106,14 +107,6 @@ def begin(room: Path) -> Ceph:
     ceph.run("ceph-osd", "--id", "0", "--mkfs", "--osd-uuid", store)
     ceph.start("ceph-osd", "--id", "0")
     return ceph
-
-
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    return port
 
 
 def end_with_parent() -> None:

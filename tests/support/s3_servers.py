@@ -27,6 +27,7 @@ from chatkeep.providers.memo import Memo, MemoryMemo
 from chatkeep.providers.s3.client import Settings
 from chatkeep.providers.s3.provider import S3Provider
 from tests.support import built_servers, ceph
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -135,7 +136,7 @@ run_simple("127.0.0.1", int(sys.argv[1]), app, threaded=True, request_handler=Mo
 def moto() -> Server:
     """moto: knows every verb and verifies nothing, neither keys nor digests."""
     room = _room()
-    port = ceph.free_port()
+    port = free_port()
     return _started([sys.executable, "-W", "ignore", "-c", _MOTO, str(port)], room, port)
 
 
@@ -143,7 +144,7 @@ def moto() -> Server:
 def minio() -> Server:
     """MinIO: verifies, has conditional puts, versions, object lock and policies."""
     room = _room()
-    port = ceph.free_port()
+    port = free_port()
     program = [built_servers.minio(), "server", "--quiet", "--address", f"127.0.0.1:{port}", str(room / "files")]
     more = {
         "MINIO_ROOT_USER": ACCESS,
@@ -160,7 +161,7 @@ def minio() -> Server:
 def rclone() -> Server:
     """rclone serve s3: has no conditional put, answers ranges with 200."""
     room = _room()
-    port = ceph.free_port()
+    port = free_port()
     (room / "files").mkdir()
     keys = f"{ACCESS},{SECRET}"
     program = [built_servers.rclone(), "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", keys]
@@ -173,7 +174,7 @@ def radosgw() -> Server:
     room = _room()
     cluster = ceph.begin(room)
     cluster.user(_OWNER, ACCESS, SECRET)
-    port = ceph.free_port()
+    port = free_port()
     return Gateway(_started(cluster.gateway(port), room, port).port, room)
 
 

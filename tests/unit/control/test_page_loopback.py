@@ -67,10 +67,12 @@ class Squatted:
 
 @pytest.fixture
 def squatter() -> Iterator[socket.socket]:
-    with socket.socket(V6, socket.SOCK_STREAM) as found:
-        found.bind(("::1", 0))
-        found.listen()
-        yield found
+    """At a port that nobody has on 127.0.0.1 either: of one chosen for ::1 alone a program beside this may have it."""
+    with contextlib.closing(listen()) as both:
+        for each in both.sockets:
+            if each.family == V4:
+                each.close()
+        yield next(each for each in both.sockets if each.family == V6)
 
 
 def test_a_port_that_somebody_has_on_one_address_is_not_taken_on_the_other(
