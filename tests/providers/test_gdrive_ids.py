@@ -9,31 +9,19 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from chatkeep.providers import base
 from chatkeep.providers.paging import BARREN
-from tests.support.drive_machine import UNIT, DriveMachine, steadfast
+from tests.support.drive_machine import UNIT, DriveMachine, fake, machine, steadfast
 from tests.support.fake_drive import FOLDER, FakeDrive
+
+__all__ = ["fake", "machine"]
 
 LARGE = random.Random(11).randbytes(3 * UNIT - 1234)
 SMALL = b"a manifest"
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeDrive]:
-    fake = FakeDrive()
-    yield fake
-    fake.close()
-    assert fake.strange == []
-
-
-@pytest.fixture
-def machine(fake: FakeDrive, tmp_path: Path) -> DriveMachine:
-    return DriveMachine(fake, tmp_path / "one")
 
 
 def pack(body: bytes) -> str:

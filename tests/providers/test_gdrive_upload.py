@@ -7,31 +7,18 @@ import hashlib
 import json
 import logging
 import random
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from chatkeep.config.errors import Cancelled
 from chatkeep.providers import base
-from tests.support.drive_machine import UNIT, DriveMachine, steadfast
+from tests.support.drive_machine import UNIT, DriveMachine, fake, machine, steadfast
 from tests.support.fake_drive import FakeDrive
+
+__all__ = ["fake", "machine"]
 
 BODY = random.Random(12).randbytes(5 * UNIT + 77)
 NAME = f"d/{'a1' * 16}/p/{hashlib.sha256(BODY).hexdigest()}"
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeDrive]:
-    fake = FakeDrive()
-    yield fake
-    fake.close()
-    assert fake.strange == []
-
-
-@pytest.fixture
-def machine(fake: FakeDrive, tmp_path: Path) -> DriveMachine:
-    return DriveMachine(fake, tmp_path / "one")
 
 
 def session_of(machine: DriveMachine) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""A machine that keeps a vault in the fake Drive: its client file, its memo, its providers."""
+"""A machine that keeps a vault in the fake Drive: its client file, its memo, its providers. And both as fixtures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from chatkeep.config.storages import DriveOptions
 from chatkeep.providers.gdrive import DriveProvider, open_drive
@@ -55,3 +57,20 @@ class DriveMachine:
 def steadfast(provider: DriveProvider) -> Retrying:
     """Tries again as the product does, without the waiting."""
     return Retrying(provider, sleep=lambda _seconds: None)
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeDrive]:
+    """A Drive that was asked nothing it does not know, or the test fails."""
+    made = FakeDrive()
+    try:
+        yield made
+    finally:
+        made.close()
+    assert made.strange == []
+
+
+@pytest.fixture
+def machine(fake: FakeDrive, tmp_path: Path) -> DriveMachine:
+    """One that has logged in there."""
+    return DriveMachine(fake, tmp_path / "one")

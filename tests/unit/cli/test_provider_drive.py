@@ -24,7 +24,10 @@ from chatkeep.daemon.cli.main import main
 from chatkeep.daemon.cli.output import Output
 from chatkeep.providers import gdrive, google_login
 from chatkeep.providers.registry import ProviderType
+from tests.support.drive_machine import fake
 from tests.support.fake_drive import FakeDrive
+
+__all__ = ["fake"]
 
 
 class Person:
@@ -54,15 +57,6 @@ class Person:
     def leave(self) -> None:
         for thread in self._threads:
             thread.join(30)
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeDrive]:
-    found = FakeDrive()
-    try:
-        yield found
-    finally:
-        found.close()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,10 @@ from chatkeep.providers.google_login import LoginFailed, login
 from chatkeep.providers.google_token import TokenInFile, TokenInMemo
 from chatkeep.providers.memo import FileMemo, Memo, MemoryMemo
 from chatkeep.providers.registry import Opening
+from tests.support.drive_machine import fake
 from tests.support.fake_drive import SCOPE, FakeDrive
 
-
-@pytest.fixture
-def fake() -> Iterator[FakeDrive]:
-    fake = FakeDrive()
-    yield fake
-    fake.close()
-    assert fake.strange == []
+__all__ = ["fake"]
 
 
 @pytest.fixture

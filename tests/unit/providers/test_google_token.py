@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,21 +13,10 @@ import pytest
 from chatkeep.providers import base
 from chatkeep.providers.google_token import TokenInFile, TokenInMemo
 from chatkeep.providers.wrap import Retrying
-from tests.support.drive_machine import DriveMachine
+from tests.support.drive_machine import DriveMachine, fake, machine
 from tests.support.fake_drive import FakeDrive
 
-
-@pytest.fixture
-def fake() -> Iterator[FakeDrive]:
-    fake = FakeDrive()
-    yield fake
-    fake.close()
-    assert fake.strange == []
-
-
-@pytest.fixture
-def machine(fake: FakeDrive, tmp_path: Path) -> DriveMachine:
-    return DriveMachine(fake, tmp_path / "one")
+__all__ = ["fake", "machine"]
 
 
 def test_one_token_for_all_threads(fake: FakeDrive, machine: DriveMachine) -> None:
