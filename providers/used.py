@@ -13,9 +13,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from chatkeep.providers.memo import Memo
+if TYPE_CHECKING:
+    from chatkeep.providers.memo import Memo
 
 DAYS: Final = "day:"
 """What the keys of the memo begin with."""

@@ -261,16 +261,17 @@ def test_none(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_it_imports_nothing_heavy(room: Path, serving: Serving) -> None:
     says(serving, well())
+    storage = "chatkeep.providers.base"
     heavy = (HEAVY | {"aiohttp", "asyncio", "structlog", "apscheduler", "dbus_fast"}) - {"sqlite3"}
     script = f"""
 import sys
 from chatkeep.daemon.cli.main import main
 code = main({["--config", str(room / "c.yaml"), "status"]!r})
-print(code, *sorted({heavy!r} & {{name.split(".")[0] for name in sys.modules}}))
+print(code, *sorted({heavy!r} & {{name.split(".")[0] for name in sys.modules}}), {storage!r} in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "running since" in done.stdout
-    assert done.stdout.splitlines()[-1] == "0"
+    assert done.stdout.splitlines()[-1] == "0 False"  # it asks no storage, and knows none
 
 
 def test_every_event_has_words_and_they_name_only_what_it_carries() -> None:
