@@ -40,6 +40,9 @@ _RACERS: Final = 8
 
 # They write a body into the file as it arrives, as a folder does. `file` is `fs` by another word.
 _IN_PLACE: Final = frozenset({"alluxio", "file", "fs", "ftp", "hdfs-native", "webdav", "webhdfs"})
+# Their root may be a disk that is unplugged while this runs. The library makes whatever folder a file lacks, the root
+# too: what is written then lies on another disk, and is hidden as soon as the right one is back.
+_ON_DISKS: Final = frozenset({"file", "fs"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -156,8 +159,10 @@ class OpendalProvider:
     # What is written
 
     def _get_ready(self) -> None:
-        """Before the first put of this process."""
+        """Before a put, and mostly before the first one of this process."""
         if self._ready:
+            if self._service in _ON_DISKS:
+                self._at.must_be_in_use()
             return
         self._at.must_be_in_use()
         if self._service in _IN_PLACE:

@@ -401,6 +401,18 @@ def test_a_root_that_is_not_ours_is_no_empty_vault(tmp_path: Path, opened: Open)
     assert gone in str(error.params["path"])
 
 
+def test_a_disk_that_is_unplugged_after_the_first_put_is_not_made_anew(tmp_path: Path, opened: Open) -> None:
+    root, away = tmp_path / "vault", tmp_path / "unplugged"
+    provider = opened("fs", root=str(root))
+    provider.put("d/a", b"1")
+    root.rename(away)
+    assert type(raised_by(partial(provider.put, "d/b", b"2"))) is base.StorageMissing
+    assert not root.exists()
+    away.rename(root)
+    provider.put("d/b", b"2")
+    assert sorted(names(provider)) == ["d/a", "d/b"]
+
+
 def test_objects_are_mark_enough(tmp_path: Path, opened: Open) -> None:
     opened("fs", root=str(tmp_path)).put("d/a", b"1")
     (tmp_path / ".chatkeep").unlink()
