@@ -26,7 +26,7 @@ Fired = Callable[[], int]
 Hook = Callable[[], contextlib.AbstractContextManager[Fired]]
 
 
-HASTY, UNHURRIED = 0.5, 15.0
+HASTY, UNHURRIED = 1.0, 15.0
 
 
 class Lack(enum.Enum):
