@@ -26,6 +26,7 @@ from chatkeep.providers.opendal import STALE_AFTER, TYPE, Creating, OpendalProvi
 from chatkeep.providers.opendal_errors import OptionsRefused, Said, ServiceUnknown
 from chatkeep.providers.registry import Opening
 from tests.providers.contract import is_missing, names, raised_by
+from tests.providers.stations.opendal import S3
 from tests.support import apache, s3_servers, wsgidav_server
 from tests.support.fault_proxy import Fault, FaultProxy
 
@@ -79,13 +80,7 @@ def webdav(url: str, where: str = "") -> dict[str, str]:
 
 
 def s3(server: s3_servers.Server, bucket: str) -> dict[str, str]:
-    return {
-        "endpoint": server.url,
-        "bucket": bucket,
-        "region": s3_servers.REGION,
-        "access_key_id": s3_servers.ACCESS,
-        "secret_access_key": s3_servers.SECRET,
-    }
+    return S3().options(server.url, bucket)
 
 
 # The library: what it says. An upgrade that says it in another way must fail here.
@@ -402,10 +397,10 @@ def test_a_root_that_is_not_ours_is_no_empty_vault(tmp_path: Path, opened: Open)
 
 
 def test_a_disk_that_is_unplugged_after_the_first_put_is_not_made_anew(tmp_path: Path, opened: Open) -> None:
-    root, away = tmp_path / "vault", tmp_path / "unplugged"
+    root = tmp_path / "vault"
     provider = opened("fs", root=str(root))
     provider.put("d/a", b"1")
-    root.rename(away)
+    away = root.rename(tmp_path / "unplugged")
     assert type(raised_by(partial(provider.put, "d/b", b"2"))) is base.StorageMissing
     assert not root.exists()
     away.rename(root)
