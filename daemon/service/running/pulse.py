@@ -28,18 +28,20 @@ class Pulse:
         self._tick, self._slept = tick, slept
         self._loop = asyncio.get_running_loop()
         self._next: asyncio.TimerHandle | None = None
+        self._beating: asyncio.TimerHandle | None = None
         self._feeding: asyncio.TimerHandle | None = None
         self._ahead = _ahead()
 
     def start(self) -> None:
         """Begins."""
         self._feed()
-        self.wake_at(None)
+        self._beating = self._loop.call_later(BEAT, self._beats)
 
     def stop(self) -> None:
         """No tick comes any more; the watchdog is fed on, while the daemon ends."""
-        if self._next is not None:
-            self._next.cancel()
+        for timer in (self._next, self._beating):
+            if timer is not None:
+                timer.cancel()
 
     def close(self) -> None:
         """Nothing is told any more."""
@@ -48,15 +50,20 @@ class Pulse:
             self._feeding.cancel()
 
     def wake_at(self, boot: float | None) -> None:
-        """When the next tick is wanted (`Moment.boot`); in place of what was wanted before."""
+        """When the next tick is wanted (`Moment.boot`); in place of what was wanted before. None: by the next beat,
+        which nothing puts off: while an application writes all the time this is called every few seconds."""
         if self._next is not None:
             self._next.cancel()
-        seconds = BEAT if boot is None else min(BEAT, max(0.0, boot - now().boot))
-        self._next = self._loop.call_later(seconds, self._beat)
+        if boot is not None:
+            self._next = self._loop.call_later(max(0.0, boot - now().boot), self._beat)
 
     def noticed_sleep(self) -> None:
         """Somebody else told of it already."""
         self._ahead = _ahead()
+
+    def _beats(self) -> None:
+        self._beating = self._loop.call_later(BEAT, self._beats)
+        self._beat()
 
     def _beat(self) -> None:
         ahead = _ahead()

@@ -7,11 +7,30 @@ import socket
 import time
 from pathlib import Path
 
+import pytest
+
 from chatkeep.daemon.service.moment import Moment, now
 from chatkeep.daemon.service.notify import Supervisor
 from chatkeep.daemon.service.progress import Progress
 from chatkeep.daemon.service.running.pulse import Pulse, wall_of
 from tests.support.inside import until
+
+
+def test_who_wants_another_tick_all_the_time_does_not_put_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatkeep.daemon.service.running.pulse.BEAT", 0.05)
+
+    async def play() -> None:
+        ticks: list[float] = []
+        pulse = Pulse(Supervisor(), Progress(), lambda: ticks.append(now().boot), lambda: None)
+        pulse.start()
+        async with asyncio.timeout(10):
+            while len(ticks) < 3:
+                pulse.wake_at(None)
+                pulse.wake_at(now().boot + 1000)
+                await asyncio.sleep(0)
+        pulse.close()
+
+    asyncio.run(play())
 
 
 def test_it_ticks_when_it_is_time_and_in_place_of_what_was_wanted_before() -> None:
