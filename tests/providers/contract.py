@@ -103,13 +103,12 @@ class ProviderContract:
     """The clauses.
 
     `many`: more objects than one page of the storage's listing holds; `lacks`: what it cannot do; `digest`: by which
-    it refuses a damaged body; `stumbles`: see `Station`.
+    it refuses a damaged body.
     """
 
     many = 40
     lacks: frozenset[Lack] = frozenset()
     digest: str | None = None
-    stumbles: str | None = None
 
     @pytest.fixture
     def provider(self) -> Any:
@@ -334,26 +333,17 @@ class ProviderContract:
         provider.close()
         provider.close()
 
-    def _race(self, calls: list[Callable[[], None]]) -> list[base.ProviderError | None]:
-        """Starts all calls at one instant; what each raised. Anything but a conflict fails the clause.
-
-        Only where the station says that its server stumbles is a call that was told `Unavailable` made again.
-        """
+    @staticmethod
+    def _race(calls: list[Callable[[], None]]) -> list[base.ProviderError | None]:
+        """Starts all calls at one instant; what each raised. Anything but a conflict fails the clause."""
         barrier = threading.Barrier(len(calls))
-        attempts = 1 if self.stumbles is None else 10
 
         def run(call: Callable[[], None]) -> base.ProviderError | None:
             barrier.wait(10)
-            for left in reversed(range(attempts)):
-                try:
-                    call()
-                except base.ObjectConflict as error:
-                    return error
-                except base.Unavailable:
-                    if not left:
-                        raise
-                else:
-                    break
+            try:
+                call()
+            except base.ObjectConflict as error:
+                return error
             return None
 
         with ThreadPoolExecutor(len(calls)) as pool:

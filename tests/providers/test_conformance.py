@@ -65,7 +65,6 @@ class TestContract(ProviderContract):
     @pytest.fixture
     def provider(self, station: Station, place: Place) -> Iterator[Provider]:
         self.many, self.lacks, self.digest = station.many, station.lacks, station.digest
-        self.stumbles = station.stumbles
         with contextlib.closing(place.open(None)) as provider:
             assert provider.name == station.name
             yield provider

@@ -116,8 +116,6 @@ class Station:
         secrets: what no error may show: keys, passwords, tokens, or a part that tells them. None: there are none.
         digest: what `probe` reports as `refuses_damage`. None: it verifies none, and stores a bit that was flipped on
             the way.
-        stumbles: why its server answers some of several puts at once with an error that passes, in words; the same put
-            again settles it. None: it does not, and no race may end so.
         marker: of its tests, which are then asked for by an option of that name: it needs what not everybody installs.
     """
 
@@ -135,7 +133,6 @@ class Station:
     refusals: ClassVar[Mapping[str, Refusal]] = {}
     secrets: tuple[str, ...] = ()
     digest: str | None = None
-    stumbles: str | None = None
     marker: str | None = None
 
     @property

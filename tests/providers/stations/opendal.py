@@ -123,7 +123,6 @@ class S3(OverHttp):
 
 class Webdav(OverHttp):
     name = "opendal-webdav"
-    stumbles = "wsgidav, on a busy machine, may answer 500 to one of several that move a file to the same name"
     service = "webdav"
     lacks = frozenset({*_ALWAYS, Lack.EXCLUSIVE_CREATE, Lack.NAME_IN_NAME})
     secrets = (wsgidav_server.PASSWORD,)

@@ -67,10 +67,8 @@ class S3(Station):
         digest: str | None,
         lacks: frozenset[Lack] = frozenset(),
         marker: str | None = None,
-        stumbles: str | None = None,
     ) -> None:
         self.name = name
-        self.stumbles = stumbles
         self.marker = marker
         self.digest = digest
         self.lacks = S3.lacks | lacks
@@ -101,7 +99,7 @@ class S3(Station):
 
 
 STATIONS = [
-    S3("s3-moto", s3_servers.moto, None, frozenset({Lack.PUT_ONLY}), stumbles="no lock guards what its threads share"),
+    S3("s3-moto", s3_servers.moto, None, frozenset({Lack.PUT_ONLY})),
     S3("s3-minio", s3_servers.minio, "sha256"),
     S3("s3-radosgw", s3_servers.radosgw, "sha256", marker="ceph"),
 ]

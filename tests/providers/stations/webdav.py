@@ -96,7 +96,6 @@ class Apache(Webdav):
 
 class Wsgidav(Webdav):
     name = "webdav-wsgidav"
-    stumbles = "on a busy machine it may answer 500 to one of several that move a file to the same name"
     lacks = frozenset(_LACKS)
 
     @contextlib.contextmanager
