@@ -93,9 +93,8 @@ def cost(put: Callable[[str, bytes], object], packs: list[tuple[str, bytes]], th
 
 def ours(url: str) -> S3Provider:
     """The provider, at a service that was found to verify the signed digest and to know the condition."""
-    memo = MemoryMemo()
-    provider = S3Provider("sink", Settings("bucket", endpoint=url), memo)
-    facts.save(memo, provider.facts_key, facts.Facts(True, "sha256", "md5", learned=time.time()))
+    provider = S3Provider("sink", Settings("bucket", endpoint=url), MemoryMemo())
+    provider.learned.keep(facts.Facts(True, "sha256", "md5"))
     return provider
 
 

@@ -35,6 +35,9 @@ class S3Provider:
         name: the configured name.
         settings: which bucket.
         memo: keeps what was learned of the service, and how far uploads in parts got.
+
+    Attributes:
+        learned: what the service was seen to do.
     """
 
     def __init__(self, name: str, settings: Settings, memo: Memo) -> None:
@@ -47,7 +50,7 @@ class S3Provider:
         self._turns = Turns()
         self._lock = threading.Lock()
         self._opened: S3Client | None = None
-        self._learned = Learned(memo, f"facts:{self._place}", facts.Facts, facts.VERSION)
+        self.learned = Learned(memo, f"facts:{self._place}", facts.Facts, facts.VERSION)
         self._requests = Requests()
         self._uploads = Uploads(self._client, self._where, memo, self._place)
 
@@ -336,7 +339,7 @@ class S3Provider:
 
     def _may_be_held(self) -> bool:
         """Whether the bucket may have a lock: unless it said that it has none. A memo that was lost has not said so."""
-        known = self._learned.last()
+        known = self.learned.last()
         return bool(self._settings.retain) or known is None or known.object_lock is not False
 
     def _must_be_free(self, name: str) -> None:
@@ -355,7 +358,7 @@ class S3Provider:
 
     def _facts(self) -> facts.Facts:
         """What was learned; asked for when it is needed first, and again when it is no longer believed."""
-        known = self._learned.fresh()
+        known = self.learned.fresh()
         if known is not None:
             return known
         try:
@@ -364,10 +367,10 @@ class S3Provider:
             # A policy that lets objects be put and nothing under probe/: then nothing is proven, and used.
             if type(errors.translated(problem, self.name)) is not base.PermissionRefused:
                 raise
-            return self._learned.keep(facts.Facts(), lasting=False)
+            return self.learned.keep(facts.Facts(), lasting=False)
 
     def _learn(self) -> facts.Facts:
-        return self._learned.keep(facts.learn(self._client(), self._where))
+        return self.learned.keep(facts.learn(self._client(), self._where))
 
     def _broken_key(self, name: str) -> str:
         return f"broke:{self._place}:{name}"

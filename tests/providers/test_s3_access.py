@@ -290,7 +290,7 @@ def test_what_is_locked_is_not_hidden_by_whoever_knows_of_no_lock(server: s3_ser
         provider.put("a", b"1")
     with contextlib.closing(server.provider(bucket)) as provider:
         if asked:
-            provider._learned.keep(Facts(object_lock=None))
+            provider.learned.keep(Facts(object_lock=None))
         assert type(raised_by(lambda: provider.delete("a"))) is base.ObjectHeld
         assert provider.get("a") == b"1"
         client = server.client()

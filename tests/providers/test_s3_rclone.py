@@ -129,13 +129,13 @@ def test_what_was_learned_of_another_program_at_the_address_is_asked_again(
 ) -> None:
     """A server that keeps to a condition was replaced by one that takes it and overwrites."""
     bad_line.put("a", b"first")
-    learned = bad_line._learned.last()
+    learned = bad_line.learned.last()
     assert learned is not None
     assert not learned.conditional
     for when in (time.time() - FRESH - 1, time.time() + 3600):  # and by a clock that was ahead
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(bad_line._learned, "_now", lambda when=when: when)
-            bad_line._learned.keep(dataclasses.replace(learned, conditional=True))
+            patch.setattr(bad_line.learned, "_now", lambda when=when: when)
+            bad_line.learned.keep(dataclasses.replace(learned, conditional=True))
         assert type(raised_by(partial(bad_line.put, "a", b"other"))) is base.ObjectConflict
         assert bad_line.get("a") == b"first"
     asked = [each for each in proxy.seen if "/probe/" in each]
