@@ -6,8 +6,10 @@ source. It remembers what is open (hints that no snapshot has begun after) and s
     quiet          a pause since the last hint, so that a burst becomes one snapshot
     max_delay      after the first open hint at the latest, so that a source that never rests is still kept
     min_interval   between the beginnings of two snapshots, whatever else is due
-    compare_every  a whole comparison without any hint: events are hints, and a lost one must not be lost for good
+    compare_every  after the beginning of the last one, without any hint: events are hints, and a lost one must not be
+                   lost for good
 
+Every snapshot compares the whole source with what is on record, whatever it was begun for.
 A hint is answered `max_delay` after the first open one, or as soon as `min_interval` allows, whichever is later; a
 snapshot that is still running delays it to its end. A snapshot that failed is not this module's matter: whoever runs
 them hints again, or waits as failures demand.
@@ -29,7 +31,7 @@ class PaceSettings:
 
 
 class Pace:
-    """What is due of one source. It is born with a whole comparison open: nobody knows what happened before `now`."""
+    """What is due of one source. It is born with a comparison due: nobody knows what happened before `now`."""
 
     def __init__(self, settings: PaceSettings, now: float) -> None:
         self.settings = settings
@@ -37,7 +39,6 @@ class Pace:
         self._now = now
         self._first: float | None = None  # of the open hints
         self._last = now
-        self._whole = False  # an open hint asks for a whole comparison
         self._compare_at = now
         self._began: float | None = None
 
@@ -56,29 +57,23 @@ class Pace:
             due = min(due, self._last + self.settings.quiet, self._first + self.settings.max_delay)
         return due if self._began is None else max(due, self._began + self.settings.min_interval)
 
-    def whole(self, now: float) -> bool:
-        """Whether a snapshot that begins at `now` has to compare everything."""
-        return self._whole or self._compare_at <= now
-
-    def hint(self, now: float, *, whole: bool = False) -> None:
-        """Something may have changed; `whole`: and nobody knows what."""
+    def hint(self, now: float) -> None:
+        """Something may have changed."""
         self._at(now)
         if self._first is None:
             self._first = self._now
         self._last = self._now
-        self._whole = self._whole or whole
 
     def resumed(self, now: float) -> None:
-        """The machine slept: compare everything as soon as `min_interval` allows."""
+        """The machine slept: compare as soon as `min_interval` allows."""
         self._at(now)
         self._compare_at = min(self._compare_at, self._now)
 
     def began(self, now: float) -> None:
         """A snapshot begins, for whatever reason: it answers everything that is open."""
         self._at(now)
-        if self.whole(self._now):
-            self._compare_at = self._now + self.settings.compare_every
-        self._first, self._whole = None, False
+        self._compare_at = self._now + self.settings.compare_every
+        self._first = None
         self._began = self._now
         self.running = True
 

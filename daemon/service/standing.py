@@ -56,7 +56,7 @@ class SourceStanding:
     Attributes:
         watched: `events` (changes are noticed), `polling` (looked at from time to time), `missing` (not there), `off`.
         changed: whether something is known or supposed to have changed since the last snapshot began.
-        next_ns: when it is captured next, as things are; None: when something changes.
+        next_ns: when it is captured next, as things are; None: it is being captured.
         looked_ns: when a snapshot last ended well, also one that found nothing.
         fault: why the last one failed.
     """

@@ -78,6 +78,17 @@ def _a_snapshot_that_fails_loses_its_hint(patch: pytest.MonkeyPatch) -> None:
 
 
 @broken
+def _nothing_is_compared_without_a_hint(patch: pytest.MonkeyPatch) -> None:
+    began = Pace.began
+
+    def forgets(self: Pace, now: float) -> None:
+        began(self, now)
+        self._compare_at = float(1 << 40)
+
+    patch.setattr(Pace, "began", forgets)
+
+
+@broken
 def _a_hint_during_a_snapshot_is_lost(patch: pytest.MonkeyPatch) -> None:
     ended = Pace.ended
 

@@ -3,6 +3,7 @@ their orders done in no time by the world. What they say of themselves is compar
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Iterable
 
@@ -31,7 +32,7 @@ from chatkeep.daemon.service.running.pulse import wall_of
 from chatkeep.daemon.service.schedule import TERMS
 from chatkeep.daemon.service.session_rules import Input as Said
 from chatkeep.daemon.service.session_rules import Opened, Order, SessionRules, Signal
-from chatkeep.daemon.service.standing import Fault, Mode, OutboxStanding, SessionStanding, Standing
+from chatkeep.daemon.service.standing import Fault, JobStanding, Mode, OutboxStanding, SessionStanding, Standing
 from chatkeep.daemon.service.timetable import Timetable
 from tests.support.simulated_world import HOUR, World
 
@@ -74,6 +75,7 @@ class Daemon:
         self.looked = -1e9
         self.unseen: float | None = None  # since when there is a session that was not noticed
         self.ticks = 0
+        self.beat_by = world.now.boot + BEAT
         self.log: list[tuple[float, str]] = []
         self.tell(inputs.Lend())
         self._begin()
@@ -138,12 +140,13 @@ class Daemon:
     def _rearm(self) -> None:
         boot = self.world.now.boot
         times = [self.conductor.wake_at, self.rules.wake_at, self.table.wake_at if self.ready else None]
-        wait = min([BEAT, *(max(LEAST, at - boot) for at in times if at is not None)])
+        wait = min(max(LEAST, at - boot) for at in (self.beat_by, *times) if at is not None)
         self.ticks += 1
         mine = self.ticks
         self.after(wait, lambda: self._tick() if mine == self.ticks else None)
 
     def _tick(self) -> None:
+        self.beat_by = self.world.now.boot + BEAT
         self.hear(Signal.TICK)
         if not self.rules.session and self.world.now.boot - self.looked >= LOOK_EVERY:
             self._order(Order.LOOK)
@@ -165,8 +168,8 @@ class Daemon:
         for action in actions:
             self.log.append((round(self.world.t, 6), repr(action)))
             match action:
-                case TakeSnapshot(source, whole):
-                    self.snapshot(source, whole=whole)
+                case TakeSnapshot(source):
+                    self.snapshot(source)
                 case Upload(provider):
                     self.upload(provider)
                 case StopUpload(provider):
@@ -192,7 +195,7 @@ class Daemon:
             assert self.world.now.boot - before >= least, f"{what} is tried in a tight loop"
         self.last_try[what] = self.world.now.boot
 
-    def snapshot(self, source: str, *, whole: bool) -> None:
+    def snapshot(self, source: str) -> None:
         world = self.world
         assert source not in self.running, "two snapshots of a source"
         assert self.ready
@@ -201,7 +204,7 @@ class Daemon:
         self.unanswered.pop(source, None)
         self.running[source] = (world.now.boot, len(world.writes[source]))
         begun = world.t
-        lasts = world.chance.uniform(0.3, 20.0) if not whole else world.chance.uniform(1.0, 120.0)
+        lasts = world.chance.uniform(0.3, world.chance.choice([20.0, 120.0]))
         if world.outbox > LIMIT or world.disk_full:
             lasts = 0.2
         full = world.outbox > LIMIT
@@ -226,7 +229,9 @@ class Daemon:
         if how in {How.FAILED, How.FULL}:
             self.faults[source] = "state-full" if how is How.FAILED else "outbox-full"
         self.unfinished.discard(source)
-        if how not in {How.MADE, How.NOTHING}:
+        if how in {How.MADE, How.NOTHING}:
+            world.looked[source] = world.now.wall_ns
+        else:
             self.unfinished.add(source)
         self.tell(inputs.SnapshotEnded(source, how, made))
         self.tell(inputs.Room(world.outbox <= LIMIT))
@@ -293,9 +298,9 @@ class Daemon:
 
     # -- what happens to it -------------------------------------------------------------------------------------------
 
-    def hint(self, source: str, *, whole: bool = False) -> None:
+    def hint(self, source: str) -> None:
         self.unanswered.setdefault(source, self.world.now.boot)
-        self.tell(inputs.WholeTree(source) if whole else inputs.Hint(source))
+        self.tell(inputs.Hint(source))
 
     def session_gone(self) -> None:
         """The process that it watched has ended; it hears of it in one of the next turns of its loop."""
@@ -329,6 +334,8 @@ class Daemon:
             behind = int(lacks.begun * 1e9) if lacks else None
             figures[name] = ProviderFigures(name, True, 0, world.waiting(name), {}, None, behind, None, None)
         faults = {name: Fault(code) for name, code in self.faults.items()}
+        sources = describing.sources(world.sources, {}, faults, {}, self.conductor, at)
+        sources = tuple(dataclasses.replace(one, looked_ns=world.looked.get(one.name)) for one in sources)
         rules, required = self.rules, dict.fromkeys(world.storages, True)
         return Standing(
             version="",
@@ -343,7 +350,8 @@ class Daemon:
                 locked=rules.reason,
             ),
             outbox=OutboxStanding(world.outbox, LIMIT, world.outbox > LIMIT),
-            sources=describing.sources(world.sources, {}, faults, {}, self.conductor, at),
+            sources=sources,
+            jobs=(describing.comparing(sources, PACE.compare_every, at),),
             providers=describing.providers(required, figures, faults, self.conductor, at),
         )
 
@@ -374,6 +382,16 @@ class Daemon:
             self._is_answered(changed, since)
         for source in standing.sources:
             assert (source.fault is not None) is (source.name in self.faults)
+        self._comparing_is_true(standing.jobs[0])
+
+    def _comparing_is_true(self, said: JobStanding) -> None:
+        world = self.world
+        last = min(world.looked.values()) if len(world.looked) == len(world.sources) else None
+        assert said.last_ns == last, "compared at another time"
+        assert (said.fault is not None) is any(name in self.faults for name in world.sources), "compared well, or not"
+        assert (said.next_ns is None) is (len(self.running) == len(world.sources)), "compared next, or now"
+        left = (said.next_ns - world.now.wall_ns) / 1e9 if said.next_ns is not None else 0.0
+        assert left <= PACE.compare_every + 1e-3, "a comparison is not foreseen"
 
     def _session_is_true(self, standing: Standing) -> None:
         world = self.world

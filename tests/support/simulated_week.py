@@ -85,7 +85,7 @@ class Week:
         world.writes[source].append(world.t)
         told = world.chance.random()
         if self.daemon is not None and told > 0.08:
-            self.daemon.hint(source, whole=told > 0.98)
+            self.daemon.hint(source)
         elif self.daemon is not None:
             world.happened("a hint that was lost")
         burst = source == "chat" and world.chance.random() < 0.5

@@ -69,6 +69,7 @@ class World:
         self._until = [0]  # bytes of the first so many of them
         self._newest: dict[str, int] = {}
         self.storages = {name: Storage(name) for name in ("disk", "cloud")}
+        self.looked: dict[str, int] = {}  # when each source was last compared, as the wall clock was then
         self.disk_full = False
         self.damaged_until = 0.0
         # the person

@@ -11,10 +11,9 @@ from chatkeep.daemon.service.events import Kind
 
 @dataclass(frozen=True, slots=True)
 class TakeSnapshot:
-    """Take a snapshot of a source. `whole`: nobody can say what changed."""
+    """Take a snapshot of a source."""
 
     source: str
-    whole: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,12 +41,10 @@ class Capture:
         due = self.pace.due_at
         return None if due is None else max(due, self._not_before)
 
-    def begin(self, now: float) -> bool:
-        """It begins; whether everything is to be compared."""
-        whole = self.pace.whole(now) or self._asked
+    def begin(self, now: float) -> None:
+        """It begins."""
         self._asked = False
         self.pace.began(now)
-        return whole
 
     def end(self, how: How, now: float) -> None:
         """It ended."""

@@ -152,9 +152,9 @@ class Conductor:
 
     def _learn(self, said: Input, now: float) -> Iterator[Action]:
         match said:
-            case inputs.Hint(source) | inputs.WholeTree(source):
+            case inputs.Hint(source):
                 if source in self._captures:
-                    self._captures[source].pace.hint(now, whole=isinstance(said, inputs.WholeTree))
+                    self._captures[source].pace.hint(now)
             case inputs.Back(source):
                 if source in self._captures:
                     self._captures[source].back(now)
@@ -220,7 +220,7 @@ class Conductor:
             return
         if terms.compares:
             for one in self._captures.values():
-                one.pace.hint(now, whole=True)
+                one.pace.hint(now)
         elif said.asked or said.name != self._job:  # one that runs is what its time asks for
             self._jobs[said.name] = said.asked or self._jobs.get(said.name, False)
 
@@ -276,7 +276,8 @@ class Conductor:
         for _, name in sorted(due):
             if len(self.busy) >= self._settings.at_once:
                 return
-            yield TakeSnapshot(name, self._captures[name].begin(now))
+            self._captures[name].begin(now)
+            yield TakeSnapshot(name)
 
     def _begin_uploads(self, now: float) -> Iterator[Action]:
         if not self._gate.uploads:

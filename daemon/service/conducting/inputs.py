@@ -9,14 +9,7 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """Something below a source seems to have changed."""
-
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class WholeTree:
-    """Nobody knows what changed below a source: hints were lost."""
+    """Something below a source seems to have changed, or nobody knows whether it did."""
 
     source: str
 
@@ -130,7 +123,6 @@ class Tick:
 
 Input: TypeAlias = (
     Hint
-    | WholeTree
     | Back
     | Asked
     | SnapshotEnded

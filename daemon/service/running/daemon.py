@@ -309,7 +309,7 @@ class Daemon:
     def _hint(self, source: str, whole: bool) -> None:
         if whole and source in self._work.snapshot_faults:
             self._tell(inputs.Back(source))  # what was in the way may be gone
-        self._tell(inputs.WholeTree(source) if whole else inputs.Hint(source))
+        self._tell(inputs.Hint(source))
 
     def _job_ended(self, name: str, result: JobResult, seconds: float) -> None:
         if self._schedule is not None:

@@ -23,14 +23,11 @@ def started(settings: PaceSettings = SETTINGS, now: float = 0.0) -> Pace:
 def test_a_comparison_is_due_at_the_start() -> None:
     pace = Pace(SETTINGS, 100.0)
     assert pace.due_at == 100.0
-    assert pace.whole(100.0)
 
 
 def test_then_one_is_due_when_its_time_has_come() -> None:
     pace = started(now=100.0)
     assert pace.due_at == 3700.0
-    assert not pace.whole(3699.0)
-    assert pace.whole(3700.0)
 
 
 def test_a_hint_waits_for_quiet() -> None:
@@ -39,7 +36,6 @@ def test_a_hint_waits_for_quiet() -> None:
     assert pace.due_at == 1002.0
     pace.hint(1001.5)
     assert pace.due_at == 1003.5
-    assert not pace.whole(1003.5)
 
 
 def test_hints_without_end_do_not_wait_longer_than_the_maximum() -> None:
@@ -79,23 +75,10 @@ def test_a_hint_during_a_snapshot_stays_open_and_one_before_it_does_not() -> Non
     assert pace.open_since == 1003.0
 
 
-def test_a_lost_event_asks_for_a_whole_comparison_once() -> None:
-    pace = started()
-    pace.hint(1000.0, whole=True)
-    pace.hint(1000.5)
-    assert pace.due_at == 1002.5
-    assert pace.whole(1002.5)
-    pace.began(1002.5)
-    pace.ended(1003.0)
-    assert not pace.whole(1003.0)
-    assert pace.due_at == 1002.5 + 3600
-
-
 def test_after_sleep_a_comparison_is_due_at_once() -> None:
     pace = started()
     pace.resumed(1000.0)
     assert pace.due_at == 1000.0
-    assert pace.whole(1000.0)
 
 
 def test_after_sleep_the_interval_still_holds() -> None:
@@ -104,20 +87,12 @@ def test_after_sleep_the_interval_still_holds() -> None:
     assert pace.due_at == 1050.0
 
 
-def test_a_whole_comparison_that_a_hint_brought_about_puts_the_next_off() -> None:
-    pace = started()
-    pace.hint(1000.0, whole=True)
-    pace.began(1002.0)
-    pace.ended(1003.0)
-    assert pace.due_at == 4602.0
-
-
-def test_an_ordinary_snapshot_does_not_put_the_comparison_off() -> None:
+def test_a_snapshot_that_a_hint_brought_about_is_a_comparison_and_puts_the_next_off() -> None:
     pace = started()
     pace.hint(1000.0)
     pace.began(1002.0)
     pace.ended(1003.0)
-    assert pace.due_at == 3600.0
+    assert pace.due_at == 4602.0
 
 
 def test_other_numbers_hold_for_what_is_open() -> None:
@@ -127,7 +102,7 @@ def test_other_numbers_hold_for_what_is_open() -> None:
     assert pace.due_at == 1010.0
     pace.began(1010.0)
     pace.ended(1010.0)
-    assert pace.due_at == 1061.0
+    assert pace.due_at == 1070.0
 
 
 def test_a_clock_that_comes_late_moves_nothing_back() -> None:
@@ -152,7 +127,7 @@ settings_of_all_kinds = st.builds(
 )
 acts = st.lists(
     st.tuples(
-        st.sampled_from(["hint", "hint", "hint", "whole", "resumed", "asked"]),
+        st.sampled_from(["hint", "hint", "hint", "resumed", "asked"]),
         st.integers(0, 600).map(lambda tenths: tenths / 10),  # after the act before it
     ),
     max_size=40,
@@ -169,7 +144,6 @@ class Simulation:
     now: float = 0.0
     ends_at: float | None = None
     begun: list[float] = field(default_factory=list)
-    wholes: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
     asked: set[float] = field(default_factory=set)
 
@@ -189,8 +163,6 @@ class Simulation:
         self.now = then
 
     def begin(self) -> None:
-        if self.pace.whole(self.now):
-            self.wholes.append(self.now)
         self.pace.began(self.now)
         self.begun.append(self.now)
         # never nothing: with min_interval 0 and compare_every > 0 time must pass all the same
@@ -209,34 +181,33 @@ def test_every_promise_holds_whatever_happens(
     settings: PaceSettings, wanted: list[tuple[str, float]], lasting: list[float]
 ) -> None:
     run = Simulation(Pace(settings, 0.0), lasting)
-    hints: list[tuple[float, bool]] = []
+    hints: list[float] = []
     run.until(0.0)
     for act, after in wanted:
         run.until(run.now + after)
-        if act in {"hint", "whole"}:
-            run.pace.hint(run.now, whole=act == "whole")
-            hints.append((run.now, act == "whole"))
+        if act == "hint":
+            run.pace.hint(run.now)
+            hints.append(run.now)
         elif act == "resumed":
             run.pace.resumed(run.now)
-            hints.append((run.now, True))
+            hints.append(run.now)
         elif run.ends_at is None:  # a person asks for one
             run.begin()
             run.asked.add(run.now)
     run.until(run.now + 2 * (settings.max_delay + settings.min_interval + max(lasting)) + 1)
 
     assert run.begun[0] == 0.0  # a comparison at the start
-    assert run.wholes[0] == 0.0
     for before, after in zip(run.begun, run.begun[1:], strict=False):
         assert after in run.asked or after >= before + settings.min_interval
-    for moment, whole in hints:
-        answered = min(begin for begin in (run.wholes if whole else run.begun) if begin >= moment)
+    for moment in hints:
+        answered = min(begin for begin in run.begun if begin >= moment)
         last = max((begin for begin in run.begun if begin < answered), default=0.0)
         latest = max(moment + settings.max_delay, last + settings.min_interval, run.free_from(moment))
         # one that runs when the answer is due is waited for, and min_interval counts from its beginning
         latest = max(latest, run.free_from(latest), run.free_from(last))
         assert answered <= latest + 1e-6, (moment, answered, run.begun)
-    for before, after in zip(run.wholes, run.wholes[1:], strict=False):
-        slack = max(settings.min_interval, max(lasting)) + settings.min_interval
+    for before, after in zip(run.begun, run.begun[1:], strict=False):
+        slack = max(settings.min_interval, max(lasting))
         assert after - before <= settings.compare_every + slack + 1e-6
 
 

@@ -73,14 +73,14 @@ class Play:
 
 def test_every_source_is_compared_at_the_start() -> None:
     play = Play(("a", "b"))
-    assert play.take(inputs.Tick()) == [TakeSnapshot("a", True), TakeSnapshot("b", True)]
+    assert play.take(inputs.Tick()) == [TakeSnapshot("a"), TakeSnapshot("b")]
 
 
 def test_a_hint_leads_to_a_snapshot_after_the_quiet_period() -> None:
     play = Play().settled()
     begun = play.at
     assert play.take(inputs.Hint("chat")) == []
-    assert play.wait(10) == [(begun + PACE.quiet, TakeSnapshot("chat", False))]
+    assert play.wait(10) == [(begun + PACE.quiet, TakeSnapshot("chat"))]
 
 
 def test_a_hint_during_a_snapshot_leads_to_another_one() -> None:
@@ -89,33 +89,33 @@ def test_a_hint_during_a_snapshot_leads_to_another_one() -> None:
     play.wait(100)
     assert play.take(inputs.Hint("chat")) == []
     assert play.wait(100) == []  # it runs
-    assert play.take(inputs.SnapshotEnded("chat", How.MADE, 1)) == [TakeSnapshot("chat", False), Publish(Kind.HELD)]
+    assert play.take(inputs.SnapshotEnded("chat", How.MADE, 1)) == [TakeSnapshot("chat"), Publish(Kind.HELD)]
 
 
 def test_what_is_not_known_is_ignored() -> None:
     play = Play().settled()
-    told = (inputs.Hint("x"), inputs.WholeTree("x"), inputs.Back("x"), inputs.Asked("x"), inputs.JobDue("x"))
+    told = (inputs.Hint("x"), inputs.Back("x"), inputs.Asked("x"), inputs.JobDue("x"))
     assert play.take(*told, inputs.Waiting("x", 5), inputs.UploadEnded("x", done=True)) == []
-    assert all(isinstance(action, TakeSnapshot) and action.whole for _, action in play.wait(6 * 3600))
+    assert [action for _, action in play.wait(6 * 3600)] == [TakeSnapshot("chat")]  # its time has come
 
 
 def test_so_many_at_once_and_who_waits_longest_is_next() -> None:
     play = Play(("a", "b", "c"), at_once=1)
-    assert play.take(inputs.Tick()) == [TakeSnapshot("a", True)]
+    assert play.take(inputs.Tick()) == [TakeSnapshot("a")]
     play.wait(200)
     play.take(inputs.Hint("a"))
     assert play.conductor.wake_at is None  # only an end can make room
-    assert play.take(inputs.SnapshotEnded("a", How.NOTHING)) == [TakeSnapshot("b", True)]
-    assert play.take(inputs.SnapshotEnded("b", How.NOTHING)) == [TakeSnapshot("c", True)]
+    assert play.take(inputs.SnapshotEnded("a", How.NOTHING)) == [TakeSnapshot("b")]
+    assert play.take(inputs.SnapshotEnded("b", How.NOTHING)) == [TakeSnapshot("c")]
     play.wait(10)
-    assert play.take(inputs.SnapshotEnded("c", How.NOTHING)) == [TakeSnapshot("a", False)]
+    assert play.take(inputs.SnapshotEnded("c", How.NOTHING)) == [TakeSnapshot("a")]
 
 
-def test_asked_means_now_and_whole() -> None:
+def test_asked_means_now() -> None:
     play = Play().settled()
-    assert play.take(inputs.Asked("chat")) == [TakeSnapshot("chat", True)]
+    assert play.take(inputs.Asked("chat")) == [TakeSnapshot("chat")]
     assert play.take(inputs.Asked("chat")) == []  # one that runs began before
-    assert play.take(inputs.SnapshotEnded("chat", How.NOTHING)) == [TakeSnapshot("chat", True)]
+    assert play.take(inputs.SnapshotEnded("chat", How.NOTHING)) == [TakeSnapshot("chat")]
 
 
 def test_a_failed_snapshot_is_tried_again_by_itself_ever_more_rarely() -> None:
@@ -125,7 +125,7 @@ def test_a_failed_snapshot_is_tried_again_by_itself_ever_more_rarely() -> None:
     for _ in range(400):
         assert play.take(inputs.SnapshotEnded("chat", How.FAILED)) == []
         ((at, action),) = play.wait(play.conductor.wake_at - play.at)  # type: ignore[operator]
-        assert action == TakeSnapshot("chat", True)
+        assert action == TakeSnapshot("chat")
         attempts.append(at)
     gaps = [after - before for before, after in itertools.pairwise(attempts)]
     assert min(gaps) >= 5
@@ -253,7 +253,7 @@ def test_a_full_outbox_stops_snapshots_until_there_is_room() -> None:
     play.wait(ROOM_AGAIN - 1)
     free = play.take(inputs.Room(free=True))
     assert free[0] == Publish(Kind.OUTBOX_FREED)
-    assert set(free[1:]) == {TakeSnapshot("a", True), TakeSnapshot("b", True)}
+    assert set(free[1:]) == {TakeSnapshot("a"), TakeSnapshot("b")}
 
 
 def test_a_full_outbox_is_tried_when_nobody_says_that_there_is_room() -> None:
@@ -261,9 +261,9 @@ def test_a_full_outbox_is_tried_when_nobody_says_that_there_is_room() -> None:
     play.take(inputs.Tick())
     play.take(inputs.SnapshotEnded("chat", How.FULL))
     since = play.at
-    assert play.wait(3600) == [(since + ROOM_AGAIN, TakeSnapshot("chat", True))]
+    assert play.wait(3600) == [(since + ROOM_AGAIN, TakeSnapshot("chat"))]
     assert play.take(inputs.SnapshotEnded("chat", How.FULL)) == []  # told already
-    assert play.take(inputs.Room(free=True)) == [Publish(Kind.OUTBOX_FREED), TakeSnapshot("chat", True)]
+    assert play.take(inputs.Room(free=True)) == [Publish(Kind.OUTBOX_FREED), TakeSnapshot("chat")]
     assert play.take(inputs.Room(free=True)) == []
 
 
@@ -295,7 +295,7 @@ def test_after_a_reload_only_what_a_person_asked_for_waits_on() -> None:
 def test_comparing_is_a_job_of_all_sources() -> None:
     play = Play(("a", "b")).settled()
     assert play.take(inputs.JobDue("compare")) == []
-    assert [action for _, action in play.wait(5)] == [TakeSnapshot("a", True), TakeSnapshot("b", True)]
+    assert [action for _, action in play.wait(5)] == [TakeSnapshot("a"), TakeSnapshot("b")]
 
 
 def test_after_sleep_everything_is_compared_and_tried() -> None:
@@ -307,7 +307,7 @@ def test_after_sleep_everything_is_compared_and_tried() -> None:
     play.wait(10)
     play.take(inputs.SnapshotEnded("chat", How.NOTHING))
     play.at += 8 * 3600
-    assert set(play.take(inputs.Resumed())) == {TakeSnapshot("chat", True), Upload("disk")}
+    assert set(play.take(inputs.Resumed())) == {TakeSnapshot("chat"), Upload("disk")}
 
 
 def test_the_state_is_lent_when_nothing_uses_it_and_nothing_begins_until_it_is_back() -> None:
@@ -323,7 +323,7 @@ def test_the_state_is_lent_when_nothing_uses_it_and_nothing_begins_until_it_is_b
     assert play.take(*told, inputs.Resumed(), HELD, OPEN, inputs.Room(free=True)) == []
     assert play.wait(7 * 3600) == []
     back = play.take(inputs.Returned())
-    assert set(back) == {TakeSnapshot("chat", True), Upload("disk"), RunJob("drill")}
+    assert set(back) == {TakeSnapshot("chat"), Upload("disk"), RunJob("drill")}
 
 
 def test_a_job_outside_may_borrow_the_state_itself() -> None:
@@ -349,7 +349,7 @@ def test_reload_keeps_what_is_known_of_what_stays() -> None:
     play.take(OPEN, inputs.Tick(), inputs.Waiting("disk", 1), inputs.Waiting("cloud", 1))
     play.take(inputs.SnapshotEnded("b", How.NOTHING))
     other = Settings({"b": PACE, "c": PACE}, ("cloud", "new"), JOBS)
-    assert play.conductor.reload(other, play.now) == [TakeSnapshot("c", True)]  # b was compared, a still runs
+    assert play.conductor.reload(other, play.now) == [TakeSnapshot("c")]  # b was compared, a still runs
     assert play.conductor.busy == {"a", "c"}
     play.take(inputs.Hint("a"))
     assert play.take(inputs.Lend()) == [StopWork()]
@@ -366,7 +366,7 @@ def test_a_source_that_is_put_back_while_it_runs_runs_once() -> None:
     play.wait(100)
     assert play.conductor.reload(Settings({"a": PACE}, ("disk",)), play.now) == []
     assert play.take(inputs.Asked("a"), inputs.Waiting("disk", 1)) == []
-    assert play.take(inputs.SnapshotEnded("a", How.NOTHING)) == [TakeSnapshot("a", True)]
+    assert play.take(inputs.SnapshotEnded("a", How.NOTHING)) == [TakeSnapshot("a")]
     assert play.take(inputs.UploadEnded("disk", done=True)) == [Upload("disk")]
 
 

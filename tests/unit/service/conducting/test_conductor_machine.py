@@ -127,7 +127,7 @@ class Daemon(RuleBasedStateMachine):
         self.at = end
         self.tell(inputs.Tick())
 
-    @rule(source=some(SOURCES), kind=some([inputs.Hint, inputs.WholeTree, inputs.Back, inputs.Asked]))
+    @rule(source=some(SOURCES), kind=some([inputs.Hint, inputs.Back, inputs.Asked]))
     def hint(self, source: str, kind: Any) -> None:
         if source in self.configured:
             self.open_hints[source] += 1
