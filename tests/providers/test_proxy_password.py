@@ -4,13 +4,10 @@ what the provider itself says who it is by, in its text, its causes, or in what 
 from __future__ import annotations
 
 import base64
-import gc
 import json
 import os
 import subprocess
 import sys
-import traceback
-import types
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +24,7 @@ from chatkeep.providers.google_login import login
 from chatkeep.providers.google_token import TokenInMemo
 from chatkeep.providers.memo import MemoryMemo
 from chatkeep.providers.registry import Opening
+from tests.support.held import held
 from tests.support.locked_proxy import FAILURES, SPELLED, LockedProxy
 
 OWN = "ownk3yofthisprovider"
@@ -115,27 +113,6 @@ def told_by(kind: str, folder: Path) -> list[str]:
     )
     told: list[str] = json.loads(done.stdout)
     return told
-
-
-def held(error: BaseException) -> str:
-    """Every text that can be reached from an error, but for the frames of a traceback: what it says, its causes, and
-    what they keep."""
-    found: list[str] = []
-    seen: set[int] = set()
-    left: list[object] = [error]
-    while left:
-        each = left.pop()
-        if id(each) in seen or isinstance(each, type | types.ModuleType | types.FrameType | types.FunctionType):
-            continue
-        seen.add(id(each))
-        if isinstance(each, str):
-            found.append(each)
-        elif isinstance(each, bytes | bytearray):
-            found.append(each.decode("latin-1"))
-        else:
-            left += [it for it in gc.get_referents(each) if not isinstance(it, types.TracebackType)]
-    found += traceback.format_exception(error)
-    return "\n".join(found)
 
 
 OWN_SPELLED = (OWN, base64.b64encode(f"me:{OWN}".encode()).decode())
