@@ -214,10 +214,10 @@ def test_a_reader_that_takes_nothing_delays_nobody() -> None:
     log = Log(bus, lambda _: "", stream=out, style=Style.JOURNAL)
     bus.publish(happened())
     assert out.reached.wait(10)
-    before = time.monotonic()
     for _ in range(6000):
+        before = time.monotonic()
         bus.publish(happened())
-    assert time.monotonic() - before < 30, "one of them waited for the reader"
+        assert time.monotonic() - before < 30, "it waited for the reader"
     out.released.set()
     log.close()
     assert "lines-dropped count=1000" in out.getvalue()
