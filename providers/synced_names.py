@@ -45,6 +45,8 @@ def read(entry: str) -> tuple[str, Kind] | None:
     The clients' names are looked for first: some (`name.nextcloud`) are in the grammar of object names. None of the
     vault's is among them.
     """
+    if "/" in entry:
+        return None  # a path, and no entry of any folder
     away = _ICLOUD.fullmatch(entry) or _SUFFIXED.fullmatch(entry)
     if away and base.is_name(away["name"]):
         return away["name"], Kind.AWAY

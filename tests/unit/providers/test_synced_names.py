@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chatkeep.providers import base
@@ -75,7 +75,12 @@ def test_names_of_objects_are_themselves(name: str) -> None:
         assert name.endswith(("cloud",)) or "conflict" in name
 
 
-@given(st.text(max_size=120))
+def forms(name: str) -> tuple[str, ...]:
+    return name, *stand_ins(name), f"{name} 2", f"{name}.sync-conflict-20260102-030405-ABCDEFG"
+
+
+@given(st.text(max_size=120) | st.text("a0-./ ()", max_size=12).map(forms).flatmap(st.sampled_from))
+@example("0/0")
 def test_nothing_read_is_outside_the_grammar(entry: str) -> None:
     found = read(entry)
     assert found is None or base.is_name(found[0])
