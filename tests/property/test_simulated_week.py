@@ -21,10 +21,17 @@ from chatkeep.daemon.service.conducting.captures import Capture
 from chatkeep.daemon.service.conducting.conductor import Conductor
 from chatkeep.daemon.service.conducting.inputs import How
 from chatkeep.daemon.service.conducting.uploads import Sending
+from chatkeep.daemon.service.engine import letting_go
+from chatkeep.daemon.service.engine.engine import Engine
 from chatkeep.daemon.service.moment import Moment
 from chatkeep.daemon.service.pace import Pace
+from chatkeep.daemon.service.running import describing
 from chatkeep.daemon.service.session_rules import Cause, Order, SessionRules, Signal, State
 from chatkeep.daemon.service.timetable import Timetable
+from chatkeep.daemon.state import Mirrors
+from chatkeep.daemon.state import State as Records
+from chatkeep.daemon.state import figures as state_figures
+from chatkeep.daemon.sync import catching_up, upload
 from tests.support.simulated_week import Week
 
 MUST_HAPPEN = {
@@ -33,6 +40,9 @@ MUST_HAPPEN = {
     *("the clock is set by 26352 hours", "the clock is set by -26352 hours"),
     *("a hint that was lost", "a snapshot that failed", "an upload that failed", "a session that cannot be ended"),
     *("held", "outbox-full", "outbox-freed", "provider-back", "a job that was put off", "a job that failed"),
+    *("drawer is gone", "drawer is back", "drawer is left behind", "drawer is brought up", "an answer that was lost"),
+    *("left behind while it was sent to", "gone while it was brought up", "killed while it was brought up"),
+    "killed before room was made",
 }
 
 
@@ -52,7 +62,7 @@ def weeks(seeds: Iterable[int]) -> Counter[str]:
 
 
 def test_weeks() -> None:
-    happened = weeks((2, 3))
+    happened = weeks((27, 14))
     assert set(happened) >= MUST_HAPPEN, MUST_HAPPEN - set(happened)
 
 
@@ -261,6 +271,104 @@ def _the_lent_directory_is_never_ours_again(patch: pytest.MonkeyPatch) -> None:
 @broken
 def _does_not_hurry_and_does_not_begin(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Capture, "due_at", lambda *_: None)
+
+
+@broken
+def _what_one_has_leaves_the_outbox(patch: pytest.MonkeyPatch) -> None:
+    waited_for = letting_go._waited_for
+    patch.setattr(letting_go, "_waited_for", lambda *about: waited_for(*about)[:1])
+
+
+@broken
+def _one_that_may_be_away_is_waited_for_without_end(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Mirrors, "held_up", lambda *_: 0)
+
+
+@broken
+def _left_behind_and_not_on_record(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(letting_go, "_waited_for", lambda _every, required, _behind: sorted(required))
+    patch.setattr(Mirrors, "leave", lambda *_: None)
+
+
+@broken
+def _what_is_being_sent_leaves_the_outbox(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Engine, "_let_go", lambda self: letting_go.let_go(self._config, self._state))
+
+
+@broken
+def _room_that_nobody_made_before_the_end_is_not_made_at_the_start(patch: pytest.MonkeyPatch) -> None:
+    let_go, open_it = Engine._let_go, Engine.__init__
+
+    def opens(self: Engine, *about: Any) -> None:
+        patch.setattr(Engine, "_let_go", lambda _self: None)
+        open_it(self, *about)
+        patch.setattr(Engine, "_let_go", let_go)
+
+    patch.setattr(Engine, "__init__", opens)
+
+
+@broken
+def _one_that_was_left_behind_is_not_tried(patch: pytest.MonkeyPatch) -> None:
+    wanted = Engine._is_wanted
+
+    def lost(self: Engine, provider: str) -> bool:
+        return wanted(self, provider) and provider not in self._state.mirrors.behind()
+
+    patch.setattr(Engine, "_is_wanted", lost)
+
+
+@broken
+def _sent_to_before_it_is_brought_up(patch: pytest.MonkeyPatch) -> None:
+    def at_once(state: Records, provider: Any, _every: Any, watch: catching_up.Watch, pace: upload.Pace) -> Any:
+        return upload.upload(state.outbox, provider, watch.on_progress, watch.cancelled, pace)
+
+    patch.setattr(catching_up, "send", at_once)
+
+
+@broken
+def _brought_up_from_the_newest_to_the_oldest(patch: pytest.MonkeyPatch) -> None:
+    lacking = Mirrors.lacking
+    patch.setattr(Mirrors, "lacking", lambda self, provider: lacking(self, provider)[::-1])
+
+
+@broken
+def _called_up_to_date_too_early(patch: pytest.MonkeyPatch) -> None:
+    def early(self: Mirrors, provider: str) -> bool:
+        with self._connection.transaction() as db:
+            db.execute("DELETE FROM meta WHERE key=?", (f"mirror:{provider}",))
+        return True
+
+    patch.setattr(Mirrors, "caught_up", early)
+
+
+@broken
+def _what_it_was_brought_is_not_on_record(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Mirrors, "arrived", lambda *_: None)
+
+
+@broken
+def _brought_up_only_as_far_as_the_first_look(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(catching_up, "ROUNDS", 1)
+
+
+@broken
+def _what_left_the_outbox_is_not_said_to_be_lacking(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(state_figures, "amount", lambda *_: (0, 0))
+
+
+@broken
+def _nobody_says_that_it_is_left_behind(patch: pytest.MonkeyPatch) -> None:
+    providers = describing.providers
+
+    def silent(*about: Any) -> Any:
+        return tuple(dataclasses.replace(one, left_behind_ns=None) for one in providers(*about))
+
+    patch.setattr(describing, "providers", silent)
+
+
+@broken
+def _behind_since_what_waits_here(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(state_figures, "behind", lambda _: {})
 
 
 @pytest.mark.parametrize("name", sorted(BROKEN))

@@ -23,7 +23,6 @@ from chatkeep.daemon.service.conducting.actions import (
 )
 from chatkeep.daemon.service.conducting.conductor import Conductor, Settings
 from chatkeep.daemon.service.conducting.inputs import How
-from chatkeep.daemon.service.engine.figures import ProviderFigures
 from chatkeep.daemon.service.events import Kind
 from chatkeep.daemon.service.job_notes import JobNote, JobResult, Outcome
 from chatkeep.daemon.service.pace import PaceSettings
@@ -32,15 +31,16 @@ from chatkeep.daemon.service.running.pulse import wall_of
 from chatkeep.daemon.service.schedule import TERMS
 from chatkeep.daemon.service.session_rules import Input as Said
 from chatkeep.daemon.service.session_rules import Opened, Order, SessionRules, Signal
-from chatkeep.daemon.service.standing import Fault, JobStanding, Mode, OutboxStanding, SessionStanding, Standing
+from chatkeep.daemon.service.standing import Fault, JobStanding, Mode, SessionStanding, Standing
 from chatkeep.daemon.service.timetable import Timetable
-from tests.support.simulated_world import HOUR, World
+from chatkeep.daemon.sync.upload import UploadResult
+from tests.support import simulated_week_engine
+from tests.support.simulated_week_strands import Strand
+from tests.support.simulated_world import HOUR, LIMIT, World
 
 BEAT, LOOK_EVERY = 60.0, 15.0
 LEAST = 0.001
 """Seconds of a timer: no number of the clock is so small that it would not move it."""
-LIMIT = 400
-"""Of the outbox. A busy day makes more than that."""
 
 PACE = PaceSettings(quiet=2.0, max_delay=30.0, min_interval=60.0, compare_every=6 * HOUR)
 JOBS = {"verify": Every(6 * HOUR), "drill": Every(12 * HOUR), "prune": Every(24 * HOUR)}
@@ -61,7 +61,8 @@ class Daemon:
         self.rules = SessionRules(session, remembered=world.remembered)
         self.table = Timetable(JOBS, notes, world.now)
         self.running: dict[str, tuple[float, int]] = {}  # snapshots: when begun, and the newest write then
-        self.uploading: set[str] = set()
+        self.engine: simulated_week_engine.Working | None = None
+        self.uploading: dict[str, Strand] = {}
         self.told_to_stop: set[str] = set()  # uploads and snapshots
         self.job: str | None = None
         self.ready = False
@@ -74,10 +75,10 @@ class Daemon:
         self.orders = 0
         self.looked = -1e9
         self.unseen: float | None = None  # since when there is a session that was not noticed
-        self.ticks = 0
-        self.beat_by = world.now.boot + BEAT
+        self.wakes = self.ticks = 0
         self.log: list[tuple[float, str]] = []
         self.tell(inputs.Lend())
+        self._beat()
         self._begin()
 
     # -- as the real one does it --------------------------------------------------------------------------------------
@@ -89,9 +90,13 @@ class Daemon:
         self._gate()
 
     def _opened(self) -> None:
+        world = self.world
         self.ready, self.lent, self.lending = True, False, False
-        for name in self.world.storages:
-            self.tell(inputs.Waiting(name, self.world.waiting(name)))
+        self.engine = simulated_week_engine.opened(world.records, lambda: world.now.boot, world.wait)
+        world.records.read()
+        assert world.records.held_up() <= LIMIT // 2, "one that need not have it holds the outbox up"
+        for one in world.records.standing.providers:
+            self.tell(inputs.Waiting(one.name, one.waiting))
         self.tell(inputs.Returned())
         self._beat_jobs()
 
@@ -130,7 +135,7 @@ class Daemon:
             self.looked = world.now.boot
             if world.session is not None:
                 self.hear(Opened(world.session, world.session_until - world.booted))
-        elif world.session is not None and not world.calm and world.chance.random() < 0.1:
+        elif world.session is not None and not world.calm and world.chance.random() < 0.25:
             world.happened("a session that cannot be ended")
             self.hear(Signal.END_FAILED)
         else:
@@ -140,13 +145,20 @@ class Daemon:
     def _rearm(self) -> None:
         boot = self.world.now.boot
         times = [self.conductor.wake_at, self.rules.wake_at, self.table.wake_at if self.ready else None]
-        wait = min(max(LEAST, at - boot) for at in (self.beat_by, *times) if at is not None)
+        wait = min((max(LEAST, at - boot) for at in times if at is not None), default=BEAT)
+        self.wakes += 1
+        mine = self.wakes
+        if wait < BEAT:
+            self.after(wait, lambda: self._tick() if mine == self.wakes else None)
+
+    def _beat(self) -> None:
+        """The next tick at the latest; whoever wants another one does not put it off."""
         self.ticks += 1
         mine = self.ticks
-        self.after(wait, lambda: self._tick() if mine == self.ticks else None)
+        self.after(BEAT, lambda: self._tick() if mine == self.ticks else None)
 
     def _tick(self) -> None:
-        self.beat_by = self.world.now.boot + BEAT
+        self._beat()
         self.hear(Signal.TICK)
         if not self.rules.session and self.world.now.boot - self.looked >= LOOK_EVERY:
             self._order(Order.LOOK)
@@ -180,7 +192,7 @@ class Daemon:
                     assert not self.running
                     assert not self.uploading
                     if self.ready:
-                        self.lent = True
+                        self.lent, self.engine = True, None
                         self.after(self.world.chance.uniform(1, 600), self._opened)
                 case RunJob(name):
                     self._run_job(name)
@@ -205,9 +217,10 @@ class Daemon:
         self.running[source] = (world.now.boot, len(world.writes[source]))
         begun = world.t
         lasts = world.chance.uniform(0.3, world.chance.choice([20.0, 120.0]))
-        if world.outbox > LIMIT or world.disk_full:
+        assert self.engine is not None
+        full = self.engine.is_full
+        if full or world.disk_full:
             lasts = 0.2
-        full = world.outbox > LIMIT
         self.after(lasts, lambda: self._snapshot_ended(source, begun, full=full))
 
     def _snapshot_ended(self, source: str, begun: float, *, full: bool) -> None:
@@ -225,6 +238,7 @@ class Daemon:
             world.happened("a snapshot that failed")
         elif world.commit(source, begun, upto):
             how, made = How.MADE, 1
+        world.records.read()
         self.faults.pop(source, None)
         if how in {How.FAILED, How.FULL}:
             self.faults[source] = "state-full" if how is How.FAILED else "outbox-full"
@@ -234,45 +248,44 @@ class Daemon:
         else:
             self.unfinished.add(source)
         self.tell(inputs.SnapshotEnded(source, how, made))
-        self.tell(inputs.Room(world.outbox <= LIMIT))
+        self._room()
 
     def upload(self, provider: str) -> None:
         assert provider not in self.uploading, "two uploads to a provider"
         assert self.rules.uploads, "an upload begins before the first unlock"
-        assert not self.lent
+        assert self.engine is not None
         self._again(provider, 4.9)
-        self.uploading.add(provider)
-        self._send(provider, len(self.world.committed), moved=False)
+        engine = self.engine
+        strand = Strand(lambda: engine.upload(provider, cancelled=lambda: provider in self.told_to_stop))
+        self.uploading[provider] = strand
+        self.after(LEAST, lambda: self._upload_goes_on(provider, strand))
 
-    def _send(self, provider: str, upto: int, *, moved: bool) -> None:
-        """One object after the other; what was committed since it began is not seen."""
-        world, storage = self.world, self.world.storages[provider]
-        if storage.has >= upto:
-            self.after(0.1, lambda: self._upload_ended(provider, done=True, moved=moved))
-        elif not storage.up:
-            world.happened("an upload that failed")
-            self.after(world.chance.uniform(0.1, 30), lambda: self._upload_ended(provider, done=False, moved=moved))
-        elif provider in self.told_to_stop:
-            self.after(0.1, lambda: self._upload_ended(provider, done=False, moved=moved, stopped=True))
+    def _upload_goes_on(self, provider: str, strand: Strand) -> None:
+        seconds = self.world.run(strand)
+        if seconds is not None:
+            self.after(seconds, lambda: self._upload_goes_on(provider, strand))
         else:
-            self.after(world.committed[storage.has].size / 4, lambda: self._sent(provider, upto, moved=moved))
+            self._upload_ended(strand.result)
 
-    def _sent(self, provider: str, upto: int, *, moved: bool) -> None:
-        storage = self.world.storages[provider]
-        if storage.up:
-            storage.has += 1
-            moved = True
-        self._send(provider, upto, moved=moved)
-
-    def _upload_ended(self, provider: str, *, done: bool, moved: bool, stopped: bool = False) -> None:
-        self.uploading.discard(provider)
+    def _upload_ended(self, result: UploadResult) -> None:
+        provider, problems, records = result.provider, result.problems, self.world.records
+        del self.uploading[provider]
+        if result.objects or not problems:  # else only the trouble is news
+            records.read()
+        if not self.uploading:
+            assert records.held_up() <= LIMIT // 2, "one that need not have it holds the outbox up"
         self.told_to_stop.discard(provider)
-        if done:
+        if problems:
+            self.world.happened("an upload that failed")
+            self.faults[provider] = problems[0].code
+        elif not result.cancelled:
             self.faults.pop(provider, None)
-        elif not stopped:
-            self.faults[provider] = "unavailable"
-        self.tell(inputs.UploadEnded(provider, done, stopped, moved))
-        self.tell(inputs.Room(self.world.outbox <= LIMIT))
+        done, stopped = not problems and not result.cancelled, result.cancelled and not problems
+        self.tell(inputs.UploadEnded(provider, done, stopped, result.objects > 0))
+        self._room()
+
+    def _room(self) -> None:
+        self.tell(inputs.Room(not self.world.records.standing.full))
 
     def _run_job(self, name: str) -> None:
         assert self.job is None, "two jobs at a time"
@@ -288,7 +301,7 @@ class Daemon:
         if TERMS[name].session and not self.rules.session:
             outcome = Outcome.PUT_OFF
             world.happened("a job that was put off")
-        elif not all(storage.up for storage in world.storages.values()):
+        elif not all(storage.up for storage in world.storages.values() if storage.required):
             outcome = Outcome.FAILED
             world.happened("a job that failed")
         self.table.ended(name, JobResult(outcome), world.t - began, world.now)
@@ -297,6 +310,11 @@ class Daemon:
         self._beat_jobs()
 
     # -- what happens to it -------------------------------------------------------------------------------------------
+
+    def killed(self) -> None:
+        """Nothing that it did goes on."""
+        for strand in self.uploading.values():
+            strand.kill()
 
     def hint(self, source: str) -> None:
         self.unanswered.setdefault(source, self.world.now.boot)
@@ -328,15 +346,12 @@ class Daemon:
 
     def standing(self) -> Standing:
         world, at = self.world, self.world.now
-        figures = {}
-        for name in world.storages:
-            lacks = world.behind(name)
-            behind = int(lacks.begun * 1e9) if lacks else None
-            figures[name] = ProviderFigures(name, True, 0, world.waiting(name), {}, None, behind, None, None)
+        said = world.records.standing
         faults = {name: Fault(code) for name, code in self.faults.items()}
         sources = describing.sources(world.sources, {}, faults, {}, self.conductor, at)
         sources = tuple(dataclasses.replace(one, looked_ns=world.looked.get(one.name)) for one in sources)
-        rules, required = self.rules, dict.fromkeys(world.storages, True)
+        rules, required = self.rules, {one.name: one.required for one in said.providers}
+        figures = {one.name: one for one in said.providers}
         return Standing(
             version="",
             pid=1,
@@ -349,7 +364,7 @@ class Daemon:
                 until_ns=wall_of(rules.until, at) if rules.session else None,
                 locked=rules.reason,
             ),
-            outbox=OutboxStanding(world.outbox, LIMIT, world.outbox > LIMIT),
+            outbox=describing.outbox(said, LIMIT),
             sources=sources,
             jobs=(describing.comparing(sources, PACE.compare_every, at),),
             providers=describing.providers(required, figures, faults, self.conductor, at),
@@ -361,14 +376,14 @@ class Daemon:
         line = status_line(standing)
         self._session_is_true(standing)
         for one in standing.providers:
-            assert (one.behind_ns is not None) is (world.behind(one.name) is not None)
+            world.records.true[one.name].compare(one)
             if one.waiting and self.ready and not self.conductor.is_lent:
                 assert self.conductor.wants(one.name), "what waits is forgotten"
             if one.fault is not None and self.ready:
                 assert one.name in line, "a provider fails and nobody says so"
                 self._is_tried_again(one.name, one.next_ns)
         if self.ready:
-            waits = any(world.waiting(name) for name in world.storages)
+            waits = any(storage.lacks for storage in world.storages.values())
             assert ("run chatkeep unlock" in line) is not self.rules.uploads
             if waits and not self.rules.uploads and not self.conductor.is_lent:
                 assert self.conductor.is_held, "uploads are held and it is not said"
@@ -428,7 +443,9 @@ class Daemon:
         if source in self.faults:
             latest = max(latest, now.boot + LATEST_TRY)
         assert due <= latest + 1e-3, f"a change of {source} is answered late: {due:.1f}, not {latest:.1f}"
-        in_the_way = len(self.running) >= 2 or self.world.outbox > LIMIT or "outbox-full" in self.faults.values()
+        in_the_way = (
+            len(self.running) >= 2 or self.world.records.waiting > LIMIT or "outbox-full" in self.faults.values()
+        )
         if not in_the_way and not self.world.asleep:
             noticed = self.world.awake_since - self.world.booted + BEAT  # that it was asleep
             assert now.boot <= max(due, noticed) + 2 * LEAST, "what is due is not begun"

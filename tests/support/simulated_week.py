@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import collections
 import itertools
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
 
 from chatkeep.config.running import Locking, SessionConfig
 from chatkeep.daemon.service.job_notes import JobNote
 from chatkeep.daemon.service.session_rules import Opened, Signal
+from chatkeep.daemon.sync import mirror, upload
 from tests.support.simulated_daemon import BEAT, JOBS, Daemon
-from tests.support.simulated_world import DAY, HOUR, YEAR, World
+from tests.support.simulated_week_strands import Inline
+from tests.support.simulated_world import DAY, HOUR, LIMIT, YEAR, World
 
-RHYTHM = {"chat": 300.0, "mail": 1200.0, "notes": 7200.0}
+RHYTHM = {"chat": 600.0, "mail": 1800.0, "notes": 7200.0}
 """Seconds between two writes, on average. The chat comes in bursts."""
 
 CALM = 1.5 * DAY
+
+LOOK_EVERY = 300.0
+"""Seconds between two looks of somebody who types `chatkeep status`."""
 
 RESTLESS = 1500
 """Things that happen within a minute; a busy one has a few hundred."""
@@ -27,7 +35,8 @@ class Week:
     """What happens is drawn from the seed; `run` raises AssertionError when a promise is broken."""
 
     def __init__(self, seed: int, *, days: float = 7, wall_jumps: bool = True) -> None:
-        self.world = World(seed, wall_jumps=wall_jumps)
+        self.place = tempfile.TemporaryDirectory()
+        self.world = World(seed, Path(self.place.name), wall_jumps=wall_jumps)
         chance = self.world.chance
         self.end = days * DAY
         self.config = SessionConfig(
@@ -38,6 +47,8 @@ class Week:
         self.sessions = itertools.count(1)
         self.past: collections.deque[str] = collections.deque(maxlen=12)
         self.lives: list[Daemon] = []
+        self.looked = 0.0
+        self.left: set[str] = set()
         for name in self.world.sources:
             self._later(1.0, lambda name=name: self._write(name))  # type: ignore[misc]
         for name in self.world.storages:
@@ -45,18 +56,26 @@ class Week:
         self._later(chance.uniform(1, 20) * HOUR, self._disk_full)
         self._later(chance.uniform(1, 10) * HOUR, self._clock_is_set, on_machine=False)
         self._later(60.0, self._person)
+        self.world.records.read()
         self.start()
 
     def run(self) -> None:
         """The week, and the days after it."""
         try:
-            self._go_on(self.end)
-            self._calm()
-            self._go_on(self.end + CALM)
+            with (
+                mock.patch.object(upload, "ThreadPoolExecutor", Inline),
+                mock.patch.object(mirror, "ThreadPoolExecutor", Inline),
+            ):
+                self._go_on(self.end)
+                self._calm()
+                self._go_on(self.end + CALM)
             self._everything_came_right()
         except AssertionError as exc:
             exc.add_note(f"at {self.world.t / HOUR:.2f} hours; before: {'; '.join(self.past)}")
             raise
+        finally:
+            self._daemon_ends()
+            self.place.cleanup()
 
     def _go_on(self, until: float) -> None:
         minute, steps = 0, 0
@@ -64,8 +83,43 @@ class Week:
             steps = steps + 1 if int(self.world.t / 60) == minute else 0
             minute = int(self.world.t / 60)
             assert steps < RESTLESS, "it never rests"
+            self._look()
             if self.daemon is not None and not self.world.asleep:
                 self.daemon.tells_the_truth()
+
+    def _look(self) -> None:
+        """What left the outbox was everywhere where it has to be; and somebody looks at the records."""
+        records = self.world.records
+        if records.unread and self.world.t - self.looked >= LOOK_EVERY:
+            self.looked = self.world.t
+            records.read()
+        if self.daemon is not None and self.daemon.uploading and not self.world.calm:
+            self._worst_moment(self.daemon)
+        for name, storage in self.world.storages.items():
+            if not storage.left and name in self.left:
+                self.happened(f"{name} is brought up")
+                self.left.discard(name)
+        for name in records.take_left():
+            self.left.add(name)
+            self.happened(f"{name} is left behind")
+            if self.daemon is not None and name in self.daemon.uploading:
+                self.world.happened("left behind while it was sent to")
+
+    def _worst_moment(self, daemon: Daemon) -> None:
+        """One that may be away is told to leave off, since the others have everything: it is killed before it does. Or
+        one is brought up, and that breaks off."""
+        world, chance = self.world, self.world.chance
+        if world.records.waiting > LIMIT // 2 and world.records.held_up() > LIMIT // 2 and chance.random() < 0.2:
+            self.happened("killed before room was made")
+            self.kill()
+            return
+        brought_up = [one for one in world.storages.values() if one.left and one.up and one.name in daemon.uploading]
+        if brought_up and chance.random() < 0.01:
+            if chance.random() < 0.5:
+                self.kill()
+            else:
+                self.happened("gone while it was brought up")
+                brought_up[0].up = False
 
     def _later(self, seconds: float, act: Callable[[], object], *, on_machine: bool = True) -> None:
         self.world.plan(seconds, lambda: (act(), None)[1], on_machine=on_machine)
@@ -104,7 +158,8 @@ class Week:
         storage = world.storages[name]
         storage.up = not storage.up
         self.happened(f"{name} {'is back' if storage.up else 'is gone'}")
-        hours = world.chance.uniform(1, 20) if storage.up else world.chance.choice([0.02, 0.5, 5, 20])
+        away = [0.02, 0.5, 5, 20] if storage.required else [0.5, 8, 20, 40]
+        hours = world.chance.uniform(1, 20) if storage.up else world.chance.choice(away)
         self._later(hours * HOUR, lambda: self._outage(name), on_machine=False)
 
     def _disk_full(self) -> None:
@@ -262,10 +317,18 @@ class Week:
             self.daemon = Daemon(self.world, self.config, self.notes)
             self.lives.append(self.daemon)
 
+    def _daemon_ends(self) -> None:
+        """At once, whatever it does."""
+        if self.daemon is not None:
+            if any(self.world.storages[name].left for name in self.daemon.uploading):
+                self.world.happened("killed while it was brought up")
+            self.daemon.killed()
+        self.daemon = None
+
     def kill(self) -> None:
         """Killed at any instant, and started again by the service manager."""
         self.happened("killed")
-        self.daemon = None
+        self._daemon_ends()
         self.world.life += 1
         self._later(self.world.chance.choice([0.1, 5.0, 600.0]), self.start)
 
@@ -273,7 +336,7 @@ class Week:
         """The machine is started anew: the clock that counts sleep begins again, the login is another one."""
         world = self.world
         self.happened("reboot")
-        self.daemon = None
+        self._daemon_ends()
         world.life += 1
         world.session, world.remembered = None, False
         seconds = world.chance.choice([30.0, 6 * HOUR])
@@ -295,7 +358,7 @@ class Week:
         world.calm = True
         world.disk_full, world.logged_in = False, True
         for storage in world.storages.values():
-            storage.up = True
+            storage.up = storage.calm = True
         self._later(30.0, self._unlock_again)
 
     def _unlock_again(self) -> None:
@@ -311,7 +374,9 @@ class Week:
         for source, writes in world.writes.items():
             assert world.upto(source) == len(writes), f"writes of {source} are in no snapshot"
         for name, storage in world.storages.items():
-            assert storage.has == len(world.committed), f"{name} lacks snapshots"
+            assert not storage.lacks, f"{name} lacks snapshots"
+            assert storage.holds.keys() == world.records.sealed.keys()
+        assert not world.records.here, "something waits for nobody"
         for name, every in JOBS.items():
             good = self.daemon.table.notes[name].good_ns
             assert good is not None, f"{name} never ran"

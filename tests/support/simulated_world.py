@@ -1,4 +1,4 @@
-"""A machine for the daemon's decisions: clocks, storage, an application that writes, a person. No threads, no disk.
+"""A machine for the daemon's decisions: clocks, storage, an application that writes, a person.
 
 Time is a number that this module moves. What runs on the machine stands still while the machine sleeps; the clock that
 counts sleep does not. The wall clock is somebody else's toy.
@@ -11,31 +11,17 @@ import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from chatkeep.daemon.service.moment import Moment
+from tests.support.simulated_week_records import UNIT, Records
+from tests.support.simulated_week_storage import Storage
+from tests.support.simulated_week_strands import Strand
 
 START_WALL = 1_900_000_000.0
 HOUR, DAY, YEAR = 3600.0, 86_400.0, 366 * 86_400.0
-
-
-@dataclass
-class Snapshot:
-    """One that is committed: everything written to a source before it began, up to a number."""
-
-    source: str
-    upto: int
-    begun: float
-    size: int
-
-
-@dataclass
-class Storage:
-    """One provider: how many of the committed snapshots it has, in their order, and whether it can be reached."""
-
-    name: str
-    has: int = 0
-    up: bool = True
-    attempts: list[float] = field(default_factory=list)  # that failed
+LIMIT = 250 * UNIT
+"""Of the outbox. A busy day makes more than that."""
 
 
 @dataclass(order=True)
@@ -50,7 +36,7 @@ class _Planned:
 class World:
     """Everything outside of the daemon's decisions."""
 
-    def __init__(self, seed: int, *, wall_jumps: bool = True) -> None:
+    def __init__(self, seed: int, place: Path, *, wall_jumps: bool = True) -> None:
         self.chance = random.Random(seed)
         self.t = 0.0
         self.booted = -500.0
@@ -65,13 +51,16 @@ class World:
         # what there is to keep, and where it is
         self.sources = ("chat", "mail", "notes")
         self.writes: dict[str, list[float]] = {name: [] for name in self.sources}
-        self.committed: list[Snapshot] = []
-        self._until = [0]  # bytes of the first so many of them
         self._newest: dict[str, int] = {}
-        self.storages = {name: Storage(name) for name in ("disk", "cloud")}
+        self.records = Records(place, self.sources, LIMIT)
+        self.storages = self.records.storages
+        for name, required, units in (("disk", True, 4.0), ("cloud", True, 4.0), ("drawer", False, 1.0)):
+            self.storages[name] = Storage(
+                name, self.chance, self.wait, self.happened, self.records.sealed, required=required, rate=units * UNIT
+            )
+        self.strand: Strand | None = None  # what runs of the daemon's work
         self.looked: dict[str, int] = {}  # when each source was last compared, as the wall clock was then
         self.disk_full = False
-        self.damaged_until = 0.0
         # the person
         self.session: int | None = None
         self.session_until = 0.0
@@ -114,25 +103,24 @@ class World:
         """Counted, so that a test can say that it did."""
         self.counts[what] = self.counts.get(what, 0) + 1
 
+    def run(self, strand: Strand) -> float | None:
+        """Work goes on until it waits: for how many seconds. None: it has ended."""
+        self.strand = strand
+        try:
+            return strand.go_on()
+        finally:
+            self.strand = None
+
+    def wait(self, seconds: float) -> None:
+        """Of the work that runs: time passes."""
+        assert self.strand is not None
+        self.strand.wait(seconds)
+
     # -- what is kept -------------------------------------------------------------------------------------------------
 
     def upto(self, source: str) -> int:
         """The newest write of a source that a committed snapshot has."""
         return self._newest.get(source, 0)
-
-    def behind(self, storage: str) -> Snapshot | None:
-        """The oldest snapshot that a provider lacks."""
-        has = self.storages[storage].has
-        return self.committed[has] if has < len(self.committed) else None
-
-    def waiting(self, storage: str) -> int:
-        """What waits for it."""
-        return self._until[-1] - self._until[self.storages[storage].has]
-
-    @property
-    def outbox(self) -> int:
-        """What waits for anybody."""
-        return max(map(self.waiting, self.storages))
 
     def commit(self, source: str, begun: float, upto: int) -> bool:
         """A snapshot is committed if it has something new; whether it has."""
@@ -140,7 +128,6 @@ class World:
         if upto <= before:
             return False
         assert all(at <= begun for at in self.writes[source][before:upto]), "a write after the snapshot began is in it"
-        self.committed.append(Snapshot(source, upto, begun, 1 + (upto - before)))
-        self._until.append(self._until[-1] + self.committed[-1].size)
+        self.records.commit(source, begun, upto - before)
         self._newest[source] = upto
         return True
