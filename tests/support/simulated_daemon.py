@@ -301,7 +301,9 @@ class Daemon:
         if TERMS[name].session and not self.rules.session:
             outcome = Outcome.PUT_OFF
             world.happened("a job that was put off")
-        elif not all(storage.up for storage in world.storages.values() if storage.required):
+        elif not all(storage.up for storage in world.storages.values() if storage.required) or (
+            not world.calm and world.chance.random() < 0.2
+        ):
             outcome = Outcome.FAILED
             world.happened("a job that failed")
         self.table.ended(name, JobResult(outcome), world.t - began, world.now)
