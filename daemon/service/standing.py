@@ -6,6 +6,7 @@ figures; no secret, and no path of a user's file. Times are wall clock, UNIX nan
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -187,4 +188,4 @@ def _plain(value: object) -> Plain:
         return value
     if isinstance(value, list | tuple):
         return tuple(_plain(item) for item in value)
-    return str(value)
+    return os.fsdecode(value) if isinstance(value, bytes) else str(value)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from chatkeep.daemon.capture.errors import SourceMissing
+from chatkeep.daemon.cli.measures import printable
 from chatkeep.daemon.service.moment import Moment
 from chatkeep.daemon.service.running import describing
 from chatkeep.daemon.service.standing import Fault, JobStanding, SourceStanding
@@ -42,3 +44,9 @@ def test_one_that_could_not_be_compared_says_so_with_its_name() -> None:
     failed = row(A, changed(B, fault=Fault("source-busy", {"path": "/b"}, 7)))
     assert failed.fault == Fault("source-busy", {"path": "/b", "source": "b"}, 7)
     assert failed.last_ns == 200
+
+
+def test_a_path_of_bytes_is_remembered_as_a_path() -> None:
+    fault = Fault.of(SourceMissing(path=b"/b/\xff"))
+    assert fault.params == {"path": "/b/\udcff"}
+    assert printable(str(fault.params["path"])) == "/b/\\xff"
