@@ -73,6 +73,7 @@ class Conductor:
         self._lending = self._lent = self._stopping = False
         self._full_until: float | None = None
         self._told_held = False
+        self._knows_gate = False  # until it is told of it, nothing is called held: it may be open
         self._wake: float | None = None
         self._adopt(settings, now.boot)
 
@@ -226,6 +227,7 @@ class Conductor:
 
     def _opened_or_closed(self, said: inputs.Gate, now: float) -> Iterator[Action]:
         before, self._gate = self._gate, said
+        self._knows_gate = True
         if said.uploads and not before.uploads:
             self._told_held = False
             self._hurry(now)
@@ -281,7 +283,7 @@ class Conductor:
 
     def _begin_uploads(self, now: float) -> Iterator[Action]:
         if not self._gate.uploads:
-            if self.is_held and not self._told_held:
+            if self.is_held and self._knows_gate and not self._told_held:
                 self._told_held = True
                 yield Publish(Kind.HELD)
             return

@@ -85,7 +85,7 @@ def test_a_hint_leads_to_a_snapshot_after_the_quiet_period() -> None:
 
 def test_a_hint_during_a_snapshot_leads_to_another_one() -> None:
     play = Play()
-    play.take(inputs.Tick())
+    play.take(HELD, inputs.Tick())
     play.wait(100)
     assert play.take(inputs.Hint("chat")) == []
     assert play.wait(100) == []  # it runs
@@ -153,13 +153,21 @@ def test_changes_do_not_hurry_a_source_that_fails_but_its_return_does() -> None:
 
 def test_uploads_wait_for_the_gate_and_that_is_told_once() -> None:
     play = Play()
-    play.take(inputs.Tick())
+    play.take(HELD, inputs.Tick())
     assert play.take(inputs.SnapshotEnded("chat", How.MADE, 2)) == [Publish(Kind.HELD)]
     assert play.take(inputs.Waiting("disk", 5)) == []
     assert play.take(OPEN) == [Upload("disk")]
     play.take(inputs.UploadEnded("disk", done=True))
     play.take(HELD)
     assert play.take(inputs.Waiting("disk", 5)) == [Publish(Kind.HELD)]
+
+
+@pytest.mark.parametrize(("gate", "then"), [(HELD, Publish(Kind.HELD)), (OPEN, Upload("disk"))])
+def test_nothing_is_called_held_before_anybody_told_of_the_gate(gate: inputs.Gate, then: Action) -> None:
+    play = Play()
+    play.take(inputs.Tick())
+    assert play.take(inputs.Waiting("disk", 5)) == []
+    assert play.take(gate) == [then]
 
 
 def test_held_is_what_waits_while_uploads_are_closed() -> None:
