@@ -64,9 +64,8 @@ def test_a_job_that_a_person_asked_for_waits_on_and_one_that_runs_comes_to_its_e
     go = at_home.state / "go"
 
     async def play() -> None:
-        async with inside(at_home) as one:
-            script = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)\nprint('{{}}')"
-            one.job = lambda _: [sys.executable, "-c", script]
+        script = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)\nprint('{{}}')"
+        async with inside(at_home, lambda _: [sys.executable, "-c", script]) as one:
             await one.told(Kind.JOB_BEGUN)
             await one.daemon.run_job("drill")
             configured(at_home, *QUIET, NEVER)

@@ -81,9 +81,10 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def inside(station: Station) -> AsyncIterator[Inside]:
-    """A daemon for the block, which has begun."""
+async def inside(station: Station, job: Callable[[str], list[str]] | None = None) -> AsyncIterator[Inside]:
+    """A daemon for the block, which has begun. `job`: the command line of one, also of a job that begins at once."""
     one = Inside(station)
+    one.job = job or one.job
 
     @contextlib.asynccontextmanager
     async def unserved(_daemon: Daemon) -> AsyncIterator[None]:
