@@ -291,11 +291,6 @@ def _left_behind_and_not_on_record(patch: pytest.MonkeyPatch) -> None:
 
 
 @broken
-def _what_is_being_sent_leaves_the_outbox(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Engine, "_let_go", lambda self: letting_go.let_go(self._config, self._state))
-
-
-@broken
 def _room_that_nobody_made_before_the_end_is_not_made_at_the_start(patch: pytest.MonkeyPatch) -> None:
     let_go, open_it = Engine._let_go, Engine.__init__
 
@@ -375,7 +370,7 @@ def _behind_since_what_waits_here(patch: pytest.MonkeyPatch) -> None:
 def test_what_is_broken_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     BROKEN[name](monkeypatch)
     noticed = []
-    for seed in range(4):
+    for seed in range(16):  # some of it shows in few weeks; most ends with the first
         try:
             Week(seed, days=3).run()
         except AssertionError as exc:
