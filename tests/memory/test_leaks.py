@@ -36,7 +36,8 @@ def test_what_is_kept_is_found(vault: Vault, scanner: Scanner, leak: str) -> Non
         found = scanner.look(play.pid)
     assert {"root 1", "root 2"} <= found.names, found.told()
     assert any(name.startswith("recovery ") and name.endswith(" secret") for name in found.names)
-    spelled = {"hex": "hex", "json": "url base64"}.get(leak, "raw")
+    # Both alphabets spell alike what happens to have none of the two letters that they differ in.
+    spelled = {"hex": ("hex",), "json": ("url base64", "base64")}.get(leak, ("raw",))
     assert any(hit.spelling.startswith(spelled) for hit in found.hits)
 
 
